@@ -1,0 +1,40 @@
+# make demo [ARGS=...]   run the demonstration
+# make test              every check: lint, then the tests
+# make lint              style, types and layers
+#
+# Each makes .venv first if it is missing or out of date. PYTHON names another interpreter; PIP_ARGS goes to
+# every pip install, such as PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu".
+
+.PHONY: demo test lint
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt $(PIP_ARGS)
+PYTHON ?=
+
+demo: .venv/.ready
+	$(BIN)/idemvox demo $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest
+	@echo "all checks passed"
+
+lint: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict src
+	$(BIN)/lint-imports
+
+.venv/.ready: pyproject.toml constraints.txt
+	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14); do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found="$$python"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "idemvox needs Python 3.11 or newer: install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
+	  exit 1; \
+	fi; \
+	echo "setting up .venv with $$found (once; some minutes)"; \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || "$$found" -m venv --clear .venv
+	$(PIP) hatchling editables
+	$(PIP) --no-build-isolation --editable '.[dev]'
+	@touch $@

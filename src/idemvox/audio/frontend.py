@@ -1,0 +1,181 @@
+"""Log-mel front end: 16-kHz waveforms to normalised features, the same for a batch as for one recording."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from idemvox.audio.read import SAMPLE_RATE
+from idemvox.errors import IdemvoxError, unknown_name
+
+__all__ = ["FrontEnd", "LogMel", "mel_filters", "reflect_index", "valid_mask"]
+
+Window = Literal["hamming", "hann"]
+Normalise = Literal["mean_var", "mean", "none"]
+
+EPSILON = 1e-5  # added to the variance, as nn.InstanceNorm1d does
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEnd:
+    """Settings of :class:`LogMel`; the defaults are those of sslsv and voxceleb_trainer.
+
+    Published rows differ: 40 or 80 mels, a Hamming or a Hann window, variance normalised or not.
+    """
+
+    mels: int = 40
+    window: Window = "hamming"
+    normalise: Normalise = "mean_var"
+    """Per mel bin over the valid frames of one utterance: ``mean_var`` is InstanceNorm1d, ``mean`` is CMN."""
+    n_fft: int = 512
+    win: int = 400
+    """Window length in samples (25 ms)."""
+    hop: int = 160
+    """Samples between frames (10 ms)."""
+    floor: float = 1e-6
+    """Added to the mel power before the logarithm."""
+
+    def __post_init__(self) -> None:
+        if self.window not in get_args(Window):
+            raise unknown_name("window", self.window, get_args(Window))
+        if self.normalise not in get_args(Normalise):
+            raise unknown_name("normalisation", self.normalise, get_args(Normalise))
+        if self.mels < 1 or self.hop < 1 or self.floor <= 0 or not 1 <= self.win <= self.n_fft:
+            raise IdemvoxError(
+                f"impossible front end {self}: it needs mels >= 1, hop >= 1, floor > 0 and 1 <= win <= n_fft"
+            )
+
+
+def mel_filters(mels: int, n_fft: int) -> Tensor:
+    """Triangular HTK mel filters from 0 to 8 kHz, peak 1, for a power spectrum at 16 kHz.
+
+    The mel scale is ``2595 log10(1 + f / 700)``; no area normalisation, as torchaudio's default.
+
+    Returns:
+        (mels, n_fft // 2 + 1) float32, equal to ``librosa.filters.mel(htk=True, norm=None)``.
+    """
+    top = 2595.0 * math.log10(1.0 + SAMPLE_RATE / 2 / 700.0)
+    corners = 700.0 * (10.0 ** (torch.linspace(0.0, top, mels + 2, dtype=torch.float64) / 2595.0) - 1.0)
+    bins = torch.linspace(0.0, SAMPLE_RATE / 2, n_fft // 2 + 1, dtype=torch.float64)
+    distance = bins - corners[:, None]  # (mels + 2, bins)
+    step = corners.diff()[:, None]
+    rising, falling = distance[:-2] / step[:-1], -distance[2:] / step[1:]
+    return torch.minimum(rising, falling).clamp(min=0.0).float()
+
+
+def reflect_index(start: int, stop: int, lengths: Tensor) -> Tensor:
+    """Where positions ``start .. stop - 1`` fall when each row is mirrored at its own two ends.
+
+    Mirrors as often as needed, so that any row of at least one item can be padded by any amount.
+
+    Args:
+        start: first position, negative to the left of the row.
+        stop: one past the last position.
+        lengths: (B,) valid items of each row, at least 1.
+
+    Returns:
+        (B, stop - start) indices in ``[0, length)``.
+
+    >>> reflect_index(-2, 6, torch.tensor([4])).tolist()
+    [[2, 1, 0, 1, 2, 3, 2, 1]]
+    """
+    last = (lengths - 1)[:, None]  # (B, 1)
+    position = torch.arange(start, stop, device=lengths.device)[None, :]
+    folded = torch.remainder(position, (2 * last).clamp(min=1))
+    return torch.minimum(folded, 2 * last - folded).clamp(min=0)
+
+
+def valid_mask(lengths: Tensor, size: int) -> Tensor:
+    """(B,) lengths -> (B, size) booleans, true on the valid items of each row."""
+    return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
+
+
+class LogMel(nn.Module):
+    """Normalised log-mel spectrogram; padding changes nothing.
+
+    Frames are centred: frame ``f`` is the 25 ms round sample ``160 f``, and an utterance of T samples
+    has ``T // 160 + 1`` frames, mirrored at its own two ends.  The window is periodic and centred in the
+    transform, the spectrum is power, as in ``torchaudio.transforms.MelSpectrogram``.
+
+    >>> features, frames = LogMel(FrontEnd(mels=40))(torch.randn(2, 16000))
+    >>> tuple(features.shape), frames
+    ((2, 40, 101), None)
+    """
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, settings: FrontEnd | None = None) -> None:
+        super().__init__()
+        self.settings = settings = settings or FrontEnd()
+        make = torch.hamming_window if settings.window == "hamming" else torch.hann_window
+        self.register_buffer("window", make(settings.win), persistent=False)
+        self.register_buffer("filters", mel_filters(settings.mels, settings.n_fft), persistent=False)
+
+    def forward(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Compute the features of a batch.
+
+        Args:
+            wave: (B, T) float samples in [-1, 1] at 16 kHz.
+            lengths: (B,) valid samples of each row; ``None`` means all T and is the fast path.
+
+        Returns:
+            (B, mels, T // hop + 1) features, zero past the valid frames; and (B,) the valid frames of each
+            row, or ``None`` if ``lengths`` was.
+
+        Raises:
+            IdemvoxError: for an empty utterance, or a length beyond T.
+        """
+        if wave.shape[-1] == 0:
+            raise IdemvoxError("an utterance without samples has no features: leave empty recordings out")
+        if lengths is None:
+            return self._normalise(self._log_mel(wave, None)), None
+        lengths = lengths.to(wave.device)
+        shortest, longest = (int(edge) for edge in lengths.aminmax())
+        if shortest < 1 or longest > wave.shape[-1]:
+            raise IdemvoxError(
+                f"lengths run from {shortest} to {longest} samples, but each must be within "
+                f"1 .. {wave.shape[-1]}: leave empty recordings out"
+            )
+        frames = torch.div(lengths, self.settings.hop, rounding_mode="floor") + 1
+        return self._normalise(self._log_mel(wave, lengths), frames), frames
+
+    def _log_mel(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T) -> (B, mels, F), not normalised."""
+        o, samples = self.settings, wave.shape[-1]
+        edge = o.n_fft // 2
+        if lengths is None and samples > edge:
+            wave = nn.functional.pad(wave, (edge, edge), mode="reflect")
+        else:
+            own = wave.new_full(wave.shape[:1], samples, dtype=torch.long) if lengths is None else lengths
+            wave = wave.gather(1, reflect_index(-edge, samples + edge, own))
+        spectrum = torch.stft(
+            wave, o.n_fft, o.hop, o.win, self.window, center=False, return_complex=True
+        )  # (B, n_fft // 2 + 1, F)
+        real, imaginary = torch.view_as_real(spectrum).unbind(-1)
+        power = torch.addcmul(real.square(), imaginary, imaginary)
+        return torch.log(self.filters @ power + o.floor)
+
+    def _normalise(self, features: Tensor, frames: Tensor | None = None) -> Tensor:
+        """Zero mean and unit (biased) variance per row and bin over the valid frames; zero past them."""
+        how = self.settings.normalise
+        if frames is None:
+            if how == "none":
+                return features
+            features = features - features.mean(-1, keepdim=True)
+            if how == "mean":
+                return features
+            return features * (features.square().mean(-1, keepdim=True) + EPSILON).rsqrt()
+        mask = valid_mask(frames, features.shape[-1])[:, None, :]  # (B, 1, F)
+        count = frames[:, None, None].to(features.dtype)
+        features = features.masked_fill(~mask, 0.0)
+        if how == "none":
+            return features
+        features = (features - features.sum(-1, keepdim=True) / count).masked_fill(~mask, 0.0)
+        if how == "mean":
+            return features
+        return features * (features.square().sum(-1, keepdim=True) / count + EPSILON).rsqrt()

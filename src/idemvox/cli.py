@@ -1,0 +1,327 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from idemvox.errors import IdemvoxError
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Learn from unlabelled recordings whether two of them are of the same person.\n\n"
+    "From speech to a verdict:\n\n"
+    "  idemvox prepare folder recordings/ --out train.csv\n\n"
+    "  idemvox train recipes/simclr.yaml data.manifest=train.csv --out runs/simclr\n\n"
+    "  idemvox evaluate runs/simclr trials.txt --root recordings/\n\n"
+    "  idemvox verify monday.wav tuesday.wav --model runs/simclr\n\n"
+    "Or see it all happen on real voices: idemvox demo",
+)
+prepare = typer.Typer(no_args_is_help=True, help="Check audio and write a manifest.")
+app.add_typer(prepare, name="prepare")
+console = Console()
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Parallel readers; default: one per core.")]
+MinSeconds = Annotated[float, typer.Option(min=0.1, help="Leave out files shorter than a crop.")]
+Model = Annotated[Path, typer.Argument(help="A run folder, or the model folder in it.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU if there is one.")]
+Root = Annotated[Path | None, typer.Option(help="Folder that the paths in the trials start from.")]
+ManifestFile = Annotated[Path | None, typer.Option("--manifest", help="Manifest with the trials' utterances.")]
+
+
+def _fetch_device(name: str | None) -> str:
+    import torch
+
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@prepare.command("folder")
+def prepare_folder_command(
+    folder: Annotated[Path, typer.Argument(help="Any tree of wav, flac, ogg, opus or mp3 files.")],
+    out: Annotated[Path | None, typer.Option(help="Manifest to write; default: FOLDER/manifest.csv")] = None,
+    speaker_from: Annotated[
+        str | None,
+        typer.Option(help="Where the speaker is in a path, such as '{speaker}/*/*'. Never needed for training."),
+    ] = None,
+    recording_from: Annotated[
+        str | None, typer.Option(help="Where the recording is in a path, such as '*/{recording}/*'.")
+    ] = None,
+    min_seconds: MinSeconds = 2.0,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Check every audio file of a tree and write a manifest; no labels needed.
+
+    Example: idemvox prepare folder calls/ --out calls.csv --recording-from '{recording}/*'
+    """
+    from idemvox.corpus.prepare import prepare_folder
+
+    summary = prepare_folder(
+        folder,
+        out or folder / "manifest.csv",
+        min_seconds=min_seconds,
+        speaker_from=speaker_from,
+        recording_from=recording_from,
+        workers=workers,
+        progress=not quiet,
+    )
+    console.print(summary.table())
+
+
+@prepare.command("table")
+def prepare_table_command(
+    table: Annotated[Path, typer.Argument(help="A CSV file with at least a column 'path'.")],
+    out: Annotated[Path, typer.Option(help="Manifest to write.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the paths; default: the table's.")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only rows with COLUMN=VALUE[,VALUE]; may be given again.")
+    ] = None,
+    min_seconds: MinSeconds = 2.0,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Check the audio files that a CSV lists and write a manifest.
+
+    Columns id, speaker and recording are taken over if they are there.
+
+    Example: idemvox prepare table corpus.csv --out train.csv --where split=train
+    """
+    from idemvox.corpus.prepare import prepare_table
+
+    conditions = {}
+    for text in where or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise IdemvoxError(f"--where {text!r} is not COLUMN=VALUE")
+        conditions[key] = value
+    summary = prepare_table(
+        table,
+        out,
+        root=root,
+        where=conditions or None,
+        min_seconds=min_seconds,
+        workers=workers,
+        progress=not quiet,
+    )
+    console.print(summary.table())
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file, such as recipes/simclr.yaml")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="KEY=VALUE, such as training.epochs=10", metavar="[KEY=VALUE]...")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/NAME-OF-RECIPE")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train an encoder by a recipe.
+
+    Labels are read by supervised recipes only. To go on with another recipe from a finished run:
+    idemvox train recipes/simclr-ssps.yaml start_from=runs/simclr data.manifest=train.csv
+    """
+    from idemvox.recipe import load_recipe
+    from idemvox.training.loop import train as run
+
+    resolved = load_recipe(recipe).override(overrides or [])
+    folder = out or Path("runs") / resolved.name
+    try:
+        trained = run(resolved, folder, resume=resume, progress=not quiet)
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; go on with the same command and --resume (finished epochs are in {folder})")
+        raise
+    table = Table(title=f"{resolved.name}: {trained.epochs} epochs", show_header=False)
+    for name, value in trained.numbers.items():
+        table.add_row(name.replace("_", " "), f"{value:.4g}")
+    console.print(table)
+    console.print(f"model: {trained.model}")
+
+
+@app.command()
+def recipes(
+    folder: Annotated[Path, typer.Argument(help="Folder of recipes.")] = Path("recipes"),
+) -> None:
+    """List the recipes of a folder, with what the paper reports for each."""
+    from idemvox.recipe import load_recipe
+
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise IdemvoxError(f"no recipes (*.yaml) in {folder}")
+    table = Table("recipe", "framework", "positives", "encoder", "published EER %", "minDCF p=0.01", "what it is")
+    for file in files:
+        r = load_recipe(file)
+        eer = f"{r.published.eer:.2f}" if r.published else ""
+        dcf = f"{r.published.mindcf_001:.4f}" if r.published and r.published.mindcf_001 else ""
+        table.add_row(file.stem, r.framework.name, r.positives.name, r.encoder.name, eer, dcf, r.description)
+    console.print(table)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    trials: Annotated[list[Path], typer.Argument(help="VoxCeleb-style lists: 'label path path', 1 = same speaker.")],
+    root: Root = None,
+    manifest: ManifestFile = None,
+    out: Annotated[Path | None, typer.Option(help="Write the report as JSON here too.")] = None,
+    store: Annotated[
+        bool, typer.Option(help="Keep the (first) report with the model, as the threshold of `verify`.")
+    ] = True,
+    device: Device = None,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16")] = "fp32",
+    quiet: Quiet = False,
+) -> None:
+    """Score trial lists by the cosine of full-length embeddings: EER and minDCF.
+
+    Give --manifest (its ids or paths are looked up; with speakers in it the EER gets a confidence interval) or
+    --root (the folder that paths start from).
+    """
+    from idemvox.files import write_json
+    from idemvox.model import load_model
+    from idemvox.verification.embed import embed_files
+    from idemvox.verification.report import evaluate as score
+    from idemvox.verification.report import reports_table, store_report, trial_utterances
+    from idemvox.verification.trials import load_trials
+
+    if precision not in ("fp32", "bf16"):
+        raise IdemvoxError(f"--precision is fp32 or bf16, not {precision!r}")
+    source = _source(root, manifest)
+    loaded = load_model(model)
+    lists = [load_trials(path) for path in trials]
+    embeddings = embed_files(
+        loaded.encoder,
+        trial_utterances(lists, source),
+        device=_fetch_device(device),
+        precision=precision,  # type: ignore[arg-type]
+        progress=not quiet,
+    )
+    command = " ".join(["idemvox", *sys.argv[1:]])
+    reports = [
+        score(
+            loaded.encoder,
+            each,
+            source,
+            embeddings=embeddings,
+            model=loaded.provenance,
+            command=command,
+            precision=precision,
+        )
+        for each in lists
+    ]
+    console.print(reports_table(reports))
+    if out is not None:
+        write_json(out, [json.loads(report.to_json()) for report in reports])
+        console.print(f"report: {out}")
+    if store:
+        path = store_report(loaded.folder, reports[0])
+        console.print(f"stored with the model, as the threshold of `idemvox verify`: {path}")
+
+
+def _source(root: Path | None, manifest: Path | None) -> Any:
+    from idemvox.corpus.manifest import load_manifest
+
+    if root is not None and manifest is not None:
+        raise IdemvoxError("give --root or --manifest, not both")
+    if manifest is not None:
+        return load_manifest(manifest)
+    return root or Path()
+
+
+@app.command()
+def embed(
+    model: Model,
+    audio: Annotated[list[Path], typer.Argument(help="Audio files, or one manifest (.csv).")],
+    out: Annotated[Path, typer.Option(help="File to write: ids and matrix (N, D), for numpy.load.")] = Path(
+        "embeddings.npz"
+    ),
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Embed recordings whole, one vector each."""
+    from idemvox.corpus.manifest import load_manifest
+    from idemvox.model import load_model
+    from idemvox.verification.embed import embed_files, save_embeddings
+
+    encoder = load_model(model).encoder
+    source = load_manifest(audio[0]) if len(audio) == 1 and audio[0].suffix == ".csv" else audio
+    found = embed_files(encoder, source, device=_fetch_device(device), progress=not quiet)
+    save_embeddings(found, out)
+    console.print(f"{len(found.ids):,} embeddings of {found.matrix.shape[1]} numbers: {out}")
+
+
+@app.command()
+def verify(
+    first: Annotated[Path, typer.Argument(help="One recording.")],
+    second: Annotated[Path, typer.Argument(help="Another.")],
+    model: Annotated[Path, typer.Option(help="A run folder, or the model folder in it.")],
+    device: Device = None,
+) -> None:
+    """Say whether two recordings are of the same person.
+
+    The threshold is that of the equal error rate in the report stored with the model by `idemvox evaluate`.
+    """
+    from idemvox.verifier import Verifier
+
+    console.print(str(Verifier.load(model, device=_fetch_device(device)).verify(first, second)))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("runs/demo"),
+    corpus: Annotated[
+        Path | None, typer.Option(help="A labelled manifest to run the same study on, instead of the demo's voices.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Longer training, more simulated recordings.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Repeat the whole study with this many seeds.")] = 1,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Use built-in synthetic voices even where real ones could be had.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show the main job on real voices: SimCLR, then SSPS against two other ways to go on.
+
+    Ctrl-C and the same command again go on where it stopped.
+    """
+    from idemvox.demo import run_demo
+
+    try:
+        run_demo(out, corpus, full=full, seeds=seeds, synthetic=synthetic, console=console, progress=not quiet)
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; the same command goes on where it was (all is in {out})")
+        raise
+
+
+def _guard(run: Callable[[], None]) -> Callable[[], None]:
+    @wraps(run)
+    def guarded() -> None:
+        try:
+            run()
+        except IdemvoxError as error:
+            Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, markup=True)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    return guarded
+
+
+@_guard
+def main() -> None:
+    """Run the command line."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    app(standalone_mode=True)

@@ -1,0 +1,225 @@
+"""The list of utterances that everything else starts from: a CSV file, one utterance a row."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import overload
+
+from idemvox.errors import IdemvoxError
+from idemvox.files import atomic_write
+
+__all__ = ["Manifest", "Utterance", "load_manifest", "save_manifest"]
+
+REQUIRED = ("id", "path", "seconds", "rate")
+LABELS = ("speaker", "recording")
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One manifest row.
+
+    Attributes:
+        id: unique within the manifest; pairs and trials are written in ids.
+        path: audio file, relative to the manifest's folder (or absolute).
+        seconds: length of the audio.
+        rate: sampling rate of the file in Hz; reading always gives 16 kHz.
+        speaker: None where unknown; only evaluation, supervised rows and diagnostics may read it.
+        recording: the call, video or session; None where unknown; diagnostics only.
+    """
+
+    id: str
+    path: str
+    seconds: float
+    rate: int = 16_000
+    speaker: str | None = None
+    recording: str | None = None
+
+
+class Manifest(Sequence[Utterance]):
+    """An immutable sequence of utterances and the folder that their paths start from."""
+
+    def __init__(self, utterances: Iterable[Utterance], root: Path) -> None:
+        self._utterances = tuple(utterances)
+        self.root = Path(root)
+
+    def __len__(self) -> int:
+        return len(self._utterances)
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, index: slice) -> Manifest: ...
+    def __getitem__(self, index: int | slice) -> Utterance | Manifest:
+        if isinstance(index, slice):
+            return Manifest(self._utterances[index], self.root)
+        return self._utterances[index]
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return iter(self._utterances)
+
+    def __repr__(self) -> str:
+        return f"Manifest({len(self)} utterances, root={str(self.root)!r})"
+
+    @cached_property
+    def by_id(self) -> dict[str, Utterance]:
+        """Utterance of each id."""
+        return {utterance.id: utterance for utterance in self._utterances}
+
+    @property
+    def speakers(self) -> list[str]:
+        """The distinct known speakers, sorted; empty where none is known."""
+        return sorted({u.speaker for u in self._utterances if u.speaker is not None})
+
+    def path(self, utterance: Utterance) -> Path:
+        """Where the utterance's audio is: under ``root``, or as written if absolute."""
+        return self.root / utterance.path
+
+    def select(self, predicate: Callable[[Utterance], bool]) -> Manifest:
+        """The utterances for which ``predicate`` holds, in the same order."""
+        return Manifest(filter(predicate, self._utterances), self.root)
+
+    def without_labels(self) -> Manifest:
+        """The same utterances with no speaker and no recording: what self-supervised training may see."""
+        bare = (Utterance(u.id, u.path, u.seconds, u.rate) for u in self._utterances)
+        return Manifest(bare, self.root)
+
+
+def load_manifest(file: str | Path) -> Manifest:
+    """Read a manifest CSV; paths in it start from the folder that the file is in.
+
+    Columns ``id,path,seconds,rate`` are required, ``speaker,recording`` optional (empty = unknown),
+    others are ignored.
+
+    Raises:
+        IdemvoxError: no such file, a missing column, a duplicate id, an empty id or path, or a bad number;
+            names the file and the line.
+    """
+    file = Path(file)
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            return Manifest(_rows(file, stream), file.parent)
+    except FileNotFoundError as error:
+        raise IdemvoxError(f"no manifest {file}; make one with `idemvox prepare`") from error
+    except OSError as error:
+        raise IdemvoxError(f"cannot read the manifest {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise IdemvoxError(f"{file} is not UTF-8 text ({error}); save it as UTF-8 CSV") from error
+
+
+def _rows(file: Path, stream: Iterable[str]) -> Iterator[Utterance]:
+    """Yield the utterances of an open CSV, checking each row."""
+    reader = csv.reader(stream)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        i_id, i_path, i_seconds, i_rate = _columns(file, header)
+        i_speaker, i_recording = (header.index(c) if c in header else None for c in LABELS)
+        width = len(header)
+        seen: dict[str, int] = {}
+        rates: dict[str, int] = {}  # few distinct ones, each checked once
+        for row in reader:
+            if not row:
+                continue
+            line = reader.line_num
+            if len(row) != width:
+                raise _wrong(file, line, f"{len(row)} fields where the header has {width}; quote commas")
+            name, path = row[i_id], row[i_path]
+            if not name or not path:
+                raise _wrong(file, line, f"empty {'path' if name else 'id'}; fill it in or delete the row")
+            if name in seen:
+                raise _wrong(file, line, f"id {name!r} is on line {seen[name]} too; ids must differ")
+            seen[name] = line
+            rate = rates.get(row[i_rate]) or rates.setdefault(row[i_rate], _rate(file, line, row[i_rate]))
+            yield Utterance(
+                name,
+                name if path == name else path,  # one string where they are the same
+                _seconds(file, line, row[i_seconds]),
+                rate,
+                _label(row, i_speaker),
+                _label(row, i_recording),
+            )
+    except csv.Error as error:
+        raise _wrong(file, reader.line_num, f"not CSV ({error}); repair or delete the line") from error
+
+
+def _columns(file: Path, header: list[str]) -> list[int]:
+    """Positions of the required columns."""
+    missing = [column for column in REQUIRED if column not in header]
+    if missing:
+        have = ", ".join(header) or "nothing"
+        raise _wrong(
+            file,
+            1,
+            f"no column {', '.join(map(repr, missing))} (found {have}); a manifest has "
+            f"{', '.join(REQUIRED)}: make one from a folder or a table with `idemvox prepare`",
+        )
+    return [header.index(column) for column in REQUIRED]
+
+
+def _label(row: list[str], index: int | None) -> str | None:
+    """Speaker or recording, one string object per distinct name; empty is None."""
+    return sys.intern(row[index]) if index is not None and row[index] else None
+
+
+def _seconds(file: Path, line: int, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (0 < seconds < math.inf):
+        raise _wrong(file, line, f"seconds is {text!r}; write a number above 0, such as 4.25")
+    return seconds
+
+
+def _rate(file: Path, line: int, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise _wrong(file, line, f"rate is {text!r}; write the file's samples per second, such as 16000")
+    return int(text)
+
+
+def _wrong(file: Path, line: int, what: str) -> IdemvoxError:
+    return IdemvoxError(f"{file}, line {line}: {what}")
+
+
+def save_manifest(manifest: Manifest, file: str | Path) -> None:
+    """Write a manifest CSV, atomically, its paths relative to the folder that it is written to.
+
+    The columns ``speaker`` and ``recording`` are always there, empty where unknown.
+    """
+    file = Path(file)
+    home = os.path.abspath(file.parent)
+    root = os.path.abspath(manifest.root)
+    with atomic_write(file) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([*REQUIRED, *LABELS])
+        for u in manifest:
+            path = u.path if root == home and not os.path.isabs(u.path) else _seen_from(home, root, u.path)
+            writer.writerow([u.id, path, f"{u.seconds:.3f}", u.rate, u.speaker or "", u.recording or ""])
+
+
+def _seen_from(home: str, root: str, path: str) -> str:
+    """``root/path`` relative to ``home``, with forward slashes; absolute where no way leads there."""
+    full = os.path.join(root, path)
+    if full.startswith(home + os.sep) and ".." not in path:
+        return full[len(home) + 1 :].replace(os.sep, "/")
+    folder, name = os.path.split(full)
+    way = _way(folder, home)
+    return f"{way}/{name}" if way else full.replace(os.sep, "/")
+
+
+@lru_cache(maxsize=4096)
+def _way(folder: str, home: str) -> str | None:
+    """The relative way from ``home`` to ``folder``, or None, as between two drives on Windows.
+
+    Going up, the system goes up from where links really lead, so the real folders count.
+    """
+    try:
+        return os.path.relpath(os.path.realpath(folder), os.path.realpath(home)).replace(os.sep, "/")
+    except ValueError:
+        return None

@@ -1,0 +1,195 @@
+"""A folder of audio, or a table that lists audio, in; a checked manifest out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from idemvox.audio.read import FOREIGN
+from idemvox.corpus.checks import Problem, Summary, by_reason, counted, judge, worth_knowing, write_problems
+from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
+from idemvox.corpus.scan import EXTENSIONS, Found, examine_all, find_audio
+from idemvox.corpus.table import Candidate, listed
+from idemvox.errors import IdemvoxError
+
+__all__ = ["Problem", "Summary", "prepare_folder", "prepare_table"]
+
+
+def prepare_folder(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    min_seconds: float = 2.0,
+    speaker_from: str | None = None,
+    recording_from: str | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Check every audio file below ``folder`` and write the manifest ``out`` of the good ones.
+
+    An utterance's id is its path below ``folder``. A file is left out if it cannot be decoded, ends before
+    its header says, is empty, silent (peak below -60 dB) or shorter than ``min_seconds``; it is then listed
+    in a CSV beside ``out``, ``train.problems.csv`` for ``train.csv``. Any sampling rate and any number of
+    channels will do. An interrupted scan goes on where it was when it is started again with the same ``out``.
+
+    Args:
+        folder: any tree of WAV, FLAC, Ogg, Opus and MP3 files; hidden files are skipped, links followed.
+        out: the CSV file to write.
+        min_seconds: shortest utterance to take; a training crop is 2 s.
+        speaker_from: where a path below ``folder`` names the speaker, such as ``"{speaker}/{recording}/*"``.
+            ``{speaker}`` and ``*`` stand for one or more characters but ``/``, ``**`` for any characters.
+            A placeholder written several times is joined by ``/``. None: speakers are not known.
+        recording_from: the same for ``{recording}``; where sessions are numbered anew for every speaker
+            write ``"{recording}/{recording}/*"``, so that recordings of two speakers differ.
+        workers: threads that decode; None takes one per core.
+        progress: draw a progress bar.
+
+    Raises:
+        IdemvoxError: no such folder, no audio in it, none of it good, or a pattern that fits no file.
+    """
+    folder, out = Path(folder), _output(out)
+    if not folder.is_dir():
+        raise IdemvoxError(f"no folder {folder}" if not folder.exists() else f"{folder} is not a folder")
+    speaker_of = path_pattern("speaker", speaker_from)
+    recording_of = path_pattern("recording", recording_from)
+    found = find_audio(folder)
+    if not found.files:
+        raise IdemvoxError(_nothing_in(folder, found))
+    candidates = [Candidate(file, file, speaker_of(file), recording_of(file)) for file in found.files]
+    notes = _strangers(found)
+    for kind, pattern in (("speaker", speaker_from), ("recording", recording_from)):
+        unlabelled = [c.path for c in candidates if getattr(c, kind) is None]
+        if pattern and len(unlabelled) == len(candidates):
+            raise IdemvoxError(f"the {kind} pattern {pattern!r} fits no file; one is {unlabelled[0]!r}")
+        if pattern and unlabelled:
+            share = f"{len(unlabelled):,} of {len(candidates):,} files"
+            notes.append(f"{kind} unknown for {share}: outside {pattern!r}, e.g. {unlabelled[0]}")
+    closed = [Problem(name, "folder cannot be opened", detail) for name, detail in found.closed]
+    return _prepare(candidates, folder, out, min_seconds, workers, progress, notes, closed)
+
+
+def prepare_table(
+    csv_file: str | Path,
+    out: str | Path,
+    *,
+    root: str | Path | None = None,
+    where: Mapping[str, str] | None = None,
+    min_seconds: float = 2.0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Check every file that a CSV lists and write the manifest ``out`` of the good ones.
+
+    Args:
+        csv_file: has a header and a column ``path``; ``id`` (else the path is the id), ``speaker`` and
+            ``recording`` are used where they are there. Lengths and rates are measured, not believed.
+        out: the CSV file to write.
+        root: folder that the paths start from; None is the CSV's own.
+        where: take only rows with these values, such as ``{"split": "train"}``; commas separate several
+            values for a column.
+        min_seconds, workers, progress: as for :func:`prepare_folder`.
+
+    Raises:
+        IdemvoxError: a bad table (names the line), a column or value that is not there, or no good file.
+    """
+    csv_file, out = Path(csv_file), _output(out)
+    if csv_file.exists() and out.exists() and out.samefile(csv_file):
+        raise IdemvoxError(f"{out} is the table itself; choose another output")
+    candidates, repeats = listed(csv_file, where or {})
+    notes = [f"{counted(repeats, 'repeated row')}: taken once"] if repeats else []
+    home = csv_file.parent if root is None else Path(root)
+    return _prepare(candidates, home, out, min_seconds, workers, progress, notes, [])
+
+
+def path_pattern(kind: str, pattern: str | None) -> Callable[[str], str | None]:
+    """Turn ``"{speaker}/*/*"`` into a function from a path to its label, or None where the path does not fit.
+
+    >>> path_pattern("speaker", "{speaker}/*/*")("id10001/1zcIwhmdeo4/00001.wav")
+    'id10001'
+    """
+    if pattern is None:
+        return lambda path: None
+    if f"{{{kind}}}" not in pattern:
+        raise IdemvoxError(f"the {kind} pattern {pattern!r} has no {{{kind}}}; write e.g. '{{{kind}}}/*'")
+    wild = {
+        "**": ".*?",
+        "*": "[^/]+?",
+        "{speaker}": "[^/]+?",
+        "{recording}": "[^/]+?",
+        f"{{{kind}}}": "([^/]+?)",
+    }
+    pieces = re.split(r"(\*\*|\*|\{speaker\}|\{recording\})", pattern)
+    compiled = re.compile("".join(wild.get(piece) or re.escape(piece) for piece in pieces), re.DOTALL)
+
+    def label(path: str) -> str | None:
+        match = compiled.fullmatch(path)
+        return "/".join(match.groups()) if match else None
+
+    return label
+
+
+def _output(out: str | Path) -> Path:
+    out = Path(out)
+    if out.is_dir():
+        raise IdemvoxError(f"{out} is a folder; name the manifest file to write, such as {out / 'train.csv'}")
+    return out
+
+
+def _nothing_in(folder: Path, found: Found) -> str:
+    """The message for a folder without audio: what was looked for, and what is there instead."""
+    wanted = ", ".join(EXTENSIONS)
+    there = ", ".join(f"{n:,} {suffix or 'without extension'}" for suffix, n in found.others.most_common(3))
+    closed = f"; cannot open {found.closed[0][0]} ({found.closed[0][1]})" if found.closed else ""
+    return f"no audio in {folder}: looked for {wanted}; found {there or 'no files'}{closed}" + _convert(found)
+
+
+def _convert(found: Found) -> str:
+    foreign = sorted(FOREIGN & found.others.keys())
+    return f"; convert {', '.join(foreign)} to .flac or .wav first, e.g. with ffmpeg" if foreign else ""
+
+
+def _strangers(found: Found) -> list[str]:
+    """A note where a folder also holds audio in formats that cannot be read."""
+    count = sum(found.others[suffix] for suffix in FOREIGN)
+    return [f"{counted(count, 'other audio file')} not looked at{_convert(found)}"] if count else []
+
+
+def _prepare(
+    candidates: Sequence[Candidate],
+    root: Path,
+    out: Path,
+    min_seconds: float,
+    workers: int | None,
+    progress: bool,
+    notes: Sequence[str],
+    closed: Sequence[Problem],
+) -> Summary:
+    """Examine the candidates, judge them, write the manifest and the list of problems."""
+    journal = out.with_name(out.name + ".partial")
+    facts = examine_all([root / c.path for c in candidates], journal, workers, progress)
+    good: list[Utterance] = []
+    left_out = list(closed)
+    for c, fact in zip(candidates, facts, strict=True):
+        problem = judge(c.path, fact, min_seconds)
+        if problem:
+            left_out.append(problem)
+        else:
+            good.append(Utterance(c.id, c.path, fact.seconds, fact.rate, c.speaker, c.recording))
+    problems = write_problems(out.with_suffix(".problems.csv"), left_out)
+    if not good:
+        counts = ", ".join(f"{len(few):,} {reason}" for reason, few in by_reason(left_out).items())
+        example = f"{left_out[0].path}: {left_out[0].detail}"
+        raise IdemvoxError(f"no usable audio in {root}: {counts}; e.g. {example}; all are in {problems}")
+    save_manifest(Manifest(good, root), out)
+    journal.unlink(missing_ok=True)
+    speakers = len({u.speaker for u in good if u.speaker is not None})
+    return Summary(
+        manifest=out,
+        taken=len(good),
+        hours=sum(u.seconds for u in good) / 3600,
+        speakers=speakers or None,
+        left_out=tuple(left_out),
+        notes=(*notes, *worth_knowing([f for f in facts if not f.fault])),
+        problems=problems,
+    )

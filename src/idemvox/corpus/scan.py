@@ -1,0 +1,230 @@
+"""Find audio files and decode every one of them once, in parallel, resumably, to learn what is in them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import IO, TypeVar
+
+import numpy as np
+import soundfile
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from idemvox.audio.read import open_audio
+from idemvox.errors import IdemvoxError
+
+__all__ = ["EXTENSIONS", "Facts", "Found", "examine", "examine_all", "find_audio"]
+
+EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+
+BLOCK = 1 << 17  # frames decoded at a time: memory stays bounded however long the file
+STREAMED = (
+    0x7FFF_0000  # a WAV data length above this was written before the length was known; not a broken file
+)
+
+
+T = TypeVar("T")
+Mark = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a walk through a folder found."""
+
+    files: list[str]  # relative to the folder, forward slashes, sorted
+    others: Counter[str]  # how many files of each other extension
+    closed: list[tuple[str, str]]  # folders that could not be listed, and why
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What decoding a file from end to end told: no judgement, so that a journal outlives new settings."""
+
+    frames: int = 0  # decoded, per channel
+    rate: int = 0  # Hz
+    channels: int = 0
+    peak: float = 0.0  # of the channels' mean; full scale is 1; NaN if any sample is not a number
+    promised: int = 0  # frames that the header speaks of
+    ended: bool = True  # False: an Ogg stream without its end mark
+    fault: str = ""  # why it could not be decoded; "" if it could
+
+    @property
+    def seconds(self) -> float:
+        """Length of what was decoded."""
+        return self.frames / self.rate if self.rate else 0.0
+
+
+def find_audio(folder: Path) -> Found:
+    """Every audio file below a folder; hidden names are skipped, links followed, each folder listed once."""
+    files: list[str] = []
+    others: Counter[str] = Counter()
+    closed: list[tuple[str, str]] = []
+    real, links, seen = deque([""]), deque[str](), set[tuple[int, int]]()
+    while real or links:
+        below = real.popleft() if real else links.popleft()
+        try:
+            status = (folder / below).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            entries = sorted(os.scandir(folder / below), key=lambda entry: entry.name)
+        except OSError as error:
+            closed.append((below or ".", error.strerror or str(error)))
+            continue
+        for entry in entries:
+            name = f"{below}/{entry.name}" if below else entry.name
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if entry.name.startswith("."):
+                continue
+            if os.path.isdir(entry):
+                (links if entry.is_symlink() else real).append(name)
+            elif suffix not in EXTENSIONS:
+                others[suffix] += 1
+            elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
+                files.append(name)
+    return Found(sorted(files), others, closed)
+
+
+def examine(path: Path, stop: threading.Event | None = None) -> Facts:
+    """Decode a file from end to end, a block at a time.
+
+    A file that cannot be decoded is a fact too (``fault``), not an error. A set ``stop`` ends it early, with
+    what is known so far.
+    """
+    frames, peak = 0, 0.0
+    rate = channels = promised = 0
+    ended = True
+    try:
+        with open_audio(path) as file:
+            rate, channels, promised = file.samplerate, file.channels, _promised(file)
+            ended = "end-of-stream" not in file.extra_info.lower()
+            while not (stop and stop.is_set()):
+                block = file.read(BLOCK, dtype="float32", always_2d=True)  # (T, channels)
+                if not len(block):
+                    break
+                frames += len(block)
+                peak = float(np.maximum(peak, np.abs(block.mean(axis=1)).max()))  # keeps NaN, unlike max()
+            fault = ""
+    except IdemvoxError as error:
+        fault = str(error).removeprefix(f"cannot read {path}: ")
+    return Facts(frames, rate, channels, peak if math.isfinite(peak) else math.nan, promised, ended, fault)
+
+
+def _promised(file: soundfile.SoundFile) -> int:
+    """Frames that the header speaks of; libsndfile itself quietly corrects a WAV that broke off."""
+    frames = int(file.frames)
+    stated = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    if stated:
+        said, there = int(stated[1]), int(stated[2])
+        if there < said < STREAMED:
+            return round(frames * said / max(there, 1))
+    return frames
+
+
+def examine_all(
+    files: Sequence[Path], journal: Path, workers: int | None = None, progress: bool = True
+) -> list[Facts]:
+    """Examine files in parallel; ``journal`` remembers what is done, so that an interrupted scan goes on.
+
+    The journal is left in place: the caller deletes it when the result is safe. A file whose size or time of
+    change is not what the journal says is examined again.
+
+    Raises:
+        KeyboardInterrupt: with a message that says how far it came and how to go on.
+    """
+    workers = workers or os.cpu_count() or 1
+    known = _read_journal(journal)
+    facts: list[Facts | None] = [None] * len(files)
+    stop = threading.Event()
+
+    def visit(path: Path) -> tuple[Mark, Facts]:
+        mark = _mark(path)
+        return mark, known.get(mark) or examine(path, stop)
+
+    with ExitStack() as stack:
+        log = stack.enter_context(_open_journal(journal))
+        bar = stack.enter_context(_progress(len(files))) if progress else None
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
+        try:
+            for index, (mark, fact) in _as_done(pool, visit, files, 4 * workers):
+                facts[index] = fact
+                if mark not in known and not fact.fault:  # a fault may pass: look again next time
+                    log.write(json.dumps([*mark, *astuple(fact)]) + "\n")
+                if bar:
+                    bar.advance(bar.task_ids[0])
+        except BaseException as error:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                done = sum(fact is not None for fact in facts)
+                raise KeyboardInterrupt(
+                    f"stopped after {done} of {len(files)} files; run the same command again to go on"
+                ) from error
+            raise
+    return [fact for fact in facts if fact is not None]
+
+
+def _as_done(
+    pool: ThreadPoolExecutor, call: Callable[[Path], T], files: Sequence[Path], ahead: int
+) -> Iterator[tuple[int, T]]:
+    """Results with their index as they come; at most ``ahead`` are in flight: a million cost no memory."""
+    running: dict[Future[T], int] = {}
+    for index, path in enumerate(files):
+        running[pool.submit(call, path)] = index
+        last = index == len(files) - 1
+        while len(running) >= ahead or (last and running):
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+
+
+def _mark(path: Path) -> Mark:
+    """What tells one state of a file from another: name, size, time of change."""
+    try:
+        status = path.stat()
+    except OSError:
+        return os.fspath(path), -1, -1
+    return os.fspath(path), status.st_size, status.st_mtime_ns
+
+
+def _open_journal(journal: Path) -> IO[str]:
+    """Open the journal for adding lines; a line goes to disk as soon as it is written."""
+    try:
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        file = journal.open("a", encoding="utf-8", buffering=1)
+        file.write("\n")  # ends a line that a killed scan left half written
+        return file
+    except OSError as error:
+        raise IdemvoxError(f"cannot write {journal}: {error.strerror}; choose another output") from error
+
+
+def _read_journal(journal: Path) -> dict[Mark, Facts]:
+    """Facts by mark; unreadable lines (a scan that was killed) are as if they were not there."""
+    known: dict[Mark, Facts] = {}
+    if not journal.exists():
+        return known
+    with journal.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                path, size, changed, *rest = json.loads(line)
+                known[path, size, changed] = Facts(*rest)
+            except (ValueError, TypeError):
+                continue
+    return known
+
+
+def _progress(total: int) -> Progress:
+    """A progress bar on stderr, so that stdout stays clean."""
+    columns = (TextColumn("checking audio"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True))
+    bar.add_task("", total=total)
+    return bar

@@ -1,0 +1,320 @@
+"""Simulated recordings: each speaker's utterances dealt into several, each with its own channel."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from idemvox.audio.channel import ChannelSpec, draw_channel
+from idemvox.audio.read import SAMPLE_RATE, probe, read, write_wav
+from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
+from idemvox.errors import IdemvoxError
+from idemvox.files import read_json, write_json
+
+__all__ = ["finished", "process_pool", "simulate_recordings", "stable_seed"]
+
+VERSION = 1  # of what the same settings give; raise it when the channels change
+PRECISION = 1e-9  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What becomes one simulated utterance: part of a file, read at a speed."""
+
+    id: str
+    source: str  # audio file
+    start: int  # 16-kHz samples of the source
+    samples: int | None  # of the source; None = to its end
+    speed: float
+    speaker: str | None
+    owner: str  # whose channels: the speaker, or the utterance where nobody knows who speaks
+    recording: str = ""
+    path: str = ""  # below the output folder
+
+
+def simulate_recordings(
+    manifest: Manifest,
+    out: Path,
+    recordings: int,
+    spec: ChannelSpec,
+    seed: int,
+    seconds: tuple[float, float] | None = None,
+    fewest: int = 1,
+    speeds: tuple[float, ...] = (1.0,),
+    workers: int = 2,
+    progress: bool = True,
+) -> Manifest:
+    """Deal each speaker's utterances into simulated recordings, and write them as 16-kHz 16-bit WAV.
+
+    A simulated recording is a channel (room, device, codec, noise floor) that all its utterances pass
+    through. Its seed is a hash of (seed, speaker, number), so it depends on nothing else; in the manifest
+    it is called ``SPEAKER/simN``. An utterance without a speaker has a recording of its own. The folder
+    also gets ``manifest.csv`` and ``simulation.json``. A run that was cut off goes on where it stopped; a
+    folder that is complete is returned as it is.
+
+    Args:
+        manifest: who says what; some of it must have speakers.
+        out: folder to write to.
+        recordings: simulated recordings of each speaker; utterance counts differ by 1 at most.
+        spec: how far the channels may differ.
+        seed: of the channels, the dealing and the noise.
+        seconds: (shortest, longest) utterance. Longer ones are cut into equal pieces, ``ID#0``, ``ID#1``
+            and so on, before dealing; shorter ones are dropped.
+        fewest: utterances of a recording; a speaker who has few gets fewer recordings.
+        speeds: each speed but 1 makes further speakers, ``SPEAKER@0.9``, by resampling (pitch changes too).
+        workers: processes; 1 = no further process.
+        progress: whether to show a bar.
+
+    Raises:
+        IdemvoxError: no speakers, nothing long enough, unusable settings, an unreadable file, or a folder
+            that holds a simulation with other settings.
+    """
+    out = Path(out)
+    if min(recordings, workers, fewest) < 1:
+        raise IdemvoxError(
+            f"recordings, workers and fewest must be 1 or more, not {recordings}, {workers}, {fewest}"
+        )
+    if not manifest.speakers:
+        raise IdemvoxError(
+            f"no utterance of the manifest in {manifest.root} has a speaker, so there is nobody to deal into "
+            "simulated recordings; fill in its `speaker` column"
+        )
+    pieces = _deal(list(_pieces(manifest, seconds, speeds)), recordings, fewest, seed)
+    if not pieces:
+        raise IdemvoxError(f"no utterance is long enough for seconds={seconds}; lower the first number")
+    settings = {
+        "version": VERSION,
+        "source": _fingerprint(manifest),
+        "recordings": recordings,
+        "fewest": fewest,
+        "seed": seed,
+        "seconds": list(seconds) if seconds else None,
+        "speeds": list(speeds),
+        "spec": json.loads(json.dumps(asdict(spec))),
+    }
+    done = finished(out, "simulation.json", settings)
+    if done is not None:
+        return done
+    write_json(out / "simulation.json", settings)
+    lengths = _run(pieces, out, spec, seed, workers, progress)
+    rows = [Utterance(p.id, p.path, lengths[p.id], SAMPLE_RATE, p.speaker, p.recording) for p in pieces]
+    result = Manifest(rows, out)
+    save_manifest(result, out / "manifest.csv")
+    return load_manifest(out / "manifest.csv")
+
+
+def stable_seed(*parts: str | int) -> int:
+    """Return a 63-bit seed that is the same in every process and on every machine."""
+    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _pieces(
+    manifest: Manifest, seconds: tuple[float, float] | None, speeds: tuple[float, ...]
+) -> Iterator[_Piece]:
+    """Yield every piece of every utterance at every speed, ``recording`` and ``path`` still empty."""
+    if seconds is not None and not 0 <= seconds[0] <= seconds[1]:
+        raise IdemvoxError(f"seconds must be (shortest, longest), not {seconds}")
+    if not speeds or len(set(speeds)) < len(speeds) or not all(0.25 <= speed <= 4 for speed in speeds):
+        raise IdemvoxError(f"speeds must be different numbers from 0.25 to 4, not {speeds}")
+    for speed in speeds:
+        mark = "" if speed == 1 else f"@{speed:g}"
+        for utterance in manifest:
+            speaker = None if utterance.speaker is None else utterance.speaker + mark
+            whole = _Piece(
+                id=utterance.id + mark,
+                source=str(manifest.path(utterance)),
+                start=0,
+                samples=None,
+                speed=speed,
+                speaker=speaker,
+                owner=utterance.id + mark if speaker is None else speaker,
+            )
+            yield from _cut(whole, utterance.seconds / speed, seconds)
+
+
+def _cut(whole: _Piece, length: float, seconds: tuple[float, float] | None) -> Iterator[_Piece]:
+    """Yield ``whole`` in equal pieces of at most ``seconds[1]``, or nothing if they would be too short."""
+    if seconds is None or seconds[0] <= length <= seconds[1]:
+        yield whole
+        return
+    shortest, longest = seconds
+    if length < shortest or longest <= 0:
+        return
+    count = math.ceil(length / longest - PRECISION)
+    if length / count < shortest:  # equal pieces of all of it are too short: one fewer, without its end
+        count -= 1
+        length = count * longest
+    step = length / count * whole.speed * SAMPLE_RATE
+    for index in range(count):
+        start, end = round(index * step), round((index + 1) * step)
+        yield replace(whole, id=f"{whole.id}#{index}", start=start, samples=end - start)
+
+
+def _deal(pieces: list[_Piece], recordings: int, fewest: int, seed: int) -> list[_Piece]:
+    """Return the pieces with their recordings and paths; each owner's are shuffled, then dealt in turn."""
+    if len({piece.id for piece in pieces}) < len(pieces):
+        raise IdemvoxError("two pieces have the same id; rename utterances whose ids end in #N or @SPEED")
+    hands: dict[tuple[bool, str], list[int]] = defaultdict(list)
+    for place, piece in enumerate(pieces):
+        hands[piece.speaker is not None, piece.owner].append(place)
+    dealt = list(pieces)
+    for (known, owner), places in hands.items():
+        order = np.random.default_rng(stable_seed("deal", seed, owner)).permutation(len(places))
+        hands_out = max(1, min(recordings, len(places) // fewest)) if known else 1
+        for turn, which in enumerate(order):
+            piece = pieces[places[which]]
+            number = turn % hands_out
+            home = _safe(owner) if known else f"unknown/{_safe(owner)}"
+            path = f"wav/{home}/sim{number}/{_safe(piece.id)}.wav"
+            dealt[places[which]] = replace(piece, recording=f"{owner}/sim{number}", path=path)
+    return dealt
+
+
+def _safe(name: str) -> str:
+    """Return ``name`` as one part of a path; where letters had to go, a hash keeps names apart."""
+    plain = re.sub(r"[^A-Za-z0-9_.@#-]", "_", name)[:80]
+    if plain == name and not name.startswith(".") and name != "unknown":
+        return name
+    return f"{plain.lstrip('.')}-{stable_seed(name):016x}"
+
+
+def _fingerprint(manifest: Manifest) -> str:
+    """Return a hash of what the manifest says, recordings apart, wherever its folder lies."""
+    rows = [[u.id, u.path, round(u.seconds, 3), u.speaker] for u in manifest]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def finished(out: Path, record: str, settings: dict[str, Any]) -> Manifest | None:
+    """Return the manifest that ``out`` holds if it was made with ``settings`` and is all there, else None.
+
+    Args:
+        out: folder of a manifest, its audio and ``record``.
+        record: name of the JSON file with the settings, written before the audio; the manifest comes last.
+        settings: what the folder's content is a function of, as JSON gives it back.
+
+    Raises:
+        IdemvoxError: the folder holds a manifest of other making.
+    """
+    if not (out / record).exists():
+        if (out / "manifest.csv").exists():
+            raise IdemvoxError(f"{out} holds a manifest of other audio; choose another folder")
+        return None
+    have = read_json(out / record)
+    if have != settings:
+        known = have if isinstance(have, dict) else {}
+        differ = [key for key in settings if known.get(key) != settings[key]]
+        raise IdemvoxError(
+            f"{out} holds audio made with another {', '.join(differ) or 'format'}; "
+            "delete that folder or choose another"
+        )
+    if not (out / "manifest.csv").exists():
+        return None
+    manifest = load_manifest(out / "manifest.csv")
+    return manifest if all(manifest.path(utterance).exists() for utterance in manifest) else None
+
+
+def _run(
+    pieces: list[_Piece], out: Path, spec: ChannelSpec, seed: int, workers: int, progress: bool
+) -> dict[str, float]:
+    """Write all the pieces, one task a recording; return seconds by id."""
+    tasks: dict[str, list[_Piece]] = defaultdict(list)
+    for piece in pieces:
+        tasks[f"{piece.speaker is not None}:{piece.recording}"].append(piece)
+    lengths: dict[str, float] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+        shown = bar.add_task("simulated recordings", total=len(pieces))
+
+        def take(some: dict[str, float]) -> None:
+            lengths.update(some)
+            bar.advance(shown, len(some))
+
+        if workers == 1:
+            for task in tasks.values():
+                take(_record(task, out, spec, seed))
+        else:
+            _spread(list(tasks.values()), out, spec, seed, workers, take)
+    return lengths
+
+
+def _spread(
+    tasks: list[list[_Piece]],
+    out: Path,
+    spec: ChannelSpec,
+    seed: int,
+    workers: int,
+    take: Callable[[dict[str, float]], None],
+) -> None:
+    """Record the tasks in ``workers`` processes; the first error stops the rest."""
+    pool = process_pool(min(workers, len(tasks)))
+    try:
+        futures = [pool.submit(_record, task, out, spec, seed) for task in tasks]
+        for future in as_completed(futures):
+            take(future.result())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def process_pool(workers: int) -> ProcessPoolExecutor:
+    """Return a pool of fresh processes that end when this process is killed, rather than wait for ever."""
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Watch the parent from a thread, and end this process at once when it is gone."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _record(pieces: list[_Piece], out: Path, spec: ChannelSpec, seed: int) -> dict[str, float]:
+    """Write one simulated recording's utterances that are not there yet; return seconds by id."""
+    lengths: dict[str, float] = {}
+    missing: list[_Piece] = []
+    for piece in pieces:
+        if (out / piece.path).exists():
+            lengths[piece.id] = probe(out / piece.path).seconds
+        else:
+            missing.append(piece)
+    if not missing:
+        return lengths
+    owner, number = missing[0].owner, missing[0].recording.rpartition("/sim")[2]
+    channel = draw_channel(stable_seed("channel", seed, owner, int(number)), spec)
+    for piece in missing:
+        wave = _spoken(piece)
+        write_wav(out / piece.path, channel.apply(wave, stable_seed("noise", seed, piece.id)))
+        lengths[piece.id] = len(wave) / SAMPLE_RATE
+    return lengths
+
+
+def _spoken(piece: _Piece) -> NDArray[np.float32]:
+    """Return the piece as spoken, before any channel; at another speed all of it is resampled."""
+    wave = np.asarray(read(Path(piece.source), piece.start, piece.samples), dtype=np.float32)
+    if piece.speed != 1 and len(wave):
+        wave = np.asarray(soxr.resample(wave, SAMPLE_RATE * piece.speed, SAMPLE_RATE), dtype=np.float32)
+    if not len(wave):
+        raise IdemvoxError(f"{piece.source} ends before {piece.id} begins; correct `seconds` in the manifest")
+    return wave

@@ -1,0 +1,90 @@
+"""Read the rows of any CSV that lists audio files: the candidates for a manifest."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from idemvox.errors import IdemvoxError, unknown_name
+
+__all__ = ["Candidate", "listed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file to check and what would stand in its row."""
+
+    id: str
+    path: str  # relative to the root, or absolute
+    speaker: str | None
+    recording: str | None
+
+
+def listed(file: Path, where: Mapping[str, str]) -> tuple[list[Candidate], int]:
+    """The rows of a table that ``where`` selects, and how many more rows only repeat one of them.
+
+    Raises:
+        IdemvoxError: no such file, no column ``path``, a column of ``where`` that is not there or selects
+            nothing, a row of the wrong width, an empty id or path, or two rows that contradict each other.
+    """
+    found: dict[str, Candidate] = {}
+    lines: dict[str, int] = {}
+    repeats = 0
+    values: dict[str, set[str]] = {column: set() for column in where}
+    wanted = {column: {text, *map(str.strip, text.split(","))} for column, text in where.items()}
+    for line, row in _rows(file, where):
+        for column in where:
+            values[column].add(row[column])
+        if any(row[column] not in wanted[column] for column in where):
+            continue
+        name = row.get("id", row["path"])
+        if not name or not row["path"]:
+            empty = "id" if row["path"] else "path"
+            raise IdemvoxError(f"{file}, line {line}: empty {empty}; fill it in or delete the row")
+        new = Candidate(name, row["path"], row.get("speaker") or None, row.get("recording") or None)
+        if found.setdefault(name, new) != new:
+            raise IdemvoxError(
+                f"{file}, line {line}: {name!r} is on line {lines[name]} too, with another path, speaker or "
+                "recording; correct one, or tell them apart in a column 'id'"
+            )
+        repeats += name in lines
+        lines.setdefault(name, line)
+    if not found:
+        raise IdemvoxError(_none_chosen(file, where, values))
+    return list(found.values()), repeats
+
+
+def _rows(file: Path, where: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and fields of every row, the header and the width of each row checked."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream)
+            header = [name.strip() for name in next(reader, [])]
+            if "path" not in header:
+                have = ", ".join(header) or "nothing"
+                raise IdemvoxError(
+                    f"{file}, line 1: no column 'path' (found {have}); give the table a header"
+                )
+            for column in where:
+                if column not in header:
+                    raise unknown_name("column", column, header)
+            for row in filter(None, reader):
+                if len(row) != len(header):
+                    counts = f"{len(row)} fields where the header has {len(header)}"
+                    raise IdemvoxError(f"{file}, line {reader.line_num}: {counts}; quote commas")
+                yield reader.line_num, dict(zip(header, row, strict=True))
+    except OSError as error:
+        raise IdemvoxError(f"cannot read the table {file}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise IdemvoxError(f"{file} is not CSV in UTF-8 ({error}); save it as that") from error
+
+
+def _none_chosen(file: Path, where: Mapping[str, str], values: Mapping[str, set[str]]) -> str:
+    """The message for a table of which nothing is left."""
+    if not any(values.values()):
+        return f"{file} has no rows"
+    asked = ", ".join(f"{column}={text}" for column, text in where.items())
+    have = "; ".join(f"{column}: {', '.join(sorted(v)[:8])}" for column, v in values.items())
+    return f"{file}: no row has {asked}; it has {have}"

@@ -1,0 +1,43 @@
+"""What every encoder is: a front end and a network in one module."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from idemvox.audio.frontend import FrontEnd, LogMel
+
+__all__ = ["Encoder"]
+
+
+class Encoder(nn.Module):
+    """Waveform in, representation out; training, evaluation and export use this same object.
+
+    Subclasses take ``(frontend: LogMel, options: Options)``, set :attr:`dim`, and implement
+    :meth:`encode` on log-mel features.  ``Options`` is a frozen dataclass with the published defaults.
+    """
+
+    dim: int
+    """Width of the representation."""
+
+    def __init__(self, frontend: FrontEnd | None = None) -> None:
+        super().__init__()
+        self.frontend = LogMel(frontend or FrontEnd())
+
+    def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Represent each waveform of a batch by one vector.
+
+        Args:
+            wave: (B, T) samples in [-1, 1] at 16 kHz; what lies beyond an utterance's length is ignored.
+            lengths: (B,) valid samples of each row; ``None`` means all T.
+
+        Returns:
+            (B, dim) representations, not normalised.  Padding changes nothing.
+        """
+        with torch.autocast(wave.device.type, enabled=False):
+            features, frames = self.frontend(wave.float(), lengths)  # (B, mels, F), (B,) or None
+        return self.encode(features, frames)
+
+    def encode(self, features: Tensor, frames: Tensor | None) -> Tensor:
+        """(B, mels, F) normalised log-mel, (B,) valid frames or ``None`` -> (B, dim)."""
+        raise NotImplementedError

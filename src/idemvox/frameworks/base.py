@@ -1,0 +1,86 @@
+"""What every framework is, and the values that go in and out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from idemvox.corpus.crops import Views
+from idemvox.encoders.base import Encoder
+
+__all__ = ["Batch", "Framework", "Step", "Swap"]
+
+Swap = Callable[[Tensor, Tensor], Tensor]
+"""``(ids (B,), targets (B, D)) -> (B, D)``: the positive sampler, which may put pseudo-positives in."""
+
+
+class Batch(NamedTuple):
+    """Some utterances of the corpus, each as named views.
+
+    Attributes:
+        ids: (B,) int64 positions in the training manifest: what positives and negatives are defined by.
+        views: name -> (B, n, T) samples in [-1, 1]: n crops of each utterance.
+        labels: (B,) speaker numbers for supervised frameworks, ``None`` for all others.
+    """
+
+    ids: Tensor
+    views: Mapping[str, Tensor]
+    labels: Tensor | None = None
+
+
+class Step(NamedTuple):
+    """What a framework makes of a batch: a scalar loss to minimise, and detached numbers to log."""
+
+    loss: Tensor
+    metrics: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class Framework(nn.Module):
+    """An encoder, whatever heads the method has, and its loss.
+
+    One file holds one framework; what two share moves down into ``losses`` or here.
+    Subclasses define a frozen ``Options`` dataclass with the paper's numbers as defaults.
+    """
+
+    Options: ClassVar[type[Any]]
+    supervised: ClassVar[bool] = False
+    """Whether batches carry speaker labels; a self-supervised framework never sees them."""
+
+    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
+        """Build on ``encoder``; ``speakers`` is the number of classes, 0 unless supervised."""
+        super().__init__()
+        self.encoder = encoder
+        self.options = self.Options() if options is None else options
+        self.speakers = speakers
+
+    def views(self) -> Views:
+        """Name the crops that :meth:`forward` reads."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch, positives: Swap) -> Step:
+        """Compute the loss of a batch; called once per step."""
+        raise NotImplementedError
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width D of the targets handed to the positive sampler."""
+        return self.encoder.dim
+
+    @property
+    def embedder(self) -> Encoder:
+        """Return the encoder that is evaluated, clustered, exported and shipped."""
+        return self.encoder
+
+    def target(self, batch: Batch) -> Tensor:
+        """Return the (B, D) targets of a batch as a positive queue stores them, for the fill pass.
+
+        Raises:
+            NotImplementedError: by a framework that has no positives (a classifier).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no positives to sample")
+
+    def after_step(self, progress: float) -> None:
+        """Do what follows the optimiser's step (EMA and the like); progress runs from 0 to 1."""

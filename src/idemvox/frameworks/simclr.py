@@ -1,0 +1,52 @@
+"""SimCLR for speakers, as in the SSPS paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from idemvox.corpus.crops import Crop, Views
+from idemvox.encoders.base import Encoder
+from idemvox.frameworks.base import Batch, Framework, Step, Swap
+from idemvox.losses.pairwise import info_nce, nt_xent
+from idemvox.registry import FRAMEWORKS
+
+__all__ = ["SimCLR"]
+
+
+@FRAMEWORKS.register("simclr")
+class SimCLR(Framework):
+    """Pull two augmented crops of an utterance together, push the other utterances away.
+
+    Lepage & Dehak (2025), section 2.1; no projector, as it hurts verification.  The paper prints the
+    one-sided loss (eq. 1, B - 1 negatives), its public code trains with the symmetric one (2B - 2
+    negatives): the default is the code's, since that made the published numbers.
+
+    With SSPS only the positive view is replaced.  Under the symmetric loss the stored embedding also
+    serves as an anchor and as a negative, without a gradient, as in the public code.
+    """
+
+    @dataclass(frozen=True, slots=True)
+    class Options:
+        """Defaults: the paper's."""
+
+        temperature: float = 0.03
+        symmetric: bool = True
+        seconds: float = 2.0
+
+    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
+        super().__init__(encoder, options, speakers)
+        self.loss = nt_xent if self.options.symmetric else info_nce
+
+    def views(self) -> Views:
+        return {"anchor": Crop(1, self.options.seconds), "positive": Crop(1, self.options.seconds)}
+
+    def target(self, batch: Batch) -> Tensor:
+        return self.encoder(batch.views["positive"][:, 0])
+
+    def forward(self, batch: Batch, positives: Swap) -> Step:
+        query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
+        target = positives(batch.ids, self.target(batch))  # (B, D) same utterance's, or a pseudo-positive
+        return Step(self.loss(query, target, self.options.temperature))

@@ -1,0 +1,56 @@
+"""Supervised baseline: speaker classification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from idemvox.corpus.crops import Crop, Views
+from idemvox.encoders.base import Encoder
+from idemvox.errors import IdemvoxError
+from idemvox.frameworks.base import Batch, Framework, Step, Swap
+from idemvox.losses.margin import aam_softmax
+from idemvox.registry import FRAMEWORKS
+
+__all__ = ["SupervisedAAM"]
+
+
+@FRAMEWORKS.register("supervised_aam")
+class SupervisedAAM(Framework):
+    """AAM-softmax over the training speakers: the SSPS paper's supervised row (its Table 1).
+
+    Reads labels.  Scored with the representation; the class vectors are thrown away.
+    """
+
+    supervised = True
+
+    @dataclass(frozen=True, slots=True)
+    class Options:
+        """Defaults: the paper's (scale 30, margin 0.2, 2-second crops)."""
+
+        scale: float = 30.0
+        margin: float = 0.2
+        seconds: float = 2.0
+
+    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
+        super().__init__(encoder, options, speakers)
+        if speakers < 2:
+            raise IdemvoxError(
+                "supervised_aam needs a manifest with a speaker column of at least 2 speakers; "
+                "add labels, or train a self-supervised framework such as simclr"
+            )
+        self.classes = nn.Parameter(torch.empty(speakers, encoder.dim))
+        nn.init.xavier_normal_(self.classes)
+
+    def views(self) -> Views:
+        return {"anchor": Crop(1, self.options.seconds)}
+
+    def forward(self, batch: Batch, positives: Swap) -> Step:
+        assert batch.labels is not None
+        embedding = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
+        return Step(
+            aam_softmax(embedding, self.classes, batch.labels, self.options.scale, self.options.margin)
+        )

@@ -1,0 +1,103 @@
+"""Model folders: the encoder that was trained, ready to embed, with where it comes from.
+
+``model.safetensors`` holds the weights, ``model.json`` how to build the encoder and its provenance.
+Nothing in them is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from idemvox.audio.frontend import FrontEnd
+from idemvox.encoders.base import Encoder
+from idemvox.errors import IdemvoxError
+from idemvox.files import read_json, write_json
+from idemvox.recipe import Part, build_options
+from idemvox.registry import ENCODERS
+
+__all__ = ["FORMAT", "Model", "build_encoder", "load_model", "save_model"]
+
+FORMAT = 1
+"""Version of the folder's layout; a newer one is refused by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A loaded model folder: the encoder in eval mode, its provenance, and the folder."""
+
+    encoder: Encoder
+    provenance: dict[str, Any]
+    folder: Path
+
+
+def build_encoder(part: Part, frontend: Mapping[str, Any]) -> Encoder:
+    """Build the encoder that a recipe names, with its front end."""
+    cls = ENCODERS[part.name]
+    options = part.build(cls.Options, "encoder")
+    front: FrontEnd = build_options(frontend, FrontEnd, "frontend")
+    encoder: Encoder = cls(options, front)
+    return encoder
+
+
+def save_model(
+    folder: Path, encoder: Encoder, part: Part, frontend: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> None:
+    """Write a model folder; each file is replaced whole, and an evaluation of older weights is removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
+    descriptor, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
+    os.close(descriptor)
+    try:
+        save_file(state, temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, folder / "model.safetensors")
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    (folder / "report.json").unlink(missing_ok=True)
+    front = asdict(build_options(frontend, FrontEnd, "frontend"))
+    write_json(
+        folder / "model.json",
+        {
+            "format": FORMAT,
+            "encoder": part.model_dump(),
+            "frontend": front,
+            "provenance": dict(provenance),
+        },
+    )
+
+
+def load_model(folder: str | Path) -> Model:
+    """Load a model folder, or the ``model`` folder inside a run.
+
+    Raises:
+        IdemvoxError: if it is not one, is damaged, or was written by a newer idemvox.
+    """
+    folder = Path(folder)
+    if not (folder / "model.json").is_file() and (folder / "model" / "model.json").is_file():
+        folder = folder / "model"
+    if not (folder / "model.json").is_file():
+        raise IdemvoxError(f"{folder} is not a model folder (no model.json); give a run or its model folder")
+    description = read_json(folder / "model.json")
+    if not isinstance(description, dict) or not isinstance(description.get("format"), int):
+        raise IdemvoxError(f"model folder {folder} is damaged: model.json is not a description of a model")
+    if description["format"] > FORMAT:
+        raise IdemvoxError(
+            f"{folder} has model format {description['format']}, this idemvox reads up to {FORMAT}: upgrade idemvox"
+        )
+    try:
+        part = TypeAdapter(Part).validate_python(description["encoder"])
+        encoder = build_encoder(part, description["frontend"])
+        encoder.load_state_dict(load_file(folder / "model.safetensors"))
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        raise IdemvoxError(f"model folder {folder} is damaged: {error}") from error
+    return Model(encoder.eval(), description.get("provenance", {}), folder)

@@ -1,0 +1,80 @@
+"""What every positive sampler is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from idemvox.corpus.crops import Views
+
+__all__ = ["Positives", "Setting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a sampler must know of the run.
+
+    Attributes:
+        utterances: N of the training manifest.
+        dim: width of a representation.
+        embedding_dim: width of the targets to be swapped.
+        seed: of the run.
+        speakers: (N,) speaker numbers, given to samplers that declare ``supervised`` and to no other.
+    """
+
+    utterances: int
+    dim: int
+    embedding_dim: int
+    seed: int
+    speakers: npt.NDArray[np.int64] | None = None
+
+
+class Positives(nn.Module):
+    """Chooses what an anchor is pulled towards; this base keeps the same utterance.
+
+    A module, so that queues are saved and restored like weights.  A sampler works at one of two levels:
+    *views*, by naming for each utterance the partner that its positive view is cut from
+    (:meth:`partners`); or *embeddings*, by replacing targets in :meth:`forward`.
+    """
+
+    Options: ClassVar[type[Any]]
+    supervised: ClassVar[bool] = False
+    """Whether the sampler reads speaker labels."""
+
+    needs_fill: ClassVar[bool] = False
+    """Whether :meth:`observe` must have seen every utterance before the first epoch."""
+
+    def __init__(self, options: Any, setting: Setting) -> None:
+        super().__init__()
+        self.options = options
+        self.setting = setting
+        self.chosen: Tensor | None = None
+        """(B,) the ids whose embeddings the last step put in, -1 where the target was kept; for diagnostics."""
+
+    def views(self) -> Views:
+        """Name the crops that the sampler reads besides the framework's own: at most ``reference``."""
+        return {}
+
+    def partners(self, epoch: int) -> npt.NDArray[np.int64] | None:
+        """Return (N,) the utterance that each one's positive view is cut from; ``None`` for its own."""
+        return None
+
+    def start_epoch(self, epoch: int) -> dict[str, float]:
+        """Prepare the epoch (SSPS: k-means), and return numbers to log."""
+        return {}
+
+    def observe(self, ids: Tensor, reference: Tensor) -> None:
+        """Take in the reference representations (B, dim) of a batch."""
+
+    def store(self, ids: Tensor, targets: Tensor) -> None:
+        """Take in targets (B, embedding_dim) without choosing: the fill pass."""
+
+    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Replace some of the targets (B, embedding_dim) of the utterances ``ids`` (B,)."""
+        self.chosen = torch.full_like(ids, -1)
+        return targets

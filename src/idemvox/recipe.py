@@ -1,0 +1,222 @@
+"""Recipes: one typed description of a run, from YAML and ``key=value`` overrides.
+
+    name: simclr-ssps
+    framework: {name: simclr, temperature: 0.03}
+    positives: {name: ssps, clusters: 25000, neighbours: 1}
+    training: {epochs: 20}
+
+Whatever a recipe leaves out has the paper's value.  Unknown keys are errors that suggest the nearest.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from idemvox.errors import IdemvoxError
+from idemvox.files import atomic_write
+
+__all__ = ["Augment", "Data", "Part", "Published", "Recipe", "Training", "build_options", "load_recipe"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Part(BaseModel):
+    """One thing out of a registry, by name, with its own options beside the name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    def build(self, options: type[Any], where: str) -> Any:
+        """Validate the extra keys as the dataclass ``options``; ``where`` is the recipe key, for messages."""
+        return build_options(self.model_extra or {}, options, where)
+
+
+def build_options(given: Mapping[str, Any], options: type[Any], where: str) -> Any:
+    """Validate plain values as the dataclass ``options``; ``where`` is their recipe key, for messages."""
+    known = [f.name for f in fields(options)]
+    for key in given:
+        if key not in known:
+            raise _unknown_key(f"{where}.{key}", [f"{where}.{k}" for k in known])
+    try:
+        return TypeAdapter(options).validate_python(dict(given))
+    except ValidationError as error:
+        raise IdemvoxError(_explain(error, where)) from error
+
+
+class Data(_Strict):
+    """What to learn from."""
+
+    manifest: Path | None = Field(None, description="training manifest, as `idemvox prepare` writes it")
+
+
+class Augment(_Strict):
+    """What is done to augmented views; folders of files, or built-in banks where none is given."""
+
+    policy: Literal["none", "noise", "reverb", "always", "all"] = "always"
+    noise: Path | None = None
+    music: Path | None = None
+    speech: Path | None = Field(None, description="for babble; default: excerpts of the training manifest")
+    rooms: Path | None = Field(None, description="room responses; default: simulated rooms")
+    babble: tuple[int, int] = (3, 7)
+    simulated_rooms: int = Field(100, ge=1)
+
+
+class Training(_Strict):
+    """How long and with what; defaults are SimCLR's in the SSPS paper."""
+
+    epochs: int = Field(100, ge=1)
+    batch: int = Field(256, ge=2)
+    lr: float = Field(1e-3, gt=0)
+    lr_decay: float = Field(0.95, gt=0, le=1)
+    lr_every: int = Field(5, ge=1, description="epochs between two decays")
+    weight_decay: float = Field(0.0, ge=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: str = Field("auto", description="auto, cpu, cuda, mps")
+    workers: int = Field(1, ge=0, description="processes that read audio")
+    keep: int = Field(2, ge=1, description="checkpoints kept")
+
+
+class Published(_Strict):
+    """What the paper reports for this recipe, on VoxCeleb1-O (original list)."""
+
+    eer: float
+    mindcf_001: float | None = None
+    source: str = "Lepage & Dehak 2025"
+
+
+class Recipe(_Strict):
+    """A run."""
+
+    name: str = "run"
+    description: str = ""
+    published: Published | None = None
+    seed: int = Field(0, ge=0)
+    start_from: Path | None = Field(None, description="run or model folder whose weights to begin with")
+    data: Data = Data()
+    frontend: dict[str, Any] = Field(default_factory=dict, description="mels, window, normalise")
+    encoder: Part = Part(name="fast_resnet34")
+    framework: Part = Part(name="simclr")
+    positives: Part = Part(name="same")
+    augment: Augment = Augment()
+    training: Training = Training()
+
+    def override(self, assignments: Sequence[str]) -> Recipe:
+        """Return a copy with ``key.sub=value`` assignments applied; values are read as YAML.
+
+        >>> Recipe().override(["framework.temperature=0.05"]).framework.model_extra
+        {'temperature': 0.05}
+        """
+        tree = self.model_dump(mode="json", exclude_unset=True)
+        for part in ("encoder", "framework", "positives"):
+            tree.setdefault(part, {"name": getattr(self, part).name})
+        for assignment in assignments:
+            key, equals, text = assignment.partition("=")
+            if not equals or not key:
+                raise IdemvoxError(f"{assignment!r} is not KEY=VALUE; an example: training.epochs=10")
+            try:
+                value = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise IdemvoxError(f"the value of {assignment!r} is not valid YAML: {error}") from error
+            _assign(tree, key, _number(value))
+        return parse_recipe(tree)
+
+    def save(self, path: Path) -> None:
+        """Write every value, given or default, as YAML."""
+        with atomic_write(path) as file:
+            yaml.safe_dump(self.model_dump(mode="json"), file, sort_keys=False, allow_unicode=True)
+
+
+def _number(value: Any) -> Any:
+    """Read 1e-3, which YAML 1.1 takes for text, as the number that it is."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for name in path:
+        below = tree.setdefault(name, {})
+        if isinstance(below, str):  # "framework: simclr" is short for a name
+            below = tree[name] = {"name": below}
+        if not isinstance(below, dict):
+            raise IdemvoxError(f"cannot set {key}: {name} is a single value")
+        tree = below
+    # naming another framework, encoder or sampler: the options of the old one do not apply to it
+    if last == "name" and path and tree.get("name") not in (None, value):
+        tree.clear()
+    tree[last] = value
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> IdemvoxError:
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return IdemvoxError(f"unknown recipe key {key!r}{hint} have: {', '.join(known) or 'none'}")
+
+
+def _explain(error: ValidationError, where: str = "") -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join([*([where] if where else []), *(str(part) for part in item["loc"])])
+        lines.append(f"recipe key {key!r}: {item['msg']} (got {item.get('input')!r})")
+    return "\n".join(lines)
+
+
+def parse_recipe(tree: Mapping[str, Any]) -> Recipe:
+    """Validate a tree of plain values.
+
+    Raises:
+        IdemvoxError: naming every wrong key.
+    """
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        for item in error.errors():
+            if item["type"] == "extra_forbidden":
+                *path, last = (str(part) for part in item["loc"])
+                model: Any = Recipe
+                for part in path:
+                    annotation = model.model_fields[part].annotation
+                    model = next((a for a in get_args(annotation) if a is not type(None)), annotation)
+                prefix = "".join(f"{part}." for part in path)
+                raise _unknown_key(prefix + last, [prefix + k for k in model.model_fields]) from error
+        raise IdemvoxError(_explain(error)) from error
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe file.
+
+    Raises:
+        IdemvoxError: if it is missing, not YAML, or has a wrong key or value; the message names it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise IdemvoxError(f"no recipe {path}" + (f"; {path.parent} has: {', '.join(near)}" if near else ""))
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise IdemvoxError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise IdemvoxError(f"{path} is not a recipe: it should hold key: value pairs")
+    try:
+        return parse_recipe({"name": path.stem, **tree})
+    except IdemvoxError as error:
+        raise IdemvoxError(f"{path}: {error}") from error

@@ -1,0 +1,70 @@
+"""Name -> class, for everything a recipe can name.
+
+A new framework, encoder or positive sampler is one new file with one decorator; the packages import
+their own modules, so nothing has to be listed anywhere else.
+
+    @FRAMEWORKS.register("simclr")
+    class SimCLR(Framework): ...
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from idemvox.errors import unknown_name
+
+__all__ = ["ENCODERS", "FRAMEWORKS", "POSITIVES", "Registry"]
+
+T = TypeVar("T", bound=type[Any])
+
+
+class Registry:
+    """Classes of one kind by the name that recipes use.
+
+    Args:
+        kind: singular noun for messages, such as ``"framework"``.
+        package: package whose modules register themselves when imported.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._classes: dict[str, type[Any]] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Class decorator; refuses a name that another class has taken."""
+
+        def add(cls: T) -> T:
+            taken = self._classes.get(name)
+            if taken is not None and taken.__qualname__ != cls.__qualname__:
+                raise ValueError(f"{self.kind} {name!r} is already {taken.__qualname__}")
+            self._classes[name] = cls
+            return cls
+
+        return add
+
+    def _load(self) -> None:
+        if not self._loaded:
+            package = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{self.package}.{module.name}")
+            self._loaded = True
+
+    def __getitem__(self, name: str) -> type[Any]:
+        self._load()
+        if name not in self._classes:
+            raise unknown_name(self.kind, name, self._classes)
+        return self._classes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(sorted(self._classes))
+
+
+ENCODERS = Registry("encoder", "idemvox.encoders")
+FRAMEWORKS = Registry("framework", "idemvox.frameworks")
+POSITIVES = Registry("positive sampler", "idemvox.positives")

@@ -1,0 +1,107 @@
+"""What a run says of itself: progress bar, JSONL, TensorBoard; and how right the pseudo-positives are."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from idemvox.corpus.manifest import Manifest
+
+__all__ = ["Log", "PositiveGauge", "progress_bar"]
+
+
+def progress_bar(enabled: bool) -> Progress:
+    """Return the progress bar of all long work: description, bar, count, numbers, time left."""
+    return Progress(
+        TextColumn("{task.description:<22}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(compact=True),
+        disable=not enabled,
+    )
+
+
+class Log:
+    """Writes each event as a line of ``log.jsonl`` and its numbers to TensorBoard."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+
+    def write(self, event: str, step: int, **values: Any) -> None:
+        """Log one event at a global step."""
+        self._file.write(json.dumps({"event": event, "step": step, "time": round(time.time(), 3), **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if isinstance(value, (int, float)):
+                self._board.add_scalar(f"{event}/{name}", value, step)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Flush and close both."""
+        self._file.close()
+        self._board.close()  # type: ignore[no-untyped-call]
+
+
+class PositiveGauge:
+    """Measures pseudo-positives over an epoch.
+
+    Coverage is the share of anchors whose positive was replaced.  Where the manifest happens to have labels,
+    also the share of replaced positives of the anchor's own speaker, and of the same recording; these are
+    diagnostics: nothing that learns reads them.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._labels: dict[str, np.ndarray[Any, np.dtype[np.int64]]] = {}
+        for name in ("speaker", "recording"):
+            values = [getattr(u, name) for u in manifest]
+            if any(v is not None for v in values):
+                keys = values if name == "speaker" else [None if u.recording is None else (u.speaker, u.recording) for u in manifest]
+                number = {key: n for n, key in enumerate(dict.fromkeys(k for k in keys if k is not None))}
+                self._labels[name] = np.array([-1 if k is None else number[k] for k in keys])
+        self._sums: dict[str, float] = defaultdict(float)
+
+    def update(self, ids: Tensor, chosen: Tensor) -> None:
+        """Count a step: anchors (B,) and what each was given (B,), -1 for its own."""
+        anchor, other = ids.cpu().numpy(), chosen.cpu().numpy()
+        hit = other >= 0
+        self._sums["anchors"] += len(anchor)
+        self._sums["hits"] += float(hit.sum())
+        for name, labels in self._labels.items():
+            known = hit & (labels[anchor] >= 0) & (labels[np.maximum(other, 0)] >= 0)
+            self._sums[f"{name}_known"] += float(known.sum())
+            self._sums[f"{name}_right"] += float((labels[anchor][known] == labels[other[known]]).sum())
+
+    def result(self) -> Mapping[str, float]:
+        """Return the shares since the last call, and start anew."""
+        s, self._sums = self._sums, defaultdict(float)
+        if not s["anchors"]:
+            return {}
+        out = {"coverage": s["hits"] / s["anchors"]}
+        for name, key in (("speaker", "speaker_accuracy"), ("recording", "recording_accuracy")):
+            if s[f"{name}_known"]:
+                out[key] = s[f"{name}_right"] / s[f"{name}_known"]
+        return out
+
+
+def note(progress: Progress, task: TaskID, advance: int, loss: Tensor | None, since: float, seen: int) -> None:
+    """Advance a bar, showing the loss and utterances per second."""
+    rate = seen / max(time.perf_counter() - since, 1e-9)
+    text = "" if loss is None else f"loss {float(loss):.3f}  "
+    progress.update(task, advance=advance, note=f"{text}{rate:.0f} utt/s")
+
+
+def mean(values: list[Tensor]) -> float:
+    """Return the mean of scalars kept on the device until now."""
+    return float(torch.stack(values).mean()) if values else float("nan")

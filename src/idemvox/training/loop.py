@@ -1,0 +1,332 @@
+"""One training loop for every framework and positive sampler."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from rich.progress import Progress
+from torch import Tensor
+
+from idemvox.corpus.crops import FileSource
+from idemvox.corpus.manifest import Manifest, load_manifest
+from idemvox.errors import IdemvoxError
+from idemvox.frameworks.base import Batch, Framework
+from idemvox.model import build_encoder, load_model, save_model
+from idemvox.positives.base import Positives, Setting
+from idemvox.recipe import Recipe, load_recipe
+from idemvox.registry import FRAMEWORKS, POSITIVES
+from idemvox.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
+from idemvox.training.data import Batches, build_augmenter
+from idemvox.training.gauges import Log, PositiveGauge, mean, note, progress_bar
+from idemvox.training.schedules import step_decay
+
+__all__ = ["Trained", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a run leaves: its folder, its model folder, the epochs its weights have behind them, and the last epoch's numbers."""
+
+    folder: Path
+    model: Path
+    epochs: int
+    numbers: dict[str, float]
+
+
+def train(recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool = True) -> Trained:
+    """Run a recipe into ``folder``: recipe.yaml, log.jsonl, tensorboard/, checkpoints/ and model/.
+
+    A checkpoint is written after each epoch.  With ``resume`` the run goes on from its last one (or begins,
+    where there is none); a finished run is left as it is.
+
+    Args:
+        recipe: what to do; ``data.manifest`` must be set.
+        folder: of the run.
+        resume: go on with what is there.
+        progress: show a bar.
+
+    Raises:
+        IdemvoxError: if the folder holds another run's work, or the recipe does not fit the manifest.
+    """
+    checkpoint = last_checkpoint(folder / "checkpoints")
+    if checkpoint is not None and not resume:
+        raise IdemvoxError(f"{folder} has a run in it: add --resume to go on, or choose another --out")
+    if checkpoint is not None:
+        _same_recipe(recipe, folder / "recipe.yaml")
+    run = _Run(recipe, folder)
+    recipe.save(folder / "recipe.yaml")
+    if checkpoint is not None:
+        run.restore(load_checkpoint(checkpoint))
+    elif recipe.start_from is not None:
+        run.start_from(recipe.start_from)
+    with progress_bar(progress) as bar:
+        return run.run(bar)
+
+
+def _same_recipe(recipe: Recipe, saved: Path) -> None:
+    if not saved.is_file():
+        return
+    before, now = load_recipe(saved).model_dump(mode="json"), recipe.model_dump(mode="json")
+    may_differ = {("training", "epochs"), ("training", "workers"), ("training", "keep"), ("training", "device")}
+    changed = [
+        f"{key}.{sub}" if isinstance(now[key], dict) else key
+        for key in now
+        if key not in ("description", "published")
+        for sub in (sorted({*now[key], *before[key]}) if isinstance(now[key], dict) else [""])
+        if (key, sub) not in may_differ
+        and (now[key].get(sub) != before[key].get(sub) if isinstance(now[key], dict) else now[key] != before[key])
+    ]
+    if changed:
+        raise IdemvoxError(
+            f"cannot resume {saved.parent}: the recipe differs in {', '.join(changed)}; "
+            "give the same values, or another --out"
+        )
+
+
+def _accelerator(name: str) -> str:
+    """Check a recipe's device, which is Fabric's accelerator."""
+    if name not in ("auto", "cpu", "cuda", "mps"):
+        raise IdemvoxError(f"training.device is auto, cpu, cuda or mps, not {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise IdemvoxError("training.device is cuda, but torch sees no GPU; use training.device=cpu")
+    return name
+
+
+@contextmanager
+def evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Put a module in eval mode without gradients, and back as it was: clean views touch no statistics."""
+    was = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(was)
+
+
+class _Run:
+    """The state of a run."""
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self.recipe, self.folder = recipe, folder
+        if recipe.data.manifest is None:
+            raise IdemvoxError("no training data: set data.manifest=FILE, made by `idemvox prepare folder DIR`")
+        labelled = load_manifest(recipe.data.manifest)
+        training = recipe.training
+        self.fabric = Fabric(
+            accelerator=_accelerator(training.device),
+            devices=1,
+            precision="bf16-mixed" if training.precision == "bf16" else "32-true",
+        )
+        torch.manual_seed(recipe.seed)
+
+        framework_class, positives_class = FRAMEWORKS[recipe.framework.name], POSITIVES[recipe.positives.name]
+        if recipe.positives.name != "same" and framework_class.target is Framework.target:
+            raise IdemvoxError(f"{recipe.framework.name} has no positives to choose: use positives.name=same")
+        speakers = _speaker_numbers(labelled)
+        encoder = build_encoder(recipe.encoder, recipe.frontend)
+        classes = int(speakers.max()) + 1 if framework_class.supervised and len(speakers) else 0
+        self.framework: Framework = framework_class(
+            encoder, recipe.framework.build(framework_class.Options, "framework"), classes
+        )
+        setting = Setting(
+            len(labelled),
+            self.framework.embedder.dim,
+            self.framework.embedding_dim,
+            recipe.seed,
+            speakers if positives_class.supervised else None,
+        )
+        self.positives: Positives = positives_class(
+            recipe.positives.build(positives_class.Options, "positives"), setting
+        )
+        optimizer = torch.optim.Adam(
+            self.framework.parameters(), lr=training.lr, weight_decay=training.weight_decay
+        )
+        _, self.optimizer = self.fabric.setup(self.framework, optimizer)
+        self.positives.to(self.fabric.device)
+
+        # From here on nobody but the gauge sees a label, unless the framework is supervised.
+        self.gauge = PositiveGauge(labelled)
+        manifest = labelled.without_labels()
+        views = {**self.framework.views(), **self.positives.views()}
+        if framework_class.supervised and (speakers < 0).any():
+            raise IdemvoxError(f"{recipe.framework.name} needs a speaker for every utterance; some have none")
+        self.batches = Batches(
+            manifest,
+            views,
+            build_augmenter(recipe.augment, FileSource(manifest), recipe.seed).to(self.fabric.device),
+            batch=training.batch,
+            seed=recipe.seed,
+            device=self.fabric.device,
+            workers=training.workers,
+            labels=torch.from_numpy(speakers) if framework_class.supervised else None,
+        )
+        self.first = 0  # epochs that the starting weights have behind them
+        self.done = 0  # epochs of this run
+        self.filled = False
+        self.numbers: dict[str, float] = {}
+
+    # -- beginning -------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the rest of the run depends on."""
+        return {
+            "framework": self.framework.state_dict(),
+            "positives": self.positives.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "first": self.first,
+            "done": self.done,
+            "framework_name": self.recipe.framework.name,
+            "numbers": self.numbers,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self.framework.load_state_dict(state["framework"])
+        self.positives.load_state_dict(state["positives"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.first, self.done, self.filled = state["first"], state["done"], True
+        self.numbers = state["numbers"]
+
+    def start_from(self, source: Path) -> None:
+        """Begin with another run's work.
+
+        The same framework goes on whole, with its heads, optimiser and place in the schedule (the paper's
+        SSPS phase); another framework, or a model folder, gives only the encoder's weights.
+        """
+        checkpoint = last_checkpoint(source / "checkpoints")
+        state = load_checkpoint(checkpoint) if checkpoint else {}
+        try:
+            if state.get("framework_name") == self.recipe.framework.name:
+                self.framework.load_state_dict(state["framework"])
+                decay = [group["weight_decay"] for group in self.optimizer.param_groups]
+                self.optimizer.load_state_dict(state["optimizer"])
+                for group, value in zip(self.optimizer.param_groups, decay, strict=True):
+                    group["weight_decay"] = value  # this recipe's, not the other run's
+                self.first = state["first"] + state["done"]
+            else:
+                self.framework.encoder.load_state_dict(load_model(source).encoder.state_dict())
+        except (RuntimeError, ValueError) as error:
+            raise IdemvoxError(
+                f"start_from {source}: its weights do not fit this recipe's encoder or heads ({error})"
+            ) from error
+
+    # -- running ---------------------------------------------------------------------------------------
+
+    def run(self, bar: Progress) -> Trained:
+        epochs, model = self.recipe.training.epochs, self.folder / "model"
+        if self.done < epochs or not (model / "model.json").is_file():
+            log = Log(self.folder)
+            try:
+                if self.positives.needs_fill and not self.filled:
+                    self.fill(bar)
+                while self.done < epochs:
+                    self.numbers = self.epoch(self.first + self.done, bar, log)
+                    self.done += 1
+                    save_checkpoint(
+                        self.folder / "checkpoints", self.done, self.state(), self.recipe.training.keep
+                    )
+                self.save(model)
+            finally:
+                log.close()
+        return Trained(self.folder, model, self.first + self.done, self.numbers)
+
+    def save(self, model: Path) -> None:
+        """Write the model folder."""
+        save_model(
+            model,
+            self.framework.embedder,
+            self.recipe.encoder,
+            self.recipe.frontend,
+            {
+                "recipe": self.recipe.name,
+                "framework": self.recipe.framework.model_dump(),
+                "positives": self.recipe.positives.model_dump(),
+                "seed": self.recipe.seed,
+                "epochs": self.first + self.done,
+                "utterances": self.batches.size,
+                "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+                "idemvox": version("idemvox"),
+                "torch": torch.__version__,
+                "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            },
+        )
+
+    def reference(self, batch: Batch) -> Tensor:
+        """Represent the clean reference views (B, dim), in eval mode and without a gradient."""
+        with evaluating(self.framework.embedder), self.fabric.autocast():
+            return self.framework.embedder(batch.views["reference"][:, 0])
+
+    def fill(self, bar: Progress) -> None:
+        """Pass over the corpus once, forward only, so that both queues are full before the first epoch."""
+        task = bar.add_task("filling the queues", total=self.batches.size, note="")
+        began, seen = time.perf_counter(), 0
+        for batch in self.batches.every(self.first):
+            self.positives.observe(batch.ids, self.reference(batch))
+            with evaluating(self.framework), self.fabric.autocast():
+                self.positives.store(batch.ids, self.framework.target(batch))
+            seen += len(batch.ids)
+            note(bar, task, len(batch.ids), None, began, seen)
+        bar.remove_task(task)
+        self.filled = True
+
+    def epoch(self, epoch: int, bar: Progress, log: Log) -> dict[str, float]:
+        """Train one epoch and return its numbers."""
+        training, batches = self.recipe.training, self.batches
+        lr = step_decay(epoch, training.lr, training.lr_decay, training.lr_every)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        numbers = self.positives.start_epoch(epoch)
+        self.framework.train()
+        last = self.first + training.epochs
+        task = bar.add_task(f"{self.recipe.name} {epoch + 1}/{last}", total=batches.steps, note="")
+        began, seen = time.perf_counter(), 0
+        sums: dict[str, list[Tensor]] = defaultdict(list)
+        for step, batch in enumerate(batches.epoch(epoch, self.positives)):
+            if "reference" in batch.views:
+                self.positives.observe(batch.ids, self.reference(batch))
+            with self.fabric.autocast():  # not through Fabric's wrapper: at bf16 it would round the waveforms too
+                result = self.framework(batch, self.positives)
+            if not torch.isfinite(result.loss):
+                raise IdemvoxError(
+                    f"the loss is not finite at epoch {epoch + 1}, step {step + 1} (utterances "
+                    f"{batch.ids[:8].tolist()}...); lower training.lr, or use training.precision=fp32"
+                )
+            self.fabric.backward(result.loss)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.framework.after_step((epoch * batches.steps + step + 1) / (last * batches.steps))
+            if self.positives.chosen is not None:
+                self.gauge.update(batch.ids, self.positives.chosen)
+            sums["loss"].append(result.loss.detach())
+            for name, value in result.metrics.items():
+                sums[name].append(value)
+            seen += len(batch.ids)
+            note(bar, task, 1, result.loss.detach(), began, seen)
+            if step % max(1, batches.steps // 20) == 0:
+                at = epoch + (step + 1) / batches.steps
+                log.write("step", epoch * batches.steps + step, at=at, loss=float(result.loss.detach()), lr=lr)
+        bar.remove_task(task)
+        seconds = time.perf_counter() - began
+        numbers |= {name: mean(values) for name, values in sums.items()}
+        numbers |= {"utterances_per_second": seen / seconds, "lr": lr, **self.gauge.result()}
+        log.write("epoch", (epoch + 1) * batches.steps, at=epoch + 1, **numbers)
+        return numbers
+
+
+def _speaker_numbers(manifest: Manifest) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Number the speakers in order of name; -1 where unknown."""
+    number = {name: n for n, name in enumerate(manifest.speakers)}
+    return np.array([number[u.speaker] if u.speaker is not None else -1 for u in manifest], dtype=np.int64)

@@ -1,0 +1,214 @@
+"""Whole utterances to embeddings, in batches of similar length, reading ahead of the network."""
+
+from __future__ import annotations
+
+import zipfile
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import nn
+
+from idemvox.audio.read import SAMPLE_RATE, probe, read
+from idemvox.corpus.manifest import Manifest
+from idemvox.errors import IdemvoxError
+from idemvox.files import atomic_write
+
+__all__ = ["Embeddings", "embed_files", "load_embeddings", "save_embeddings"]
+
+Floats = NDArray[np.float32]
+Precision = Literal["fp32", "bf16"]
+_SHORTEST = 400  # samples: one 25 ms window
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """One vector per utterance id."""
+
+    ids: tuple[str, ...]
+    matrix: Floats
+    """(N, D) as the encoder gives them, not normalised."""
+    rows: dict[str, int] = field(init=False, repr=False)
+    """Row of each id."""
+
+    def __post_init__(self) -> None:
+        rows = {name: row for row, name in enumerate(self.ids)}
+        if self.matrix.ndim != 2 or len(self.matrix) != len(self.ids) or len(rows) != len(self.ids):
+            raise IdemvoxError(
+                f"{len(self.ids)} ids must all differ and have one row each; got {self.matrix.shape}"
+            )
+        object.__setattr__(self, "rows", rows)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, utterance: str) -> Floats:
+        """(D,) embedding of one utterance."""
+        if utterance not in self.rows:
+            raise IdemvoxError(f"there is no embedding of {utterance!r} among these {len(self)}")
+        vector: Floats = self.matrix[self.rows[utterance]]
+        return vector
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One utterance to embed."""
+
+    id: str
+    path: Path
+    seconds: float
+    row: int
+
+
+def embed_files(
+    encoder: nn.Module,
+    source: Manifest | Sequence[str | Path],
+    *,
+    device: str | torch.device | None = None,
+    batch_seconds: float = 120.0,
+    precision: Precision = "fp32",
+    max_seconds: float | None = None,
+    workers: int = 2,
+    progress: bool = False,
+) -> Embeddings:
+    """Embed whole utterances, each by one vector; padding and batch size change nothing but the time.
+
+    The encoder runs in evaluation mode without gradients; every module's mode is put back afterwards.
+
+    Args:
+        encoder: an :class:`~idemvox.encoders.base.Encoder`: ``(wave (B, T), lengths (B,)) -> (B, D)``.
+        source: a manifest (ids are its ids) or audio files (ids are the paths as given).
+        device: moves the encoder there, to stay; ``None`` leaves it where it is.
+        batch_seconds: most audio in a batch, padding included; a longer utterance goes alone.
+        precision: ``"bf16"`` runs the network, not the front end, under autocast.
+        max_seconds: cut longer utterances to their first seconds; ``None`` takes them whole.
+        workers: threads that read audio.
+        progress: show a progress bar.
+
+    Raises:
+        IdemvoxError: a file cannot be read or is empty, or its embedding is not finite; names the file.
+    """
+    if precision not in ("fp32", "bf16"):
+        raise IdemvoxError(f"unknown precision {precision!r}; have: bf16, fp32")
+    if batch_seconds <= 0 or (max_seconds is not None and max_seconds <= 0):
+        raise IdemvoxError("batch_seconds and max_seconds must be above 0")
+    jobs = _jobs(source, max_seconds)
+    if not jobs:
+        raise IdemvoxError("there is nothing to embed: the manifest or list is empty")
+    place = torch.device(device) if device is not None else _device_of(encoder)
+    encoder.to(place)
+    rows: list[Any] = [None] * len(jobs)
+    batches = _batches(jobs, batch_seconds)
+    cut = None if max_seconds is None else round(max_seconds * SAMPLE_RATE)
+    loaded = _read_ahead(batches, cut, workers)
+    with _evaluating(encoder), torch.no_grad():
+        for batch, waves in track(loaded, "embedding", total=len(batches), disable=not progress):
+            for job, vector in zip(batch, _embed(encoder, waves, place, precision), strict=True):
+                if not np.isfinite(vector).all():
+                    raise IdemvoxError(
+                        f"the embedding of {job.path} is NaN or infinite: the model has probably diverged;"
+                        " use an earlier checkpoint"
+                    )
+                rows[job.row] = vector
+    return Embeddings(tuple(job.id for job in jobs), np.stack(rows))
+
+
+def _jobs(source: Manifest | Sequence[str | Path], max_seconds: float | None) -> list[_Job]:
+    most = float("inf") if max_seconds is None else max_seconds
+    if isinstance(source, Manifest):
+        return [_Job(u.id, source.path(u), min(u.seconds, most), row) for row, u in enumerate(source)]
+    paths = list(dict.fromkeys(str(path) for path in source))
+    return [_Job(p, Path(p), min(probe(Path(p)).seconds, most), row) for row, p in enumerate(paths)]
+
+
+def _batches(jobs: list[_Job], batch_seconds: float) -> list[list[_Job]]:
+    """Longest first, so that a batch too big for the memory fails at once."""
+    batches: list[list[_Job]] = []
+    for job in sorted(jobs, key=lambda job: -job.seconds):
+        if not batches or batches[-1][0].seconds * (len(batches[-1]) + 1) > batch_seconds:
+            batches.append([])
+        batches[-1].append(job)
+    return batches
+
+
+def _read(job: _Job, most: int | None) -> Floats:
+    try:
+        wave = read(job.path, 0, most)
+    except IdemvoxError as error:
+        raise IdemvoxError(f"cannot embed {job.id!r}: {error}; repair the file or leave it out") from error
+    if len(wave) < _SHORTEST:
+        raise IdemvoxError(
+            f"cannot embed {job.path}: {len(wave)} samples at 16 kHz are too few (at least {_SHORTEST});"
+            " leave the file out"
+        )
+    return wave
+
+
+def _read_ahead(
+    batches: list[list[_Job]], most: int | None, workers: int, ahead: int = 2
+) -> Iterator[tuple[list[_Job], list[Floats]]]:
+    """Yield each batch with its waves, while threads read the next ``ahead`` batches."""
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        waiting: deque[tuple[list[_Job], list[Future[Floats]]]] = deque()
+        try:
+            for batch in batches:
+                waiting.append((batch, [pool.submit(_read, job, most) for job in batch]))
+                if len(waiting) > ahead:
+                    jobs, futures = waiting.popleft()
+                    yield jobs, [future.result() for future in futures]
+            while waiting:
+                jobs, futures = waiting.popleft()
+                yield jobs, [future.result() for future in futures]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _embed(encoder: nn.Module, waves: list[Floats], device: torch.device, precision: Precision) -> Floats:
+    lengths = torch.tensor([len(wave) for wave in waves])
+    padded = torch.zeros(len(waves), int(lengths.max()))  # (B, T)
+    for row, wave in zip(padded, waves, strict=True):
+        row[: len(wave)] = torch.from_numpy(wave)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        vectors = encoder(padded.to(device), lengths.to(device))  # (B, D)
+    matrix: Floats = vectors.float().cpu().numpy()
+    return matrix
+
+
+def _device_of(encoder: nn.Module) -> torch.device:
+    tensor = next(iter([*encoder.parameters(), *encoder.buffers()]), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+@contextmanager
+def _evaluating(encoder: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, each module's own mode again outside."""
+    modes = [(module, module.training) for module in encoder.modules()]
+    encoder.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def save_embeddings(embeddings: Embeddings, path: str | Path) -> None:
+    """Write ids and matrix as ``.npz``, atomically."""
+    with atomic_write(path, "wb") as file:
+        np.savez(file, ids=np.array(embeddings.ids, dtype=np.str_), matrix=embeddings.matrix)
+
+
+def load_embeddings(path: str | Path) -> Embeddings:
+    """Read what :func:`save_embeddings` wrote; nothing in the file is executed."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Embeddings(tuple(file["ids"].tolist()), np.asarray(file["matrix"], np.float32))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise IdemvoxError(f"cannot read embeddings from {path}: {error}; write them again") from error

@@ -1,0 +1,221 @@
+"""Error rates of a verification trial list: EER, minDCF, and a confidence interval for small lists.
+
+A trial is accepted when its score is at or above the threshold.  Rates are taken at the *distinct*
+scores, all trials of one score together, so the order of tied trials changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from idemvox.errors import IdemvoxError
+
+__all__ = ["EER", "Interval", "Rates", "eer", "eer_interval", "error_rates", "min_dcf"]
+
+Floats = NDArray[np.float64]
+Method = Literal["nearest", "interpolate"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rates:
+    """Error rates by threshold, thresholds rising; the first accepts all, the last (``inf``) accepts none."""
+
+    thresholds: Floats
+    """(K + 1,) the K distinct scores, then infinity."""
+    fnr: Floats
+    """(K + 1,) fraction of the target trials that are rejected; rises from 0 to 1."""
+    fpr: Floats
+    """(K + 1,) fraction of the impostor trials that are accepted; falls from 1 to 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class EER:
+    """Equal error rate and where it is reached."""
+
+    value: float
+    """A fraction, 0.05 for 5 %."""
+    threshold: float
+    """Accept at or above; always finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Confidence interval of a rate, as fractions."""
+
+    low: float
+    high: float
+    draws: int
+
+
+class _Sorted:
+    """Trials sorted once by score and grouped by distinct score, so that each bootstrap draw is O(n)."""
+
+    def __init__(self, scores: ArrayLike, labels: ArrayLike) -> None:
+        score, label = _check(scores, labels)
+        order = np.argsort(score, kind="stable")
+        score = score[order]
+        last = np.flatnonzero(np.append(score[1:] != score[:-1], True))  # (K,) last of each score
+        self.order, self.label, self.last = order, label[order], last
+        self.thresholds = np.append(score[last], np.inf)  # (K + 1,)
+
+    def counts(self, weights: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Weighted counts of (missed targets, accepted impostors) at each threshold, both (K + 1,)."""
+        weight = np.ones(len(self.label), np.int64) if weights is None else weights[self.order]
+        target = np.cumsum(np.where(self.label, weight, 0))[self.last]
+        impostor = np.cumsum(np.where(self.label, 0, weight))[self.last]
+        return np.append(0, target), impostor[-1] - np.append(0, impostor)
+
+
+def _check(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
+    score, label = np.asarray(scores, np.float64), np.asarray(labels)
+    if score.ndim != 1 or score.shape != label.shape:
+        raise IdemvoxError(
+            f"need one score and one label per trial, got scores {score.shape} and labels {label.shape}"
+        )
+    if not np.isfinite(score).all():
+        bad = int(np.count_nonzero(~np.isfinite(score)))
+        raise IdemvoxError(
+            f"{bad} of {len(score)} scores are NaN or infinite; the model has probably diverged:"
+            " evaluate an earlier checkpoint"
+        )
+    if label.dtype != np.bool_:
+        if not np.isin(label, (0, 1)).all():
+            raise IdemvoxError("trial labels must be 1 (target, same speaker) or 0 (impostor)")
+        label = label.astype(np.bool_)
+    targets = int(np.count_nonzero(label))
+    if targets == 0 or targets == len(label):
+        have, lack = ("impostor", "target") if targets == 0 else ("target", "impostor")
+        raise IdemvoxError(
+            f"all {len(label)} trials are {have} trials; error rates need {lack} trials too:"
+            " add some to the list"
+        )
+    return score, label
+
+
+def error_rates(scores: ArrayLike, labels: ArrayLike) -> Rates:
+    """Return both error rates at every distinct threshold, in O(n log n).
+
+    Args:
+        scores: (N,) higher means more alike; any finite numbers.
+        labels: (N,) 1 or True for target trials (same speaker), 0 or False for impostor trials.
+
+    Raises:
+        IdemvoxError: a score is NaN or infinite, or one of the two kinds of trial is missing.
+
+    >>> rates = error_rates([0.1, 0.4, 0.4, 0.8], [0, 0, 1, 1])
+    >>> rates.fnr.tolist(), rates.fpr.tolist()
+    ([0.0, 0.0, 0.5, 1.0], [1.0, 0.5, 0.0, 0.0])
+    """
+    trials = _Sorted(scores, labels)
+    missed, accepted = trials.counts()
+    return Rates(trials.thresholds, missed / missed[-1], accepted / accepted[0])
+
+
+def _crossing(thresholds: Floats, missed: Any, accepted: Any, method: Method) -> EER:
+    """EER from counts.  FNR - FPR never falls, so the sign changes once; compared in exact integers."""
+    targets, impostors = missed[-1], accepted[0]
+    gap = missed * impostors - accepted * targets  # (K + 1,) FNR - FPR, times both counts
+    after = int(np.searchsorted(gap, 0, side="left"))  # first FNR >= FPR; at least 1, as gap[0] < 0
+    before = after - 1
+    finite = thresholds[after]
+    if np.isinf(finite):
+        finite = np.nextafter(thresholds[before], np.inf)
+    if method == "interpolate":
+        part = -gap[before] / (gap[after] - gap[before])  # in (0, 1]
+        value = (missed[before] + part * (missed[after] - missed[before])) / targets
+        return EER(float(value), float(thresholds[before] + part * (finite - thresholds[before])))
+    if method != "nearest":
+        raise IdemvoxError(f"unknown EER method {method!r}; have: nearest, interpolate")
+    best, threshold = (after, finite) if gap[after] <= -gap[before] else (before, thresholds[before])
+    return EER(float(max(missed[best] / targets, accepted[best] / impostors)), float(threshold))
+
+
+def eer(scores: ArrayLike, labels: ArrayLike, method: Method = "nearest") -> EER:
+    """Equal error rate, as a fraction, with its threshold.
+
+    ``"nearest"``, the default, is what the field's toolkits print and so what published numbers mean:
+    at the threshold where |FNR - FPR| is smallest (the higher one of two), the larger of both rates.
+    ``"interpolate"`` draws a straight line between the two thresholds where FNR and FPR cross; it is never
+    above the other, and the two differ visibly only on small lists or with many tied scores: where all scores
+    are equal, the first says 1 and the second 0.5.
+
+    >>> eer([0.1, 0.3, 0.6, 0.2, 0.7, 0.9], [0, 0, 0, 1, 1, 1])
+    EER(value=0.3333333333333333, threshold=0.6)
+    """
+    trials = _Sorted(scores, labels)
+    return _crossing(trials.thresholds, *trials.counts(), method)
+
+
+def min_dcf(
+    scores: ArrayLike, labels: ArrayLike, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0
+) -> float:
+    """Smallest normalised detection cost over all thresholds (NIST), between 0 and 1.
+
+    min over t of (c_miss p FNR(t) + c_fa (1 - p) FPR(t)) / min(c_miss p, c_fa (1 - p)), where accepting
+    all and accepting none are thresholds too.  State ``p_target`` beside every printed value.
+
+    Args:
+        scores: (N,) as in :func:`error_rates`.
+        labels: (N,) likewise.
+        p_target: prior probability of a target trial, strictly between 0 and 1 (0.01 or 0.05 as a rule).
+        c_miss: cost of rejecting a target.
+        c_fa: cost of accepting an impostor.
+    """
+    if not 0 < p_target < 1 or c_miss <= 0 or c_fa <= 0:
+        raise IdemvoxError("minDCF needs 0 < p_target < 1 and costs above 0")
+    rates = error_rates(scores, labels)
+    miss, false_accept = c_miss * p_target, c_fa * (1 - p_target)
+    return float(np.min(miss * rates.fnr + false_accept * rates.fpr) / min(miss, false_accept))
+
+
+def eer_interval(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    enrol_speakers: ArrayLike,
+    test_speakers: ArrayLike,
+    draws: int = 200,
+    seed: int = 0,
+    method: Method = "nearest",
+) -> Interval:
+    """95 % confidence interval of the EER by resampling *speakers*, not trials.
+
+    Trials that share a speaker are not independent, so each draw takes S of the S speakers with
+    replacement; an impostor trial then counts (times speaker a was drawn) x (times b was drawn), a target
+    trial counts as often as its one speaker was drawn.  Percentiles 2.5 and 97.5 of the draws' EERs.  With
+    fewer than about 20 speakers even this interval is somewhat too narrow.
+
+    Args:
+        scores: (N,) as in :func:`error_rates`.
+        labels: (N,) likewise.
+        enrol_speakers: (N,) speaker of each trial's first side; any names or numbers.
+        test_speakers: (N,) of its second side.
+        draws: bootstrap draws; those that leave out all targets or all impostors are drawn again.
+        seed: makes the interval repeatable.
+        method: as in :func:`eer`.
+    """
+    trials = _Sorted(scores, labels)
+    enrol_names, test_names = np.asarray(enrol_speakers), np.asarray(test_speakers)
+    if enrol_names.shape != trials.label.shape or test_names.shape != trials.label.shape:
+        raise IdemvoxError("need one enrol speaker and one test speaker per trial")
+    names, index = np.unique(np.concatenate([enrol_names, test_names]), return_inverse=True)
+    enrol, test = index[: len(enrol_names)], index[len(enrol_names) :]
+    if len(names) < 2 or draws < 1:
+        raise IdemvoxError("an EER interval needs at least two speakers and one draw")
+    same = enrol == test
+    if not np.array_equal(same[trials.order], trials.label):
+        raise IdemvoxError("the speakers contradict the trial labels: check the manifest's speaker column")
+    rng = np.random.default_rng(seed)
+    values: list[float] = []
+    for _ in range(20 * draws):
+        times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)))  # (S,)
+        missed, accepted = trials.counts(times[enrol] * np.where(same, 1, times[test]))
+        if missed[-1] and accepted[0]:
+            values.append(_crossing(trials.thresholds, missed, accepted, method).value)
+        if len(values) == draws:
+            low, high = np.percentile(values, (2.5, 97.5))
+            return Interval(float(low), float(high), draws)
+    raise IdemvoxError("too few speakers have target trials for an EER interval; use a larger trial list")

@@ -1,0 +1,102 @@
+"""A tiny corpus of voice-like recordings, and a recipe that trains on it in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from idemvox.audio.read import SAMPLE_RATE, write_wav
+from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
+from idemvox.recipe import Recipe, parse_recipe
+
+SPEAKERS, RECORDINGS, UTTERANCES = 6, 2, 2
+
+
+@dataclass(frozen=True, slots=True)
+class TinyCorpus:
+    """Where the tiny corpus is: manifests with and without labels, and folders to augment from."""
+
+    labelled: Path
+    unlabelled: Path
+    banks: Path
+
+    @property
+    def manifest(self) -> Manifest:
+        return load_manifest(self.labelled)
+
+
+def voice(rng: np.random.Generator, pitch: float, formants: np.ndarray, hiss: float, seconds: float) -> np.ndarray:
+    """Harmonics of a wavering pitch under the speaker's formants, in syllables, with the recording's hiss."""
+    time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    phase = 2 * np.pi * np.cumsum(pitch * (1 + 0.03 * np.sin(2 * np.pi * 3 * time + rng.uniform(0, 6)))) / SAMPLE_RATE
+    wave = np.zeros_like(time)
+    for n in range(1, int(3800 / pitch)):
+        gain = sum(np.exp(-(((n * pitch - f) / 200) ** 2)) for f in formants) + 0.02
+        wave += gain * np.sin(n * phase)
+    wave *= 0.3 + 0.7 * np.abs(np.sin(2 * np.pi * 2 * time + rng.uniform(0, 6)))
+    return 0.3 * wave / np.abs(wave).max() + hiss * rng.standard_normal(len(time))
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
+    """Write 6 speakers x 2 recordings x 2 utterances of 2.2 to 3 s, and small banks of noises and rooms."""
+    root = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(7)
+    rows = []
+    for s in range(SPEAKERS):
+        formants = rng.uniform([300, 1000, 2200], [800, 2000, 3200])
+        for r in range(RECORDINGS):
+            for u in range(UTTERANCES):
+                path, seconds = f"s{s}/r{r}/{u}.wav", float(np.round(rng.uniform(2.2, 3.0), 3))
+                write_wav(root / path, voice(rng, 90 + 25 * s, formants, 0.005 * (1 + 3 * r), seconds))
+                rows.append(Utterance(f"s{s}r{r}u{u}", path, seconds, speaker=f"s{s}", recording=f"r{r}"))
+    manifest = Manifest(rows, root)
+    save_manifest(manifest, root / "labelled.csv")
+    save_manifest(manifest.without_labels(), root / "unlabelled.csv")
+    banks = root / "banks"
+    for n in range(3):
+        write_wav(banks / "noise" / f"{n}.wav", 0.1 * rng.standard_normal(SAMPLE_RATE))
+        decay = np.exp(-np.arange(4800) / (300 * (n + 1)))
+        write_wav(banks / "rooms" / f"{n}.wav", np.r_[0.9, 0.2 * rng.standard_normal(4799)] * decay)
+    return TinyCorpus(root / "labelled.csv", root / "unlabelled.csv", banks)
+
+
+SMALL = {
+    "fast_resnet34": {"channels": [4, 8, 8, 8], "dim": 16},
+    "ecapa_tdnn": {"channels": 16, "mfa_channels": 24, "attention": 8, "bottleneck": 8, "dim": 16},
+}
+"""Options that make an encoder cheap enough to train in a test."""
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(corpus: TinyCorpus) -> Callable[..., Recipe]:
+    """Return ``make(*assignments, labelled=False, encoder=..., framework=..., positives=...)``."""
+
+    def make(
+        *assignments: str,
+        labelled: bool = False,
+        encoder: str = "fast_resnet34",
+        framework: str = "simclr",
+        positives: str = "same",
+    ) -> Recipe:
+        tree: dict[str, Any] = {
+            "name": "tiny",
+            "seed": 3,
+            "data": {"manifest": str(corpus.labelled if labelled else corpus.unlabelled)},
+            "frontend": {"mels": 20},
+            "encoder": {"name": encoder, **SMALL.get(encoder, {})},
+            "framework": {"name": framework, "seconds": 0.3},
+            "positives": {"name": positives},
+            "augment": {"noise": str(corpus.banks / "noise"), "rooms": str(corpus.banks / "rooms")},
+            "training": {"epochs": 2, "batch": 7, "workers": 0, "device": "cpu"},
+        }
+        if positives == "ssps":
+            tree["positives"] |= {"clusters": 6, "seconds": 0.5, "iterations": 3}
+        return parse_recipe(tree).override(assignments)
+
+    return make

@@ -1,0 +1,116 @@
+"""Contrastive losses against loops written from the formulas."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from idemvox.losses.pairwise import info_nce, nt_xent
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
+
+
+def slow_info_nce(query: Tensor, target: Tensor, temperature: float) -> float:
+    """Eq. 1 of the SSPS paper, term by term."""
+    total = 0.0
+    for i in range(len(query)):
+        terms = [math.exp(cosine(query[i], target[j]) / temperature) for j in range(len(target))]
+        total -= math.log(terms[i] / sum(terms))
+    return total / len(query)
+
+
+def slow_nt_xent(query: Tensor, target: Tensor, temperature: float) -> float:
+    """Every one of the 2B embeddings is an anchor; itself is no candidate."""
+    both, batch = [*query, *target], len(query)
+    total = 0.0
+    for i in range(2 * batch):
+        terms = {j: math.exp(cosine(both[i], both[j]) / temperature) for j in range(2 * batch) if j != i}
+        total -= math.log(terms[(i + batch) % (2 * batch)] / sum(terms.values()))
+    return total / (2 * batch)
+
+
+ORACLES = [(info_nce, slow_info_nce), (nt_xent, slow_nt_xent)]
+LOSSES = [info_nce, nt_xent]
+
+
+def pair(batch: int = 5, dim: int = 4, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(batch)
+    return tuple(3 * torch.randn(2, batch, dim, generator=generator, dtype=dtype))
+
+
+@pytest.mark.parametrize(("fast", "slow"), ORACLES)
+@pytest.mark.parametrize("temperature", [0.03, 0.5, 2.0])
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_equals_the_formula(fast, slow, temperature, batch):
+    query, target = pair(batch)
+    assert float(fast(query, target, temperature)) == pytest.approx(slow(query, target, temperature), abs=1e-12)
+
+
+def test_the_default_temperature_is_the_papers():
+    query, target = pair()
+    for loss in LOSSES:
+        assert loss(query, target) == loss(query, target, 0.03)
+
+
+def test_a_single_pair_has_nothing_to_be_told_from():
+    """A self-similarity left in, even as a 0, would be a negative here."""
+    query, target = pair(1)
+    assert float(nt_xent(query, target, 0.5)) == 0.0
+    assert float(info_nce(query, target, 0.5)) == 0.0
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_reordering_the_batch_reorders_the_gradient(loss):
+    query, target = (x.requires_grad_() for x in pair(6))
+    order = torch.tensor([4, 0, 5, 2, 1, 3])
+    value = loss(query, target, 0.1)
+    gradients = torch.autograd.grad(value, (query, target))
+    shuffled = loss(query[order], target[order], 0.1)
+    assert float(shuffled.detach()) == pytest.approx(float(value.detach()), abs=1e-12)
+    for here, there in zip(gradients, torch.autograd.grad(shuffled, (query, target)), strict=True):
+        torch.testing.assert_close(here, there)
+    one_sided = loss(query[order], target, 0.1)  # only the pairing counts, not the row numbers
+    assert abs(float(one_sided.detach()) - float(value.detach())) > 1e-3
+
+
+def test_symmetric_in_the_two_views():
+    query, target = pair()
+    assert float(nt_xent(query, target, 0.1)) == pytest.approx(float(nt_xent(target, query, 0.1)), abs=1e-12)
+    assert float(info_nce(query, target, 0.1)) != pytest.approx(float(info_nce(target, query, 0.1)), abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_norm_is_of_no_account(loss):
+    query, target = pair()
+    scaled = loss(query * torch.tensor([[0.1], [9.0], [3.0], [1.0], [2.0]]), 7 * target, 0.1)
+    assert float(scaled) == pytest.approx(float(loss(query, target, 0.1)), abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient(loss):
+    query, target = (x.requires_grad_() for x in pair(4, 3))
+    assert torch.autograd.gradcheck(lambda q, t: loss(q, t, 0.3), (query, target))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_autocast_leaves_the_logits_in_single_precision(loss):
+    query, target = pair(8, 16, torch.float32)
+    plain = loss(query, target, 0.03)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss(query, target, 0.03) == plain
+        half = loss(query.bfloat16(), target.bfloat16(), 0.03)
+    assert half.dtype == torch.float32
+    assert half == loss(query.bfloat16().float(), target.bfloat16().float(), 0.03)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_detached_target_gets_no_gradient_and_the_query_does(loss):
+    query, target = pair()
+    query.requires_grad_()
+    loss(query, target, 0.1).backward()
+    assert query.grad is not None and query.grad.abs().sum() > 0 and target.grad is None

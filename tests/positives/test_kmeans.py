@@ -1,0 +1,164 @@
+"""Spherical k-means: what it maximises, and what it does with awkward data."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from idemvox.errors import IdemvoxError
+from idemvox.positives import kmeans
+from idemvox.positives.kmeans import spherical_kmeans
+
+
+def cloud(n: int = 200, dim: int = 6, seed: int = 0) -> Tensor:
+    return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def planted(clusters: int = 5, each: int = 30, noise: float = 0.05) -> tuple[Tensor, Tensor]:
+    """Directions round orthogonal axes, shuffled, with their true cluster."""
+    generator = torch.Generator().manual_seed(2)
+    truth = torch.arange(clusters).repeat_interleave(each)[torch.randperm(clusters * each, generator=generator)]
+    axes = torch.eye(8)[:clusters]
+    return axes[truth] + noise * torch.randn(len(truth), 8, generator=generator), truth
+
+
+def test_more_iterations_never_lower_the_objective():
+    x = cloud()
+    values = [spherical_kmeans(x, 12, n, seed=4).objective for n in range(12)]
+    assert all(b >= a - 1e-6 for a, b in zip(values, values[1:], strict=False))
+    assert values[-1] > values[0] + 0.02
+
+
+def test_one_iteration_is_the_normalised_mean_of_each_cluster():
+    x = cloud(60)
+    unit = normalize(x, dim=1)
+    start = spherical_kmeans(x, 4, 0, seed=1)
+    after = spherical_kmeans(x, 4, 1, seed=1)
+    for c in range(4):
+        mean = unit[start.assignment == c].mean(0)
+        torch.testing.assert_close(after.centroids[c], mean / mean.norm())
+
+
+def test_assignment_and_similarity_are_of_the_centroids_returned():
+    x = cloud()
+    found = spherical_kmeans(x, 9, 3)
+    cosine = normalize(x, dim=1) @ found.centroids.T
+    assert torch.equal(found.assignment, cosine.argmax(1))
+    torch.testing.assert_close(found.similarity, cosine.max(1).values)
+    torch.testing.assert_close(found.centroids.norm(dim=1), torch.ones(9))
+    assert found.objective == pytest.approx(float(found.similarity.mean()))
+
+
+def test_the_start_is_distinct_rows():
+    x = cloud()
+    start = spherical_kmeans(x, 20, 0).centroids
+    rows = (normalize(x, dim=1) @ start.T > 1 - 1e-6).nonzero()
+    assert len(rows) == 20 and len(set(rows[:, 0].tolist())) == 20
+
+
+def test_finds_planted_clusters():
+    x, truth = planted()
+    found = max((spherical_kmeans(x, 5, 20, seed) for seed in range(10)), key=lambda c: c.objective)
+    of = {int(t): set(found.assignment[truth == t].tolist()) for t in truth.unique()}
+    assert all(len(clusters) == 1 for clusters in of.values())
+    assert len(set.union(*of.values())) == 5
+    assert found.objective > 0.98
+
+
+def test_an_empty_cluster_starts_again_from_the_worst_vector():
+    """Two of three starts are one direction, so one cluster is empty: it goes to what fits worst."""
+    x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.02], [1.0, 0.04], [-1.0, 0.5]])
+    seed = next(
+        s
+        for s in range(1000)
+        if set(torch.randperm(5, generator=torch.Generator().manual_seed(s))[:2].tolist()) == {0, 1}
+    )
+    found = spherical_kmeans(x, 2, 10, seed)
+    assert found.assignment.bincount(minlength=2).min() > 0
+    assert found.assignment[4] not in found.assignment[:4]
+
+
+def test_fewer_directions_than_clusters():
+    directions = normalize(cloud(4), dim=1)
+    x = directions[torch.arange(40) % 4]
+    found = spherical_kmeans(x, 10, 10)
+    assert found.centroids.shape == (10, 6) and torch.isfinite(found.centroids).all()
+    assert len(found.assignment.unique()) == 4  # six clusters stay empty
+    assert found.objective == pytest.approx(1.0, abs=1e-6)
+
+
+def test_all_vectors_the_same():
+    found = spherical_kmeans(torch.ones(7, 3), 3, 5)
+    assert len(found.assignment.unique()) == 1
+    torch.testing.assert_close(found.similarity, torch.ones(7))
+
+
+def test_more_clusters_than_vectors():
+    found = spherical_kmeans(cloud(5), 9, 3)
+    assert found.centroids.shape == (5, 6)
+    assert sorted(found.assignment.tolist()) == list(range(5))
+
+
+def test_rows_that_are_not_finite_are_named():
+    x = cloud(50)
+    x[7, 2], x[31, 0] = float("nan"), float("-inf")
+    with pytest.raises(IdemvoxError, match=r"2 of 50 .* \(rows 7, 31\)"):
+        spherical_kmeans(x, 3)
+
+
+def test_many_bad_rows_are_not_all_listed():
+    with pytest.raises(IdemvoxError, match=r"50 of 50") as caught:
+        spherical_kmeans(torch.full((50, 3), float("nan")), 3)
+    assert "49" not in str(caught.value)
+
+
+def test_nothing_to_cluster():
+    with pytest.raises(IdemvoxError, match="nothing to cluster"):
+        spherical_kmeans(torch.zeros(0, 3), 3)
+
+
+def test_the_seed_decides_and_nothing_else():
+    x = cloud()
+    torch.manual_seed(1)
+    first = spherical_kmeans(x, 12, 5, seed=6)
+    torch.manual_seed(2)
+    again = spherical_kmeans(x, 12, 5, seed=6)
+    other = spherical_kmeans(x, 12, 5, seed=7)
+    assert torch.equal(first.centroids, again.centroids) and torch.equal(first.assignment, again.assignment)
+    assert not torch.equal(first.assignment, other.assignment)
+
+
+def test_does_not_draw_from_the_global_generator():
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    spherical_kmeans(cloud(), 5)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_the_norm_of_a_row_is_of_no_account():
+    x = cloud()
+    scale = 2.0 ** torch.randint(-10, 11, (200, 1), generator=torch.Generator().manual_seed(0))
+    plain, scaled = spherical_kmeans(x, 8, 5), spherical_kmeans(x * scale, 8, 5)
+    assert torch.equal(plain.assignment, scaled.assignment)
+    torch.testing.assert_close(plain.centroids, scaled.centroids)
+
+
+@pytest.mark.parametrize("block", [1, 8, 100, 1000])
+def test_blocks_of_bounded_memory_change_nothing(block, monkeypatch):
+    x = cloud()
+    whole = spherical_kmeans(x, 8, 5)
+    monkeypatch.setattr(kmeans, "_BLOCK", block)
+    parts = spherical_kmeans(x, 8, 5)
+    assert torch.equal(whole.assignment, parts.assignment)
+    torch.testing.assert_close(whole.centroids, parts.centroids)
+
+
+def test_the_input_is_left_alone_and_keeps_no_graph():
+    x = cloud().requires_grad_()
+    before = x.detach().clone()
+    found = spherical_kmeans(x, 4)
+    assert torch.equal(x.detach(), before)
+    assert not found.centroids.requires_grad and not found.similarity.requires_grad

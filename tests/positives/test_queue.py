@@ -1,0 +1,103 @@
+"""The embedding queue against a plain-Python model of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from idemvox.positives.queue import EmbeddingQueue
+
+
+class Model:
+    """A ring of (utterance, value) or None."""
+
+    def __init__(self, size: int, utterances: int) -> None:
+        self.ring: list[tuple[int, float] | None] = [None] * min(size, utterances)
+        self.table = size >= utterances
+        self.next = 0
+
+    def push(self, ids: list[int], values: list[float]) -> None:
+        if not self.table:
+            ids, values = ids[-len(self.ring) :], values[-len(self.ring) :]
+            self.ring = [None if held and held[0] in ids else held for held in self.ring]
+        for utterance, value in zip(ids, values, strict=True):
+            self.ring[utterance if self.table else self.next] = (utterance, value)
+            self.next = (self.next + 1) % len(self.ring)
+
+
+@st.composite
+def pushes(draw: st.DrawFn) -> tuple[int, int, list[list[int]]]:
+    utterances = draw(st.integers(1, 12))
+    size = draw(st.integers(1, 14))
+    batch = st.lists(st.integers(0, utterances - 1), unique=True, min_size=1, max_size=utterances)
+    return size, utterances, draw(st.lists(batch, max_size=8))
+
+
+@settings(max_examples=200, deadline=None)
+@given(pushes())
+def test_behaves_like_the_model(case: tuple[int, int, list[list[int]]]) -> None:
+    size, utterances, batches = case
+    queue, model = EmbeddingQueue(size, 2, utterances), Model(size, utterances)
+    value = 0.0
+    for ids in batches:
+        values = [value := value + 1 for _ in ids]
+        queue.push(torch.tensor(ids), torch.tensor(values)[:, None].expand(-1, 2))
+        model.push(ids, values)
+
+        held = [(int(u), float(v[0])) if u >= 0 else None for u, v in zip(queue.ids, queue.vectors, strict=True)]
+        assert held == model.ring
+        there = [u for u in queue.ids.tolist() if u >= 0]
+        assert len(there) == len(set(there))  # at most one of each utterance
+        slots = {u: s for s, u in enumerate(queue.ids.tolist()) if u >= 0}
+        assert queue.slot_of.tolist() == [slots.get(u, -1) for u in range(utterances)]
+        assert queue.filled == pytest.approx(len(there) / len(model.ring))
+
+
+def push(queue: EmbeddingQueue, *ids: int, value: float = 0.0) -> None:
+    queue.push(torch.tensor(ids), torch.full((len(ids), 1), value))
+
+
+def test_the_oldest_is_overwritten_first():
+    queue = EmbeddingQueue(4, 1, 20)
+    push(queue, 5, 6, 7)
+    push(queue, 8, 9)  # 9 takes the place of 5
+    assert set(queue.ids.tolist()) == {6, 7, 8, 9}
+    push(queue, 10, 11)
+    assert set(queue.ids.tolist()) == {8, 9, 10, 11}
+
+
+def test_a_newer_embedding_replaces_the_one_of_the_same_utterance():
+    queue = EmbeddingQueue(4, 1, 20)
+    push(queue, 1, 2, 3, value=1.0)
+    push(queue, 2, value=2.0)
+    assert sorted(queue.ids.tolist()) == [-1, 1, 2, 3]
+    assert queue.vectors[queue.slot_of[2], 0] == 2.0
+    assert queue.filled == 0.75
+
+
+def test_room_for_all_is_a_table():
+    queue = EmbeddingQueue(50, 1, 3)
+    assert queue.is_table and queue.vectors.shape == (3, 1)
+    push(queue, 2, 0, value=1.0)
+    assert queue.ids.tolist() == [0, -1, 2] and queue.slot_of.tolist() == [0, -1, 2]
+    push(queue, 1, 2, value=2.0)
+    assert queue.vectors.flatten().tolist() == [1.0, 2.0, 2.0] and queue.filled == 1.0
+
+
+def test_keeps_no_graph_and_stores_single_precision():
+    queue = EmbeddingQueue(3, 2, 9)
+    vectors = torch.randn(2, 2, requires_grad=True)
+    queue.push(torch.tensor([1, 2]), vectors)
+    queue.push(torch.tensor([3]), vectors[:1].bfloat16())
+    assert not queue.vectors.requires_grad and queue.vectors.dtype == torch.float32
+
+
+def test_is_restored_with_its_place():
+    queue, other = EmbeddingQueue(4, 1, 20), EmbeddingQueue(4, 1, 20)
+    push(queue, 1, 2, 3, 4, 5, value=1.0)
+    other.load_state_dict(queue.state_dict())
+    for each in (queue, other):
+        push(each, 6, 7, value=2.0)
+    assert torch.equal(queue.ids, other.ids) and torch.equal(queue.vectors, other.vectors)

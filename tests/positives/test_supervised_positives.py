@@ -1,0 +1,73 @@
+"""Positives by label, and the base that keeps its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from idemvox.errors import IdemvoxError
+from idemvox.positives.base import Setting
+from idemvox.positives.same import Same
+from idemvox.positives.supervised import Supervised
+
+SPEAKERS = np.array([2, 0, 1, 2, 0, 2, -1, 2, 3, -1, 2, 0])  # 3 is alone, 1 too, two are unlabelled
+
+
+def sampler(speakers: np.ndarray | None = SPEAKERS, seed: int = 0) -> Supervised:
+    return Supervised(Supervised.Options(), Setting(12, 4, 4, seed, speakers))
+
+
+@pytest.mark.parametrize("epoch", range(20))
+def test_partners(epoch):
+    partner = sampler().partners(epoch)
+    anchor = np.arange(12)
+    assert sorted(partner) == anchor.tolist()  # everybody is a positive once
+    assert (SPEAKERS[partner] == SPEAKERS).all()
+    alone = np.isin(anchor, [2, 6, 8, 9])
+    assert (partner[alone] == anchor[alone]).all()
+    assert (partner[~alone] != anchor[~alone]).all()
+    assert (partner[partner][~alone] != anchor[~alone]).all()  # no two are each other's
+
+
+def test_two_of_a_speaker_are_each_others():
+    partner = Supervised(Supervised.Options(), Setting(4, 2, 2, 0, np.array([0, 1, 1, 0]))).partners(0)
+    assert partner.tolist() == [3, 2, 1, 0]
+
+
+def test_partners_change_with_the_epoch_and_the_seed():
+    first = sampler().partners(0)
+    assert np.array_equal(first, sampler().partners(0))
+    assert any(not np.array_equal(first, sampler().partners(e)) for e in range(1, 4))
+    assert any(not np.array_equal(first, sampler(seed=s).partners(0)) for s in range(1, 4))
+
+
+def test_every_pairing_comes_about_as_often():
+    found = np.zeros((5, 5))
+    members = np.flatnonzero(SPEAKERS == 2)
+    for epoch in range(800):
+        for i, p in enumerate(sampler().partners(epoch)[members]):
+            found[i, np.searchsorted(members, p)] += 1
+    off = found[~np.eye(5, dtype=bool)]
+    assert np.trace(found) == 0 and abs(off - 200).max() < 5 * np.sqrt(200)
+
+
+def test_embeddings_are_left_alone():
+    targets = torch.randn(3, 4)
+    each = sampler()
+    assert each(torch.tensor([1, 2, 3]), targets) is targets and each.chosen.tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize("speakers", [None, np.full(12, -1), np.where(SPEAKERS == 2, 2, -1)], ids=["none", "all -1", "one"])
+def test_needs_speakers(speakers):
+    with pytest.raises(IdemvoxError, match="speaker column of at least 2 speakers"):
+        sampler(speakers)
+
+
+def test_same_keeps_everything():
+    same = Same(Same.Options(), Setting(12, 4, 4, 0))
+    targets = torch.randn(3, 4, requires_grad=True)
+    assert same(torch.tensor([1, 2, 3]), targets) is targets
+    assert same.chosen.tolist() == [-1, -1, -1]
+    assert same.partners(0) is None and same.views() == {} and same.start_epoch(0) == {}
+    assert not same.needs_fill and not same.supervised

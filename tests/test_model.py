@@ -1,0 +1,180 @@
+"""Model folders: what goes in comes out, and nothing else is believed."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from idemvox import model as module
+from idemvox.errors import IdemvoxError
+from idemvox.model import FORMAT, build_encoder, load_model, save_model
+from idemvox.recipe import Part
+
+PARTS = {
+    "fast_resnet34": Part(name="fast_resnet34", channels=[4, 8, 8, 8], dim=16),
+    "ecapa_tdnn": Part(name="ecapa_tdnn", channels=16, mfa_channels=24, attention=8, bottleneck=8, dim=16),
+}
+FRONTEND = {"mels": 24, "window": "hann", "normalise": "mean"}
+
+
+def saved(folder: Path, name: str = "fast_resnet34", seed: int = 0):
+    """Save an encoder that has seen some data, so that its statistics are not the initial ones."""
+    torch.manual_seed(seed)
+    encoder = build_encoder(PARTS[name], FRONTEND)
+    encoder(torch.randn(4, 8000))
+    save_model(folder, encoder, PARTS[name], FRONTEND, {"recipe": "r", "epochs": 3})
+    return encoder.eval()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    saved(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_gives_the_same_embeddings(tmp_path, name):
+    encoder = saved(tmp_path / "m", name)
+    loaded = load_model(tmp_path / "m")
+    assert loaded.provenance == {"recipe": "r", "epochs": 3} and loaded.folder == tmp_path / "m"
+    assert type(loaded.encoder) is type(encoder) and not loaded.encoder.training
+    assert loaded.encoder.frontend.settings == encoder.frontend.settings
+    assert loaded.encoder.frontend.settings.window == "hann"
+    wave, lengths = torch.randn(3, 9000), torch.tensor([9000, 5000, 7000])
+    with torch.no_grad():
+        assert torch.equal(loaded.encoder(wave, lengths), encoder(wave, lengths))
+
+
+def test_a_tuple_in_the_options_is_no_obstacle(tmp_path):
+    part = Part(name="fast_resnet34", channels=(4, 8, 8, 8), dim=16)
+    save_model(tmp_path, build_encoder(part, {}), part, {}, {})
+    assert load_model(tmp_path).encoder.dim == 16
+
+
+def test_a_run_stands_for_its_model(folder):
+    assert load_model(folder.parent).folder == folder
+    assert load_model(str(folder)).folder == folder
+
+
+def test_holds_weights_and_a_description_and_no_more(folder):
+    assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]
+    description = json.loads((folder / "model.json").read_text())
+    assert description["format"] == FORMAT
+    assert description["encoder"] == {"name": "fast_resnet34", "channels": [4, 8, 8, 8], "dim": 16}
+    assert description["frontend"]["n_fft"] == 512  # every value, given or default
+
+
+def test_nothing_is_pickled(tmp_path, monkeypatch):
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("pickle")
+
+    for owner, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load"), (torch, "save")):
+        monkeypatch.setattr(owner, name, forbidden)
+    monkeypatch.setattr(pickle, "dump", forbidden)
+    monkeypatch.setattr(pickle, "dumps", forbidden)
+    saved(tmp_path / "m")
+    load_model(tmp_path / "m")
+
+
+def test_a_pickle_in_the_place_of_the_weights_is_not_run(folder):
+    class Harm:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (folder / "harm",)
+
+    torch.save({"x": Harm()}, folder / "model.safetensors")
+    with pytest.raises(IdemvoxError, match="damaged"):
+        load_model(folder)
+    assert not (folder / "harm").exists()
+
+
+def test_saving_again_replaces_weights_and_removes_their_evaluation(folder):
+    (folder / "report.json").write_text("{}")
+    (folder / "notes.txt").write_text("mine")
+    encoder = saved(folder, seed=1)
+    assert not (folder / "report.json").exists() and (folder / "notes.txt").exists()
+    assert torch.equal(load_model(folder).encoder.fc.weight, encoder.fc.weight)
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_failed_save_leaves_the_old_weights(folder, monkeypatch):
+    before = (folder / "model.safetensors").read_bytes()
+    (folder / "report.json").write_text("{}")
+
+    def full(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(OSError, match="disk full"):
+        saved(folder, seed=1)
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert (folder / "report.json").exists() and not list(folder.glob("*.part"))
+
+
+def rewrite(folder: Path, **changes: object) -> None:
+    description = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(description | changes))
+
+
+def test_a_newer_format_is_refused(folder):
+    rewrite(folder, format=FORMAT + 1)
+    with pytest.raises(IdemvoxError, match=f"format {FORMAT + 1}.* up to {FORMAT}: upgrade"):
+        load_model(folder)
+
+
+def test_what_is_not_a_model_folder(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(IdemvoxError, match=r"not a model folder"):
+            load_model(path)
+
+
+def without_a_tensor(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    del state["fc.bias"]
+    save_file(state, folder / "model.safetensors")
+
+
+DAMAGE = {
+    "weights cut short": lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:5000]),
+    "weights empty": lambda f: (f / "model.safetensors").write_bytes(b""),
+    "weights missing": lambda f: (f / "model.safetensors").unlink(),
+    "a tensor missing": without_a_tensor,
+    "weights of another size": lambda f: rewrite(f, encoder={"name": "fast_resnet34", "dim": 8}),
+    "weights of another kind": lambda f: rewrite(f, encoder=PARTS["ecapa_tdnn"].model_dump()),
+    "description cut short": lambda f: (f / "model.json").write_text((f / "model.json").read_text()[:40]),
+    "description not an object": lambda f: (f / "model.json").write_text("[]"),
+    "no format": lambda f: (f / "model.json").write_text("{}"),
+    "format not a number": lambda f: rewrite(f, format="one"),
+    "encoder not named": lambda f: rewrite(f, encoder={}),
+    "encoder unknown": lambda f: rewrite(f, encoder="fast_resnet35"),
+    "front end not an object": lambda f: rewrite(f, frontend=3),
+    "front end unknown": lambda f: rewrite(f, frontend={"mel": 3}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_reported(folder, damage):
+    DAMAGE[damage](folder)
+    with pytest.raises(IdemvoxError):
+        load_model(folder)
+
+
+def test_can_be_moved(folder, tmp_path):
+    shutil.move(folder, tmp_path / "elsewhere")
+    assert load_model(tmp_path / "elsewhere").encoder.dim == 16
+
+
+def test_building_names_what_is_wrong():
+    with pytest.raises(IdemvoxError, match=r"unknown encoder 'fast_resnet43'; did you mean 'fast_resnet34'"):
+        build_encoder(Part(name="fast_resnet43"), {})
+    with pytest.raises(IdemvoxError, match=r"'encoder.chanels'; did you mean 'encoder.channels'"):
+        build_encoder(Part(name="fast_resnet34", chanels=3), {})
+    with pytest.raises(IdemvoxError, match=r"'frontend.mel'; did you mean 'frontend.mels'"):
+        build_encoder(Part(name="fast_resnet34"), {"mel": 3})
+    with pytest.raises(IdemvoxError, match=r"'frontend.name'"):
+        build_encoder(Part(name="fast_resnet34"), {"name": "log-mel"})

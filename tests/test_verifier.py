@@ -1,0 +1,86 @@
+"""The verifier's verdicts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from idemvox.audio.frontend import FrontEnd
+from idemvox.audio.read import write_wav
+from idemvox.encoders.base import Encoder
+from idemvox.verification.report import Report, store_report
+from idemvox.verifier import Verifier
+
+
+class Mean(Encoder):
+    """Mean log-mel spectrum."""
+
+    dim = 40
+
+    def __init__(self):
+        super().__init__(FrontEnd(normalise="none"))
+
+    def encode(self, features, frames):
+        frames = torch.full((len(features),), features.shape[-1]) if frames is None else frames
+        valid = (torch.arange(features.shape[-1])[None] < frames[:, None])[:, None]
+        pooled = (features * valid).sum(-1) / frames[:, None]
+        return pooled - pooled.mean(1, keepdim=True)
+
+
+@pytest.fixture
+def tones(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, pitch, seconds in (("low1", 300, 1.0), ("low2", 300, 0.7), ("high", 3000, 0.8)):
+        time = np.arange(int(seconds * 16_000)) / 16_000
+        tone = np.sin(2 * np.pi * pitch * time) + 0.01 * rng.normal(size=len(time))
+        write_wav(tmp_path / f"{name}.wav", 0.3 * tone)
+    return tmp_path
+
+
+REPORT = Report("calls", 10, 20, 0.0512, 0.8, 0.5, 0.4)
+
+
+def test_verdict_at_the_threshold_of_the_report(tones):
+    verifier = Verifier(Mean(), REPORT)
+    same = verifier.verify(tones / "low1.wav", tones / "low2.wav")
+    other = verifier.verify(tones / "low1.wav", tones / "high.wav")
+    assert same.same is True and same.score > 0.8 and other.same is False and other.score < 0.8
+    assert (same.threshold, same.trials, same.eer) == (0.8, "calls", 0.0512)
+    assert str(same).startswith(f"same speaker: score {same.score:.3f} is at or above the threshold 0.800")
+    assert "'calls'" in str(other) and "5.12 %" in str(other) and str(other).startswith("different speakers")
+    assert verifier.verify(tones / "low1.wav", tones / "low1.wav").score == pytest.approx(1)
+    assert verifier.verify(tones / "high.wav", tones / "low1.wav").score == pytest.approx(other.score)
+
+
+def test_no_report_no_verdict(tones):
+    verdict = Verifier(Mean()).verify(tones / "low1.wav", tones / "low2.wav")
+    assert verdict.same is None and verdict.threshold is None
+    assert "no verdict" in str(verdict) and "idemvox evaluate" in str(verdict)
+
+
+def test_embedding_is_the_encoders(tones):
+    encoder = Mean()
+    vector = Verifier(encoder).embed(str(tones / "high.wav"))
+    assert vector.shape == (40,) and vector.dtype == np.float32 and encoder.training
+
+
+def test_load_takes_the_report_of_the_folder(tmp_path):
+    model = pytest.importorskip("idemvox.model")
+    from idemvox.recipe import Part
+    from idemvox.registry import ENCODERS
+
+    part = Part(name="fast_resnet34")
+    torch.manual_seed(0)
+    encoder = model.build_encoder(part, {})
+    assert isinstance(encoder, ENCODERS["fast_resnet34"])
+    model.save_model(tmp_path / "run" / "model", encoder, part, {}, {"recipe": "tiny"})
+    assert Verifier.load(tmp_path / "run").report is None
+    store_report(tmp_path / "run" / "model", REPORT)
+    verifier = Verifier.load(tmp_path / "run")
+    assert verifier.report == REPORT
+    wave = np.random.default_rng(0).normal(size=8000) * 0.1
+    write_wav(tmp_path / "a.wav", wave)
+    np.testing.assert_allclose(
+        verifier.embed(tmp_path / "a.wav"), Verifier(encoder).embed(tmp_path / "a.wav"), rtol=1e-6
+    )

@@ -1,0 +1,119 @@
+"""Embedding files: order, batching, modes, errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from idemvox.audio.read import SAMPLE_RATE, read, write_wav
+from idemvox.corpus.manifest import Manifest
+from idemvox.errors import IdemvoxError
+from idemvox.verification.embed import Embeddings, embed_files, load_embeddings, save_embeddings
+
+
+def one_by_one(encoder, manifest):
+    encoder.eval()
+    with torch.no_grad():
+        waves = [torch.from_numpy(read(manifest.path(u)))[None] for u in manifest]
+        return np.stack([encoder(w, torch.tensor([w.shape[1]]))[0].numpy() for w in waves])
+
+
+@pytest.mark.parametrize("batch_seconds", [0.1, 3.0, 1000.0])
+def test_batches_equal_one_by_one_in_the_given_order(encoder, corpus, batch_seconds):
+    expected = one_by_one(encoder, corpus)
+    encoder.batches.clear()
+    found = embed_files(encoder, corpus, batch_seconds=batch_seconds)
+    assert found.ids == tuple(u.id for u in corpus)
+    assert found.matrix.dtype == np.float32
+    np.testing.assert_allclose(found.matrix, expected, atol=1e-5)
+    if batch_seconds == 3.0:
+        assert max(b * t for b, t in encoder.batches) <= 3.0 * SAMPLE_RATE
+        assert 1 < len(encoder.batches) < len(corpus)
+    else:
+        assert len(encoder.batches) == (len(corpus) if batch_seconds < 1 else 1)
+
+
+def test_paths_as_ids(encoder, corpus):
+    paths = [corpus.path(u) for u in corpus][:3]
+    found = embed_files(encoder, [*paths, str(paths[0])])
+    assert found.ids == tuple(str(p) for p in paths)
+    whole = embed_files(encoder, corpus)
+    np.testing.assert_allclose(found[str(paths[2])], whole[corpus[2].id], atol=1e-5)
+
+
+def test_modes_and_gradients_are_left_alone(encoder, corpus):
+    encoder.linear.eval()  # a part frozen by its owner
+    first, again = (embed_files(encoder, corpus[:4]).matrix for _ in range(2))
+    np.testing.assert_array_equal(first, again)  # the dropout is off
+    assert encoder.training and encoder.dropout.training and not encoder.linear.training
+    assert encoder.linear.weight.grad is None and torch.is_grad_enabled()
+    bad = Manifest([replace(corpus[0], path="none.wav")], corpus.root)
+    with pytest.raises(IdemvoxError):
+        embed_files(encoder, bad)
+    assert encoder.training and encoder.dropout.training
+
+
+def test_max_seconds(encoder, corpus):
+    whole, cut = embed_files(encoder, corpus), embed_files(encoder, corpus, max_seconds=0.5)
+    assert max(t for _, t in encoder.batches[1:]) == SAMPLE_RATE // 2
+    short = [u.seconds < 0.525 for u in corpus]  # the encoder's frames are 0.025 s
+    same = np.isclose(whole.matrix, cut.matrix, atol=1e-5).all(1)
+    assert any(short) and not all(short) and same.tolist() == short
+
+
+def test_bf16_is_close_and_float32(encoder, corpus):
+    exact, rough = embed_files(encoder, corpus), embed_files(encoder, corpus, precision="bf16")
+    assert rough.matrix.dtype == np.float32
+    assert not np.array_equal(exact.matrix, rough.matrix)
+    np.testing.assert_allclose(rough.matrix, exact.matrix, atol=0.1)
+
+
+def test_errors_name_the_file(encoder, corpus, tmp_path):
+    (tmp_path / "broken.wav").write_bytes(b"not audio")
+    rows = [*corpus, replace(corpus[0], id="bad", path=str(tmp_path / "broken.wav"))]
+    with pytest.raises(IdemvoxError, match=r"(?s)'bad'.*broken\.wav.*leave it out"):
+        embed_files(encoder, Manifest(rows, corpus.root))
+    write_wav(tmp_path / "short.wav", np.zeros(100))
+    with pytest.raises(IdemvoxError, match=r"short\.wav.*too few"):
+        embed_files(encoder, [tmp_path / "short.wav"])
+    with pytest.raises(IdemvoxError, match="nothing to embed"):
+        embed_files(encoder, [])
+    with pytest.raises(IdemvoxError, match="precision"):
+        embed_files(encoder, corpus, precision="fp16")
+    with pytest.raises(IdemvoxError, match="above 0"):
+        embed_files(encoder, corpus, batch_seconds=0)
+    torch.nn.init.constant_(encoder.linear.bias, float("nan"))
+    with pytest.raises(IdemvoxError, match=r"\.wav is NaN or infinite"):
+        embed_files(encoder, corpus)
+
+
+def test_a_wrong_length_in_the_manifest_does_no_harm(encoder, corpus):
+    wrong = Manifest([replace(u, seconds=1.0) for u in corpus], corpus.root)
+    np.testing.assert_allclose(
+        embed_files(encoder, wrong, batch_seconds=4).matrix, embed_files(encoder, corpus).matrix, atol=1e-5
+    )
+
+
+def test_save_and_load(tmp_path):
+    embeddings = Embeddings(("é/1.wav", "b"), np.arange(6, dtype=np.float32).reshape(2, 3))
+    save_embeddings(embeddings, tmp_path / "e.npz")
+    again = load_embeddings(tmp_path / "e.npz")
+    assert again.ids == embeddings.ids and again["b"].tolist() == [3, 4, 5]
+    np.testing.assert_array_equal(again.matrix, embeddings.matrix)
+    assert [p.name for p in tmp_path.iterdir()] == ["e.npz"]
+    with pytest.raises(IdemvoxError, match="no embedding of 'c'"):
+        again["c"]
+    np.savez(tmp_path / "pickled.npz", ids=np.array(["a", None], dtype=object), matrix=embeddings.matrix)
+    (tmp_path / "text.npz").write_text("hello")
+    for name in ("none.npz", "pickled.npz", "text.npz"):
+        with pytest.raises(IdemvoxError, match=name):
+            load_embeddings(tmp_path / name)
+
+
+def test_embeddings_refuse_what_does_not_fit():
+    for ids in (("a",), ("a", "a")):
+        with pytest.raises(IdemvoxError, match="must all differ"):
+            Embeddings(ids, np.zeros((2, 3), np.float32))

@@ -1,0 +1,39 @@
+"""Cosine scores against a loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from idemvox.errors import IdemvoxError
+from idemvox.verification.embed import Embeddings
+from idemvox.verification.scoring import cosine_scores
+from idemvox.verification.trials import Trials
+
+
+def trials(ids, pairs):
+    a, b = np.array(pairs, np.int32).T
+    return Trials("list", tuple(ids), np.zeros(len(pairs), bool), a, b)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 65_536])
+def test_equals_a_loop(chunk):
+    rng = np.random.default_rng(0)
+    embeddings = Embeddings(tuple("abcde"), rng.normal(size=(5, 4)).astype(np.float32) * 100)
+    pairs = trials("edca", [(0, 1), (1, 1), (2, 3), (3, 0), (0, 2), (1, 3), (2, 0)])
+    found = cosine_scores(embeddings, pairs, chunk)
+    for score, (_, a, b) in zip(found, pairs, strict=True):
+        x, y = embeddings[a].astype(float), embeddings[b].astype(float)
+        assert score == pytest.approx(x @ y / np.sqrt((x @ x) * (y @ y)), abs=1e-6)
+    assert found[1] == pytest.approx(1) and found.dtype == np.float32
+
+
+def test_zero_embedding_scores_zero():
+    embeddings = Embeddings(("a", "b"), np.array([[0, 0], [1, 2]], np.float32))
+    assert cosine_scores(embeddings, trials("ab", [(0, 1)])).tolist() == [0]
+
+
+def test_unknown_ids_are_listed_up_to_five():
+    embeddings = Embeddings(("a",), np.ones((1, 2), np.float32))
+    with pytest.raises(IdemvoxError, match=r"7 of the 8 .*: b, c, d, e, f, \.\.\.;.*root folder"):
+        cosine_scores(embeddings, trials("abcdefgh", [(0, 1)]))

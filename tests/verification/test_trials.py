@@ -1,0 +1,160 @@
+"""Trial lists: reading, writing, drawing."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from idemvox.corpus.manifest import Manifest, Utterance
+from idemvox.errors import IdemvoxError
+from idemvox.verification.trials import load_trials, make_trials, save_trials
+
+
+def write(tmp_path, text):
+    path = tmp_path / "list.txt"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 a b\n0 a c\n",
+        "target a b\n\n  \nnontarget  a   c",
+        "tgt a b\r\nimp a c\r\n",
+        "a b tgt\na c imp\n",
+        "\ufeff1\ta\tb\n0\ta\tc\n",
+    ],
+)
+def test_load_reads_the_fields_variants(tmp_path, text):
+    trials = load_trials(write(tmp_path, text))
+    assert list(trials) == [(True, "a", "b"), (False, "a", "c")]
+    assert trials.name == "list" and trials.ids == ("a", "b", "c")
+    assert (len(trials), trials.targets, trials.impostors) == (2, 1, 1)
+    assert trials.enrol == ["a", "a"] and trials.test == ["b", "c"]
+    assert trials.enrol_index.itemsize == 4 and trials.labels.dtype == bool
+
+
+def test_ids_that_look_like_labels_do_not_confuse(tmp_path):
+    trials = load_trials(write(tmp_path, "1 0 1\n0 1 2\n"))
+    assert list(trials) == [(True, "0", "1"), (False, "1", "2")]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1 a b\n\n2 a c\n", "line 3"),
+        ("1 a b\n1 a\n", "line 2"),
+        ("1 a b c\n", "line 1"),
+        ("1 a b\na c 0\n", "line 2"),
+        ("\n \n", "no trials"),
+    ],
+)
+def test_load_names_the_bad_line(tmp_path, text, says):
+    with pytest.raises(IdemvoxError, match=says):
+        load_trials(write(tmp_path, text))
+
+
+def test_load_of_no_list(tmp_path):
+    with pytest.raises(IdemvoxError, match="check the path"):
+        load_trials(tmp_path / "none.txt")
+    (tmp_path / "wave.wav").write_bytes(b"RIFF\xff\xfe\xfa\x80")
+    with pytest.raises(IdemvoxError, match="UTF-8"):
+        load_trials(tmp_path / "wave.wav")
+
+
+ids = st.text(st.characters(exclude_characters="\t", exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), ids, ids), min_size=1, max_size=8))
+def test_saved_lists_come_back(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("t")
+    source = write(folder, "".join(f"{int(x)}\t{a}\t{b}\n" for x, a, b in rows))
+    save_trials(load_trials(source), folder / "again.txt")
+    assert list(load_trials(folder / "again.txt")) == rows
+
+
+def test_unsaveable_ids(tmp_path):
+    trials = load_trials(write(tmp_path, "1 a b\n"))
+    object.__setattr__(trials, "ids", ("a\nb", "c"))
+    with pytest.raises(IdemvoxError, match="rename"):
+        save_trials(trials, tmp_path / "x.txt")
+    assert not (tmp_path / "x.txt").exists()
+
+
+def test_select_keeps_only_what_it_needs(tmp_path):
+    trials = load_trials(write(tmp_path, "1 a b\n0 a c\n0 d e\n"))
+    some = trials.select(np.array([False, True, True]), "few")
+    assert list(some) == list(trials)[1:] and some.ids == ("a", "c", "d", "e") and some.name == "few"
+
+
+def corpus(speakers=6, recordings=3, utterances=4):
+    rows = [
+        Utterance(f"{s}-{r}-{u}", f"{s}/{r}/{u}.wav", 2.0, speaker=f"s{s}", recording=f"s{s}r{r}")
+        for s in range(speakers)
+        for r in range(recordings)
+        for u in range(utterances)
+    ]
+    return Manifest(rows, Path("."))
+
+
+@pytest.mark.parametrize("kind", ["across", "within", "any"])
+def test_drawn_pairs_are_what_they_claim(kind):
+    manifest = corpus()
+    trials = make_trials(manifest, kind, targets=120, impostors=400, seed=3)
+    assert (trials.targets, trials.impostors, trials.name) == (120 if kind != "within" else 108, 400, kind)
+    of = {u.id: u for u in manifest}
+    for label, a, b in trials:
+        assert a != b and label == (of[a].speaker == of[b].speaker)
+        if label and kind != "any":
+            assert (of[a].recording == of[b].recording) == (kind == "within")
+    assert len({frozenset((a, b)) for _, a, b in trials}) == len(trials)
+    per_speaker = Counter(of[a].speaker for label, a, _ in trials if label)
+    assert max(per_speaker.values()) - min(per_speaker.values()) <= 1 and len(per_speaker) == 6
+    sides = Counter(side for label, a, b in trials if not label for side in (of[a].speaker, of[b].speaker))
+    assert max(sides.values()) - min(sides.values()) <= 5
+
+
+def test_all_pairs_when_asked_for_more_than_exist():
+    trials = make_trials(corpus(3, 2, 2), "any", targets=10**6, impostors=10**6)
+    assert trials.targets == 3 * 6 and trials.impostors == 3 * 16  # C(4, 2) each; 4 x 4 per pair of speakers
+
+
+def test_speakers_with_few_pairs_leave_room_to_others():
+    rows = [Utterance(f"a{i}", f"a{i}", 1.0, speaker="a", recording=str(i)) for i in range(2)]
+    rows += [Utterance(f"b{i}", f"b{i}", 1.0, speaker="b", recording=str(i)) for i in range(9)]
+    trials = make_trials(Manifest(rows, Path(".")), "across", targets=20, impostors=18)
+    of = Counter(a[0] for label, a, _ in trials if label)
+    assert of == {"a": 1, "b": 19} and trials.impostors == 18
+
+
+def test_draw_depends_on_seed_alone():
+    rows = list(corpus())
+    first = make_trials(corpus(), "across", targets=50, impostors=60, seed=1)
+    random.Random(0).shuffle(rows)
+    again = make_trials(Manifest(rows, Path(".")), "across", targets=50, impostors=60, seed=1)
+    assert list(first) == list(again)
+    assert set(first) != set(make_trials(corpus(), "across", targets=50, impostors=60, seed=2))
+    within = make_trials(corpus(), "within", targets=50, impostors=60, seed=1)
+    assert [t for t in first if not t[0]] == [t for t in within if not t[0]]
+
+
+def test_what_cannot_be_drawn():
+    unlabelled = corpus().without_labels()
+    with pytest.raises(IdemvoxError, match="at least two speakers"):
+        make_trials(unlabelled)
+    with pytest.raises(IdemvoxError, match="two recordings"):
+        make_trials(corpus(3, 1, 4), "across")
+    with pytest.raises(IdemvoxError, match="no recording holds two utterances"):
+        make_trials(corpus(3, 4, 1), "within")
+    with pytest.raises(IdemvoxError, match="two utterances"):
+        make_trials(corpus(3, 1, 1), "any")
+    with pytest.raises(IdemvoxError, match="unknown kind"):
+        make_trials(corpus(), "cross")
