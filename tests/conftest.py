@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from idemvox.audio.read import SAMPLE_RATE, write_wav
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
 from idemvox.recipe import Recipe, parse_recipe
+from idemvox.registry import FRAMEWORKS
 
 SPEAKERS, RECORDINGS, UTTERANCES = 6, 2, 2
 
@@ -30,10 +31,17 @@ class TinyCorpus:
         return load_manifest(self.labelled)
 
 
-def voice(rng: np.random.Generator, pitch: float, formants: np.ndarray, hiss: float, seconds: float) -> np.ndarray:
+def voice(
+    rng: np.random.Generator, pitch: float, formants: np.ndarray, hiss: float, seconds: float
+) -> np.ndarray:
     """Harmonics of a wavering pitch under the speaker's formants, in syllables, with the recording's hiss."""
     time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    phase = 2 * np.pi * np.cumsum(pitch * (1 + 0.03 * np.sin(2 * np.pi * 3 * time + rng.uniform(0, 6)))) / SAMPLE_RATE
+    phase = (
+        2
+        * np.pi
+        * np.cumsum(pitch * (1 + 0.03 * np.sin(2 * np.pi * 3 * time + rng.uniform(0, 6))))
+        / SAMPLE_RATE
+    )
     wave = np.zeros_like(time)
     for n in range(1, int(3800 / pitch)):
         gain = sum(np.exp(-(((n * pitch - f) / 200) ** 2)) for f in formants) + 0.02
@@ -84,16 +92,18 @@ def tiny_recipe(corpus: TinyCorpus) -> Callable[..., Recipe]:
         framework: str = "simclr",
         positives: str = "same",
     ) -> Recipe:
+        quick = {"seconds": 0.3}
+        known = {f.name for f in fields(FRAMEWORKS[framework].Options)}
         tree: dict[str, Any] = {
             "name": "tiny",
             "seed": 3,
             "data": {"manifest": str(corpus.labelled if labelled else corpus.unlabelled)},
             "frontend": {"mels": 20},
             "encoder": {"name": encoder, **SMALL.get(encoder, {})},
-            "framework": {"name": framework, "seconds": 0.3},
+            "framework": {"name": framework, **{k: v for k, v in quick.items() if k in known}},
             "positives": {"name": positives},
             "augment": {"noise": str(corpus.banks / "noise"), "rooms": str(corpus.banks / "rooms")},
-            "training": {"epochs": 2, "batch": 7, "workers": 0, "device": "cpu"},
+            "training": {"epochs": 2, "batch": 8, "workers": 0, "device": "cpu"},
         }
         if positives == "ssps":
             tree["positives"] |= {"clusters": 6, "seconds": 0.5, "iterations": 3}

@@ -74,7 +74,13 @@ def test_nothing_is_pickled(tmp_path, monkeypatch):
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("pickle")
 
-    for owner, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load"), (torch, "save")):
+    for owner, name in (
+        (pickle, "load"),
+        (pickle, "loads"),
+        (pickle, "Unpickler"),
+        (torch, "load"),
+        (torch, "save"),
+    ):
         monkeypatch.setattr(owner, name, forbidden)
     monkeypatch.setattr(pickle, "dump", forbidden)
     monkeypatch.setattr(pickle, "dumps", forbidden)
@@ -140,7 +146,9 @@ def without_a_tensor(folder: Path) -> None:
 
 
 DAMAGE = {
-    "weights cut short": lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:5000]),
+    "weights cut short": lambda f: (f / "model.safetensors").write_bytes(
+        (f / "model.safetensors").read_bytes()[:5000]
+    ),
     "weights empty": lambda f: (f / "model.safetensors").write_bytes(b""),
     "weights missing": lambda f: (f / "model.safetensors").unlink(),
     "a tensor missing": without_a_tensor,

@@ -41,7 +41,9 @@ MinSeconds = Annotated[float, typer.Option(min=0.1, help="Leave out files shorte
 Model = Annotated[Path, typer.Argument(help="A run folder, or the model folder in it.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU if there is one.")]
 Root = Annotated[Path | None, typer.Option(help="Folder that the paths in the trials start from.")]
-ManifestFile = Annotated[Path | None, typer.Option("--manifest", help="Manifest with the trials' utterances.")]
+ManifestFile = Annotated[
+    Path | None, typer.Option("--manifest", help="Manifest with the trials' utterances.")
+]
 
 
 def _fetch_device(name: str | None) -> str:
@@ -56,7 +58,9 @@ def prepare_folder_command(
     out: Annotated[Path | None, typer.Option(help="Manifest to write; default: FOLDER/manifest.csv")] = None,
     speaker_from: Annotated[
         str | None,
-        typer.Option(help="Where the speaker is in a path, such as '{speaker}/*/*'. Never needed for training."),
+        typer.Option(
+            help="Where the speaker is in a path, such as '{speaker}/*/*'. Never needed for training."
+        ),
     ] = None,
     recording_from: Annotated[
         str | None, typer.Option(help="Where the recording is in a path, such as '*/{recording}/*'.")
@@ -125,7 +129,8 @@ def prepare_table_command(
 def train(
     recipe: Annotated[Path, typer.Argument(help="A YAML file, such as recipes/simclr.yaml")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="KEY=VALUE, such as training.epochs=10", metavar="[KEY=VALUE]...")
+        list[str] | None,
+        typer.Argument(help="KEY=VALUE, such as training.epochs=10", metavar="[KEY=VALUE]..."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/NAME-OF-RECIPE")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
@@ -144,7 +149,9 @@ def train(
     try:
         trained = run(resolved, folder, resume=resume, progress=not quiet)
     except KeyboardInterrupt:
-        console.print(f"\nstopped; go on with the same command and --resume (finished epochs are in {folder})")
+        console.print(
+            f"\nstopped; go on with the same command and --resume (finished epochs are in {folder})"
+        )
         raise
     table = Table(title=f"{resolved.name}: {trained.epochs} epochs", show_header=False)
     for name, value in trained.numbers.items():
@@ -163,7 +170,9 @@ def recipes(
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise IdemvoxError(f"no recipes (*.yaml) in {folder}")
-    table = Table("recipe", "framework", "positives", "encoder", "published EER %", "minDCF p=0.01", "what it is")
+    table = Table(
+        "recipe", "framework", "positives", "encoder", "published EER %", "minDCF p=0.01", "what it is"
+    )
     for file in files:
         r = load_recipe(file)
         eer = f"{r.published.eer:.2f}" if r.published else ""
@@ -175,7 +184,9 @@ def recipes(
 @app.command()
 def evaluate(
     model: Model,
-    trials: Annotated[list[Path], typer.Argument(help="VoxCeleb-style lists: 'label path path', 1 = same speaker.")],
+    trials: Annotated[
+        list[Path], typer.Argument(help="VoxCeleb-style lists: 'label path path', 1 = same speaker.")
+    ],
     root: Root = None,
     manifest: ManifestFile = None,
     out: Annotated[Path | None, typer.Option(help="Write the report as JSON here too.")] = None,
@@ -188,8 +199,8 @@ def evaluate(
 ) -> None:
     """Score trial lists by the cosine of full-length embeddings: EER and minDCF.
 
-    Give --manifest (its ids or paths are looked up; with speakers in it the EER gets a confidence interval) or
-    --root (the folder that paths start from).
+    Give --manifest (its ids or paths are looked up; with speakers in it the EER gets a confidence
+    interval) or --root (the folder that paths start from).
     """
     from idemvox.files import write_json
     from idemvox.model import load_model
@@ -284,12 +295,14 @@ def verify(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("runs/demo"),
     corpus: Annotated[
-        Path | None, typer.Option(help="A labelled manifest to run the same study on, instead of the demo's voices.")
+        Path | None,
+        typer.Option(help="A labelled manifest to run the same study on, instead of the demo's voices."),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Longer training, more simulated recordings.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Repeat the whole study with this many seeds.")] = 1,
     synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="Use built-in synthetic voices even where real ones could be had.")
+        bool,
+        typer.Option("--synthetic", help="Use built-in synthetic voices even where real ones could be had."),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -300,7 +313,9 @@ def demo(
     from idemvox.demo import run_demo
 
     try:
-        run_demo(out, corpus, full=full, seeds=seeds, synthetic=synthetic, console=console, progress=not quiet)
+        run_demo(
+            out, corpus, full=full, seeds=seeds, synthetic=synthetic, console=console, progress=not quiet
+        )
     except KeyboardInterrupt:
         console.print(f"\nstopped; the same command goes on where it was (all is in {out})")
         raise

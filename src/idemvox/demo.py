@@ -82,8 +82,12 @@ def run_demo(
     train, test, real = _split(source, out, size, corpus is None, progress)
     kind = "real" if real else "simulated"
     tests = [
-        TestSet.make(make_trials(test, "across", name=f"across {kind} recordings"), test.root / "manifest.csv", out),
-        TestSet.make(make_trials(test, "within", name=f"within a {kind} recording"), test.root / "manifest.csv", out),
+        TestSet.make(
+            make_trials(test, "across", name=f"across {kind} recordings"), test.root / "manifest.csv", out
+        ),
+        TestSet.make(
+            make_trials(test, "within", name=f"within a {kind} recording"), test.root / "manifest.csv", out
+        ),
     ]
     clusters = max(2, round(size.clusters * len(train)))
     plan = Plan(
@@ -109,9 +113,7 @@ def run_demo(
     _save(study, out, what, kind, console)
 
 
-def _voices(
-    corpus: Path | None, synthetic: bool, console: Console, progress: bool
-) -> tuple[Manifest, str]:
+def _voices(corpus: Path | None, synthetic: bool, console: Console, progress: bool) -> tuple[Manifest, str]:
     """Return labelled utterances, and what they are."""
     if corpus is not None:
         manifest = load_manifest(corpus)
@@ -128,8 +130,8 @@ def _voices(
         if fetched.manifest is not None:
             return fetched.manifest, "real voices from Debian packages, in simulated recordings"
     console.print(
-        "[bold yellow]THESE VOICES ARE SYNTHETIC[/]: no package client gave real ones, so a source-filter synthesiser "
-        "made some. The numbers below say that the machinery works, nothing about speech."
+        "[bold yellow]THESE VOICES ARE SYNTHETIC[/]: no package client gave real ones, so a source-filter "
+        "synthesiser made some. The numbers below say that the machinery works, nothing about speech."
     )
     made = synthetic_voices(cache_folder() / "synthetic", 40, 28, 0, os.cpu_count() or 1)
     return made, "SYNTHETIC voices (source-filter synthesiser), in simulated recordings"
@@ -150,7 +152,11 @@ def _split(
     if sum(several) * 2 > len(names):
         for name, part in parts:
             save_manifest(part, out / name / "manifest.csv")
-        return load_manifest(out / "train" / "manifest.csv"), load_manifest(out / "test" / "manifest.csv"), True
+        return (
+            load_manifest(out / "train" / "manifest.csv"),
+            load_manifest(out / "test" / "manifest.csv"),
+            True,
+        )
     made = [
         simulate_recordings(
             _cap(part, size.utterances) if speeds else part,

@@ -92,7 +92,7 @@ def load_model(folder: str | Path) -> Model:
         raise IdemvoxError(f"model folder {folder} is damaged: model.json is not a description of a model")
     if description["format"] > FORMAT:
         raise IdemvoxError(
-            f"{folder} has model format {description['format']}, this idemvox reads up to {FORMAT}: upgrade idemvox"
+            f"{folder} has model format {description['format']}, this idemvox reads up to {FORMAT}: upgrade"
         )
     try:
         part = TypeAdapter(Part).validate_python(description["encoder"])

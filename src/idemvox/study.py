@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.progress import Progress
@@ -122,7 +122,7 @@ def _work(task: _Task) -> None:
 
 def _score(task: _Task, numbers: Mapping[str, float]) -> None:
     model = load_model(task.folder / "model")
-    precision = "bf16" if task.recipe.training.precision == "bf16" else "fp32"
+    precision: Literal["fp32", "bf16"] = "bf16" if task.recipe.training.precision == "bf16" else "fp32"
     results = {}
     for test in reversed(task.tests):  # the first one's report stays with the model
         trials, manifest = load_trials(test.trials), load_manifest(test.manifest)
@@ -259,7 +259,12 @@ class Study:
             rows = [i for i, name in enumerate(found.ids) if who.by_id[name].speaker in some]
             utterances = [who.by_id[found.ids[i]] for i in rows]
             panels.append(
-                (system, found.matrix[rows], [u.speaker for u in utterances], [u.recording for u in utterances])
+                (
+                    system,
+                    found.matrix[rows],
+                    [u.speaker for u in utterances],
+                    [u.recording for u in utterances],
+                )
             )
         return panels
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_beyond_pi_less_margin(margin):
     assert found == pytest.approx([slow(*towards(a), 30.0, margin) for a in angles], abs=1e-8)
     # the loss goes on rising where cos(theta + margin) would turn; at the junction it may step a little
     beyond = [value for angle, value in zip(angles, found, strict=True) if angle > math.pi - margin]
-    assert len(beyond) > 10 and all(a < b for a, b in zip(beyond, beyond[1:], strict=False))
+    assert len(beyond) > 10 and all(a < b for a, b in pairwise(beyond))
 
 
 def test_no_margin_is_a_softmax_of_cosines():
@@ -78,7 +79,8 @@ def test_gradient(beyond):
         cosine = torch.nn.functional.cosine_similarity(embedding, weight[labels])
         assert (cosine < math.cos(math.pi - 0.2)).any()
     assert torch.autograd.gradcheck(
-        lambda e, w: aam_softmax(e, w, labels, 5.0, 0.2), (embedding.requires_grad_(), weight.requires_grad_())
+        lambda e, w: aam_softmax(e, w, labels, 5.0, 0.2),
+        (embedding.requires_grad_(), weight.requires_grad_()),
     )
 
 

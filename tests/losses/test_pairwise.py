@@ -48,7 +48,9 @@ def pair(batch: int = 5, dim: int = 4, dtype: torch.dtype = torch.float64) -> tu
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_equals_the_formula(fast, slow, temperature, batch):
     query, target = pair(batch)
-    assert float(fast(query, target, temperature)) == pytest.approx(slow(query, target, temperature), abs=1e-12)
+    assert float(fast(query, target, temperature)) == pytest.approx(
+        slow(query, target, temperature), abs=1e-12
+    )
 
 
 def test_the_default_temperature_is_the_papers():

@@ -46,7 +46,9 @@ def test_behaves_like_the_model(case: tuple[int, int, list[list[int]]]) -> None:
         queue.push(torch.tensor(ids), torch.tensor(values)[:, None].expand(-1, 2))
         model.push(ids, values)
 
-        held = [(int(u), float(v[0])) if u >= 0 else None for u, v in zip(queue.ids, queue.vectors, strict=True)]
+        held = [
+            (int(u), float(v[0])) if u >= 0 else None for u, v in zip(queue.ids, queue.vectors, strict=True)
+        ]
         assert held == model.ring
         there = [u for u in queue.ids.tolist() if u >= 0]
         assert len(there) == len(set(there))  # at most one of each utterance

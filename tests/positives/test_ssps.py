@@ -37,7 +37,7 @@ class Fixed:
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch):
-    """Return ``make(assignment, centroids, seed=0, **options)``: SSPS with that partition, its queue empty."""
+    """Return ``make(assignment, centroids, **options)``: SSPS with that partition and an empty queue."""
 
     def build(assignment: list[int] | Tensor, centroids: Tensor, seed: int = 0, **options: Any) -> SSPS:
         partition = torch.as_tensor(assignment)
@@ -81,9 +81,11 @@ def assert_uniform(found: dict[int, int], among: set[int]) -> None:
     assert statistic < degrees + 4 * math.sqrt(2 * degrees) + 8
 
 
-# -- drawing ------------------------------------------------------------------------------------------------
+# -- drawing ----------------------------------------------------------------------------------
 
-CLUSTER = torch.tensor([2, 0, 2, -1, 0, 2, 4, 2])  # members of 0: 1 4; of 2: 0 2 5 7; of 4: 6; 1 and 3 are empty
+CLUSTER = torch.tensor(
+    [2, 0, 2, -1, 0, 2, 4, 2]
+)  # members of 0: 1 4; of 2: 0 2 5 7; of 4: 6; 1 and 3 are empty
 
 
 def test_a_bucket_gives_each_member_an_equal_part_of_the_unit_interval():
@@ -98,7 +100,9 @@ def test_a_bucket_gives_each_member_an_equal_part_of_the_unit_interval():
 def test_a_bucket_leaves_one_member_out_and_the_rest_stay_equal(without):
     grid = (torch.arange(30) + 0.5) / 30
     found = Buckets(CLUSTER, 5).draw(torch.full((30,), 2), torch.full((30,), without), grid)
-    assert found.bincount(minlength=8).tolist() == [10 if m in {0, 2, 5, 7} - {without} else 0 for m in range(8)]
+    assert found.bincount(minlength=8).tolist() == [
+        10 if m in {0, 2, 5, 7} - {without} else 0 for m in range(8)
+    ]
 
 
 def test_leaving_out_somebody_elsewhere_changes_nothing():
@@ -120,7 +124,9 @@ def test_nobody_to_draw():
 
 def test_the_ends_of_the_unit_interval():
     last = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
-    found = Buckets(CLUSTER, 5).draw(torch.tensor([2, 2]), torch.tensor([-1, -1]), torch.stack([0 * last, last]))
+    found = Buckets(CLUSTER, 5).draw(
+        torch.tensor([2, 2]), torch.tensor([-1, -1]), torch.stack([0 * last, last])
+    )
     assert found.tolist() == [0, 7]
 
 
@@ -143,7 +149,7 @@ def test_too_few_occupied_neighbours_end_in_minus_one():
     assert near.tolist() == [[1, 3, -1, -1], [0, 3, -1, -1], [1, 3, 0, -1], [1, 0, -1, -1]]
 
 
-# -- whom -----------------------------------------------------------------------------------------------------
+# -- whom -------------------------------------------------------------------------------------
 
 CIRCLE = on_a_circle(0, 50, 90, 180)  # nearest: 0 -> 1, 1 -> 2, 2 -> 1, 3 -> 2
 PARTITION = [0, 0, 0, 0, 1, 1, 1, 2, 2, 3]
@@ -154,7 +160,9 @@ PARTITION = [0, 0, 0, 0, 1, 1, 1, 2, 2, 3]
 def test_no_neighbours_means_the_own_cluster_without_oneself(make, sample_from, queue):
     sampler = make(PARTITION, CIRCLE, neighbours=0, sample_from=sample_from, queue=queue)
     fill(sampler, *range(1, 10), *([0] if queue > 9 else []))
-    assert_uniform(counts(sampler, 1), {0, 2, 3} if queue > 9 else ({2, 3} if sample_from == "queue" else {-1, 2, 3}))
+    assert_uniform(
+        counts(sampler, 1), {0, 2, 3} if queue > 9 else ({2, 3} if sample_from == "queue" else {-1, 2, 3})
+    )
     assert counts(sampler, 7) == {8: 6000}
     assert counts(sampler, 9) == {-1: 6000}  # alone in its cluster
 
@@ -243,7 +251,9 @@ def test_coverage_is_what_the_docstring_says(make, sample_from, expected, neighb
     sampler = make(partition, centroids, neighbours=neighbours, sample_from=sample_from)
     assert sampler.queue.size == clusters
     fill(sampler, *torch.randperm(clusters * each, generator=generator).tolist())
-    assert epoch_coverage(sampler, 50) == pytest.approx(expected, abs=0.03 if sample_from == "queue" else 0.015)
+    assert epoch_coverage(sampler, 50) == pytest.approx(
+        expected, abs=0.03 if sample_from == "queue" else 0.015
+    )
 
 
 def test_a_queue_for_all_covers_all(make):
@@ -273,7 +283,7 @@ def test_fewer_seen_than_clusters():
     assert set(counts(sampler, 3)) == {8, 11}
 
 
-# -- k-means ------------------------------------------------------------------------------------------------
+# -- k-means ----------------------------------------------------------------------------------
 
 
 def planted(clusters: int = 4, each: int = 8) -> Tensor:
@@ -354,7 +364,7 @@ def test_impossible_options(wrong):
         SSPS.Options(**wrong)
 
 
-# -- targets ------------------------------------------------------------------------------------------------
+# -- targets ----------------------------------------------------------------------------------
 
 
 def test_targets_are_replaced_where_chosen_and_kept_elsewhere(make):

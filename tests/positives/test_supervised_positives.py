@@ -58,7 +58,9 @@ def test_embeddings_are_left_alone():
     assert each(torch.tensor([1, 2, 3]), targets) is targets and each.chosen.tolist() == [-1, -1, -1]
 
 
-@pytest.mark.parametrize("speakers", [None, np.full(12, -1), np.where(SPEAKERS == 2, 2, -1)], ids=["none", "all -1", "one"])
+@pytest.mark.parametrize(
+    "speakers", [None, np.full(12, -1), np.where(SPEAKERS == 2, 2, -1)], ids=["none", "all -1", "one"]
+)
 def test_needs_speakers(speakers):
     with pytest.raises(IdemvoxError, match="speaker column of at least 2 speakers"):
         sampler(speakers)

@@ -101,7 +101,11 @@ class CropDataset(Dataset[Item]):
     """
 
     def __init__(
-        self, source: AudioSource, views: Views, seed: int, partnered: frozenset[str] = frozenset({"positive"})
+        self,
+        source: AudioSource,
+        views: Views,
+        seed: int,
+        partnered: frozenset[str] = frozenset({"positive"}),
     ) -> None:
         self.source = source
         self.views = views
@@ -111,7 +115,7 @@ class CropDataset(Dataset[Item]):
         self.partners: npt.NDArray[np.int64] | None = None
 
     def set_epoch(self, epoch: int, partners: npt.NDArray[np.int64] | None = None) -> None:
-        """Choose the epoch, and optionally (N,) the utterance that stands in for each one's partnered views."""
+        """Choose the epoch, and perhaps (N,) the utterance that stands in for each one's partnered views."""
         self.epoch = epoch
         self.partners = partners
 

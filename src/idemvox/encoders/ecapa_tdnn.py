@@ -45,7 +45,7 @@ class TDNN(nn.Module):
 
 
 class Res2Net(nn.Module):
-    """Chunks of channels in a chain: ``y_1 = x_1, y_2 = f(x_2), y_i = f(x_i + y_{i-1})`` (Gao et al., 2019)."""
+    """Chunks in a chain: ``y_1 = x_1, y_2 = f(x_2), y_i = f(x_i + y_{i-1})`` (Gao et al., 2021)."""
 
     def __init__(self, channels: int, scale: int, kernel: int, dilation: int) -> None:
         super().__init__()

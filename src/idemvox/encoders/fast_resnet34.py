@@ -20,7 +20,7 @@ from idemvox.registry import ENCODERS
 __all__ = ["FastResNet34"]
 
 SHORTEST_REDUCED = 5
-"""Frames below which autocast is off: on CPU, oneDNN's strided bfloat16 convolution is wrong for 2 columns."""
+"""Frames below which autocast is off: oneDNN's strided bfloat16 convolution is wrong for 2 columns."""
 
 
 class SqueezeExcite(nn.Module):
@@ -62,15 +62,11 @@ class Block(nn.Module):
         """(B, C, M, F) -> (B, C', M', F'); ``mask`` (B, 1, 1, F') is of the output, zero past each end."""
         y = self.bn1(self.conv1(x).relu_())
         if mask is not None:
-            y = (
-                y * mask
-            )  # batch norm moved the padding away from the zero that a lone utterance is padded with
+            y = y * mask  # batch norm moved the padding off the zero that a lone utterance ends in
         y = self.bn2(self.conv2(y))
         residual = x if self.shortcut is None else self.shortcut(x)
-        gate = (
-            self.gate(y, mask).expand(-1, -1, -1, y.shape[-1]).contiguous(memory_format=torch.channels_last)
-        )
-        y = torch.addcmul(residual, y, gate).relu_()
+        gate = self.gate(y, mask).expand(-1, -1, -1, y.shape[-1])
+        y = torch.addcmul(residual, y, gate.contiguous(memory_format=torch.channels_last)).relu_()
         return y if mask is None else y * mask
 
 

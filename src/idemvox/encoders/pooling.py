@@ -1,4 +1,4 @@
-"""Pooling over time: from one vector a frame to one a recording, in single precision, over valid frames only."""
+"""Pooling over time: one vector a recording from one a frame, in float32, over the valid frames only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def mean_and_deviation(x: Tensor, weights: Tensor | None = None) -> tuple[Tensor
 
 
 class SelfAttentivePooling(nn.Module):
-    """SAP (Cai et al., 2018, eq. 1-3): ``h = tanh(W x + b)``, ``w = softmax(h . mu)`` over time, ``sum w x``."""
+    """SAP (Cai et al., 2018, eq. 1-3): ``h = tanh(W x + b)``, ``w = softmax(h . mu)``, ``sum w x``."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -44,7 +44,8 @@ class SimCLR(Framework):
         return {"anchor": Crop(1, self.options.seconds), "positive": Crop(1, self.options.seconds)}
 
     def target(self, batch: Batch) -> Tensor:
-        return self.encoder(batch.views["positive"][:, 0])
+        target: Tensor = self.encoder(batch.views["positive"][:, 0])
+        return target
 
     def forward(self, batch: Batch, positives: Swap) -> Step:
         query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)

@@ -54,7 +54,7 @@ class Positives(nn.Module):
         self.options = options
         self.setting = setting
         self.chosen: Tensor | None = None
-        """(B,) the ids whose embeddings the last step put in, -1 where the target was kept; for diagnostics."""
+        """(B,) the ids whose embeddings the last step put in, -1 where it kept the target: diagnostics."""
 
     def views(self) -> Views:
         """Name the crops that the sampler reads besides the framework's own: at most ``reference``."""

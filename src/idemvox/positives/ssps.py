@@ -142,7 +142,8 @@ class SSPS(Positives):
         self._members: Buckets | None = None
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        self._members = None  # those of another assignment
+        """Restore a state, and forget the members of the clusters that it replaces."""
+        self._members = None
         return super().load_state_dict(*args, **kwargs)
 
     def views(self) -> Views:
@@ -229,5 +230,3 @@ class SSPS(Positives):
         self.queue.push(ids, targets)
         self.step += 1
         return swapped
-
-

@@ -46,5 +46,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise IdemvoxError(f"checkpoint {path} cannot be read ({error}); delete it to resume from the one before") from error
+        raise IdemvoxError(
+            f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged, or holds more than "
+            "tensors and plain values; delete it to resume from the one before"
+        ) from error
     return state

@@ -113,7 +113,10 @@ class Batches:
             views = {name: wave.to(self.device, non_blocking=True) for name, wave in waves.items()}
             yield Batch(
                 ids.to(self.device),
-                {name: self._augment(v, name, wave, ids, epoch) for v, (name, wave) in enumerate(views.items())},
+                {
+                    name: self._augment(v, name, wave, ids, epoch)
+                    for v, (name, wave) in enumerate(views.items())
+                },
                 None if self.labels is None else self.labels[ids].to(self.device),
             )
 
@@ -122,4 +125,5 @@ class Batches:
             return wave
         crops = wave.shape[1]
         seeds = [draw_seed(self.seed, epoch, i, view, n, 0xA06) for i in ids.tolist() for n in range(crops)]
-        return self.augmenter(wave.flatten(0, 1), seeds).view_as(wave)
+        augmented: Tensor = self.augmenter(wave.flatten(0, 1), seeds)
+        return augmented.view_as(wave)

@@ -38,20 +38,22 @@ class Log:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Log one event at a global step."""
-        self._file.write(json.dumps({"event": event, "step": step, "time": round(time.time(), 3), **values}) + "\n")
+        self._file.write(
+            json.dumps({"event": event, "step": step, "time": round(time.time(), 3), **values}) + "\n"
+        )
         self._file.flush()
         for name, value in values.items():
             if isinstance(value, (int, float)):
-                self._board.add_scalar(f"{event}/{name}", value, step)  # type: ignore[no-untyped-call]
+                self._board.add_scalar(f"{event}/{name}", value, step)
 
     def close(self) -> None:
         """Flush and close both."""
         self._file.close()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
 
 class PositiveGauge:
@@ -67,7 +69,11 @@ class PositiveGauge:
         for name in ("speaker", "recording"):
             values = [getattr(u, name) for u in manifest]
             if any(v is not None for v in values):
-                keys = values if name == "speaker" else [None if u.recording is None else (u.speaker, u.recording) for u in manifest]
+                keys = (
+                    values
+                    if name == "speaker"
+                    else [None if u.recording is None else (u.speaker, u.recording) for u in manifest]
+                )
                 number = {key: n for n, key in enumerate(dict.fromkeys(k for k in keys if k is not None))}
                 self._labels[name] = np.array([-1 if k is None else number[k] for k in keys])
         self._sums: dict[str, float] = defaultdict(float)
@@ -95,7 +101,9 @@ class PositiveGauge:
         return out
 
 
-def note(progress: Progress, task: TaskID, advance: int, loss: Tensor | None, since: float, seen: int) -> None:
+def note(
+    progress: Progress, task: TaskID, advance: int, loss: Tensor | None, since: float, seen: int
+) -> None:
     """Advance a bar, showing the loss and utterances per second."""
     rate = seen / max(time.perf_counter() - since, 1e-9)
     text = "" if loss is None else f"loss {float(loss):.3f}  "

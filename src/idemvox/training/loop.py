@@ -37,7 +37,7 @@ __all__ = ["Trained", "train"]
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a run leaves: its folder, its model folder, the epochs its weights have behind them, and the last epoch's numbers."""
+    """What a run leaves: its folders, the epochs behind its weights, and the last epoch's numbers."""
 
     folder: Path
     model: Path
@@ -79,14 +79,23 @@ def _same_recipe(recipe: Recipe, saved: Path) -> None:
     if not saved.is_file():
         return
     before, now = load_recipe(saved).model_dump(mode="json"), recipe.model_dump(mode="json")
-    may_differ = {("training", "epochs"), ("training", "workers"), ("training", "keep"), ("training", "device")}
+    may_differ = {
+        ("training", "epochs"),
+        ("training", "workers"),
+        ("training", "keep"),
+        ("training", "device"),
+    }
     changed = [
         f"{key}.{sub}" if isinstance(now[key], dict) else key
         for key in now
         if key not in ("description", "published")
         for sub in (sorted({*now[key], *before[key]}) if isinstance(now[key], dict) else [""])
         if (key, sub) not in may_differ
-        and (now[key].get(sub) != before[key].get(sub) if isinstance(now[key], dict) else now[key] != before[key])
+        and (
+            now[key].get(sub) != before[key].get(sub)
+            if isinstance(now[key], dict)
+            else now[key] != before[key]
+        )
     ]
     if changed:
         raise IdemvoxError(
@@ -122,7 +131,9 @@ class _Run:
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe, self.folder = recipe, folder
         if recipe.data.manifest is None:
-            raise IdemvoxError("no training data: set data.manifest=FILE, made by `idemvox prepare folder DIR`")
+            raise IdemvoxError(
+                "no training data: set data.manifest=FILE, made by `idemvox prepare folder DIR`"
+            )
         labelled = load_manifest(recipe.data.manifest)
         training = recipe.training
         self.fabric = Fabric(
@@ -267,7 +278,8 @@ class _Run:
     def reference(self, batch: Batch) -> Tensor:
         """Represent the clean reference views (B, dim), in eval mode and without a gradient."""
         with evaluating(self.framework.embedder), self.fabric.autocast():
-            return self.framework.embedder(batch.views["reference"][:, 0])
+            reference: Tensor = self.framework.embedder(batch.views["reference"][:, 0])
+            return reference
 
     def fill(self, bar: Progress) -> None:
         """Pass over the corpus once, forward only, so that both queues are full before the first epoch."""
@@ -297,7 +309,7 @@ class _Run:
         for step, batch in enumerate(batches.epoch(epoch, self.positives)):
             if "reference" in batch.views:
                 self.positives.observe(batch.ids, self.reference(batch))
-            with self.fabric.autocast():  # not through Fabric's wrapper: at bf16 it would round the waveforms too
+            with self.fabric.autocast():  # Fabric's wrapper would round the waveforms to bf16 too
                 result = self.framework(batch, self.positives)
             if not torch.isfinite(result.loss):
                 raise IdemvoxError(
@@ -317,7 +329,9 @@ class _Run:
             note(bar, task, 1, result.loss.detach(), began, seen)
             if step % max(1, batches.steps // 20) == 0:
                 at = epoch + (step + 1) / batches.steps
-                log.write("step", epoch * batches.steps + step, at=at, loss=float(result.loss.detach()), lr=lr)
+                log.write(
+                    "step", epoch * batches.steps + step, at=at, loss=float(result.loss.detach()), lr=lr
+                )
         bar.remove_task(task)
         seconds = time.perf_counter() - began
         numbers |= {name: mean(values) for name, values in sums.items()}

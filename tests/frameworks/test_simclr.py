@@ -1,0 +1,99 @@
+"""SimCLR: what it reads, what it hands to the sampler, and its loss."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from idemvox.corpus.crops import Crop
+from idemvox.frameworks.base import Batch
+from idemvox.frameworks.simclr import SimCLR
+from idemvox.losses.pairwise import info_nce, nt_xent
+
+
+class Linear(nn.Module):
+    """An encoder of 10 samples into 4 numbers."""
+
+    dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(10, 4)
+
+    def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.linear(wave)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    views = {n: torch.randn(5, 1, 10, generator=generator) for n in ("anchor", "positive")}
+    return Batch(torch.tensor([3, 1, 4, 8, 5]), views)
+
+
+@pytest.mark.parametrize(("symmetric", "loss"), [(True, nt_xent), (False, info_nce)])
+def test_the_loss_is_of_the_two_views(batch, symmetric, loss):
+    framework = SimCLR(Linear(), SimCLR.Options(temperature=0.2, symmetric=symmetric))
+    step = framework(batch, lambda ids, targets: targets)
+    anchor, positive = (framework.encoder(batch.views[n][:, 0]) for n in ("anchor", "positive"))
+    assert float(step.loss.detach()) == pytest.approx(float(loss(anchor, positive, 0.2).detach()), abs=1e-6)
+    assert torch.equal(framework.target(batch), positive)
+
+
+def test_views(batch):
+    assert SimCLR(Linear()).views() == {"anchor": Crop(1, 2.0), "positive": Crop(1, 2.0)}
+    three = SimCLR(Linear(), SimCLR.Options(seconds=3.0)).views()
+    assert {crop.seconds for crop in three.values()} == {3.0} and all(crop.augment for crop in three.values())
+
+
+def test_the_sampler_is_asked_once_by_id_and_its_answer_is_used(batch):
+    framework = SimCLR(Linear(), SimCLR.Options(temperature=0.5))
+    asked = []
+    other = torch.randn(5, 4)
+
+    def swap(ids: Tensor, targets: Tensor) -> Tensor:
+        asked.append((ids, targets))
+        return other
+
+    step = framework(batch, swap)
+    assert len(asked) == 1 and torch.equal(asked[0][0], batch.ids)
+    assert torch.equal(asked[0][1], framework.target(batch)) and asked[0][1].requires_grad
+    anchor = framework.encoder(batch.views["anchor"][:, 0])
+    assert float(step.loss.detach()) == pytest.approx(float(nt_xent(anchor, other, 0.5).detach()), abs=1e-6)
+
+
+def test_both_views_learn_unless_replaced(batch):
+    framework = SimCLR(Linear(), SimCLR.Options(temperature=0.5))
+    for name in ("anchor", "positive"):
+        batch.views[name].requires_grad_()
+    framework(batch, lambda ids, targets: targets).loss.backward()
+    assert all(batch.views[n].grad.abs().sum() > 0 for n in ("anchor", "positive"))
+    for name in ("anchor", "positive"):
+        batch.views[name].grad = None
+    framework(batch, lambda ids, targets: targets.detach()).loss.backward()
+    assert batch.views["anchor"].grad.abs().sum() > 0 and batch.views["positive"].grad is None
+
+
+def test_what_is_shipped_is_the_encoder():
+    framework = SimCLR(Linear())
+    assert framework.embedder is framework.encoder and framework.embedding_dim == 4
+    assert not SimCLR.supervised
+    assert {name.split(".")[0] for name in framework.state_dict()} == {"encoder"}  # no projector
+
+
+def test_it_learns_to_tell_utterances_apart():
+    """A few steps on noise round fixed points bring the loss down from log(2B - 1)."""
+    torch.manual_seed(0)
+    framework = SimCLR(Linear(), SimCLR.Options(temperature=0.2))
+    points = torch.randn(6, 1, 10)
+    optimizer = torch.optim.Adam(framework.parameters(), 0.05)
+    losses = []
+    for _ in range(60):
+        views = {n: points + 0.3 * torch.randn(6, 1, 10) for n in ("anchor", "positive")}
+        loss = framework(Batch(torch.arange(6), views), lambda ids, targets: targets).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])

@@ -1,0 +1,185 @@
+"""What holds for every framework with every positive sampler on every encoder that is registered."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from idemvox.errors import IdemvoxError
+from idemvox.frameworks.base import Framework
+from idemvox.model import load_model
+from idemvox.registry import ENCODERS, FRAMEWORKS, POSITIVES
+from idemvox.training.checkpoint import last_checkpoint, load_checkpoint
+from idemvox.training.loop import Trained, train
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    framework: str
+    positives: str
+    encoder: str
+
+    @property
+    def fits(self) -> bool:
+        """A classifier has no positives to choose."""
+        return self.positives == "same" or FRAMEWORKS[self.framework].target is not Framework.target
+
+    @property
+    def supervised(self) -> bool:
+        return bool(FRAMEWORKS[self.framework].supervised or POSITIVES[self.positives].supervised)
+
+    def __str__(self) -> str:
+        return f"{self.framework}+{self.positives}+{self.encoder}"
+
+
+ALL = [Combination(*names) for names in itertools.product(FRAMEWORKS, POSITIVES, ENCODERS)]
+FITTING = [c for c in ALL if c.fits]
+SELF_SUPERVISED = [c for c in FITTING if not c.supervised]
+SUPERVISED = [c for c in FITTING if c.supervised]
+each = pytest.mark.parametrize
+
+
+def make(tiny_recipe: Callable[..., Any], c: Combination, labelled: bool) -> Any:
+    return tiny_recipe(labelled=labelled, framework=c.framework, positives=c.positives, encoder=c.encoder)
+
+
+@pytest.fixture(scope="module")
+def run(tiny_recipe, tmp_path_factory) -> Callable[[Combination, bool], tuple[Trained, list[Any]]]:
+    """Train a combination, once for all tests; return what is left and the batches that the framework saw."""
+    done: dict[tuple[Combination, bool], tuple[Trained, list[Any]]] = {}
+
+    def trained(c: Combination, labelled: bool) -> tuple[Trained, list[Any]]:
+        if (c, labelled) not in done:
+            seen: list[Any] = []
+            cls = FRAMEWORKS[c.framework]
+            forward = cls.forward
+
+            def spy(self: Framework, batch: Any, positives: Any) -> Any:
+                seen.append(batch)
+                return forward(self, batch, positives)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(cls, "forward", spy)
+                folder = tmp_path_factory.mktemp("run") / "run"
+                done[c, labelled] = train(make(tiny_recipe, c, labelled), folder, progress=False), seen
+        return done[c, labelled]
+
+    return trained
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """The last checkpoint, without what the clock says."""
+    found = load_checkpoint(last_checkpoint(folder / "checkpoints"))
+    found["numbers"] = {k: v for k, v in found["numbers"].items() if k != "utterances_per_second"}
+    return found
+
+
+def assert_same_bits(a: Any, b: Any, at: str = "state") -> None:
+    assert type(a) is type(b), at
+    if isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype and torch.equal(a, b), at
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), at
+        for key in a:
+            assert_same_bits(a[key], b[key], f"{at}.{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), at
+        for n, pair in enumerate(zip(a, b, strict=True)):
+            assert_same_bits(*pair, f"{at}.{n}")
+    else:
+        assert a == b or (a != a and b != b), at
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    found = state(folder)
+    return {key: found[key] for key in ("framework", "positives", "optimizer", "first", "done")}
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+@each("c", FITTING, ids=str)
+def test_trains_and_leaves_a_model(run, c):
+    trained, seen = run(c, True)
+    assert trained.epochs == 2 and math.isfinite(trained.numbers["loss"])
+    for epoch in (0, 1):  # nobody is lost, nobody comes twice
+        ids = torch.cat([b.ids for b in seen[3 * epoch : 3 * epoch + 3]])
+        assert ids.sort().values.tolist() == list(range(24))
+    assert len(seen) == 6 and all((b.labels is not None) == FRAMEWORKS[c.framework].supervised for b in seen)
+
+    logged = events(trained.folder)
+    epochs = [e for e in logged if e["event"] == "epoch"]
+    assert [e["epoch"] if "epoch" in e else e["at"] for e in epochs] == [1, 2]
+    assert all(math.isfinite(e["loss"]) for e in logged)
+    assert any(e["event"] == "step" for e in logged)
+
+    model = load_model(trained.folder)
+    wave = torch.randn(2, 12_000)
+    with torch.no_grad():
+        assert torch.isfinite(model.encoder(wave)).all() and model.encoder(wave).shape == (2, 16)
+    assert model.provenance["epochs"] == 2 and model.provenance["utterances"] == 24
+    initial = [e["loss"] for e in epochs]
+    assert initial[0] != initial[1]
+
+
+@each("c", SELF_SUPERVISED, ids=str)
+def test_labels_have_no_part_in_self_supervised_training(run, c):
+    with_labels, without = run(c, True)[0], run(c, False)[0]
+    assert_same_bits(weights(with_labels.folder), weights(without.folder))
+    for a, b in zip(
+        with_labels.model.glob("*.safetensors"), without.model.glob("*.safetensors"), strict=True
+    ):
+        assert a.read_bytes() == b.read_bytes()
+    assert not {"speaker_accuracy", "recording_accuracy"} & without.numbers.keys()
+
+
+@each("c", SUPERVISED, ids=str)
+def test_supervised_training_refuses_a_manifest_without_speakers(tiny_recipe, tmp_path, c):
+    with pytest.raises(IdemvoxError, match=r"needs a manifest with a speaker column.*add labels"):
+        train(make(tiny_recipe, c, False), tmp_path, progress=False)
+
+
+@each("c", [c for c in ALL if not c.fits], ids=str)
+def test_a_framework_without_positives_refuses_to_choose_them(tiny_recipe, tmp_path, c):
+    with pytest.raises(
+        IdemvoxError, match=rf"{c.framework} has no positives to choose.*positives\.name=same"
+    ):
+        train(make(tiny_recipe, c, True), tmp_path, progress=False)
+
+
+@each("c", FITTING, ids=str)
+def test_interrupted_and_resumed_it_ends_with_the_same_bits(run, tiny_recipe, tmp_path, monkeypatch, c):
+    """Stopped in the middle of the second epoch, it goes on from the first and is none the worse."""
+    cls = FRAMEWORKS[c.framework]
+    after, calls = cls.after_step, itertools.count(1)
+
+    def interrupted(self: Framework, progress: float) -> None:
+        after(self, progress)
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+
+    recipe = make(tiny_recipe, c, True)
+    monkeypatch.setattr(cls, "after_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path, progress=False)
+    assert state(tmp_path)["done"] == 1 and not (tmp_path / "model").exists()
+    resumed = train(recipe, tmp_path, resume=True, progress=False)
+    whole = run(c, True)[0]
+    assert_same_bits(state(tmp_path), state(whole.folder))
+    assert resumed.epochs == 2 and next(calls) == 9  # three steps and no more
+    assert (resumed.model / "model.safetensors").read_bytes() == (
+        whole.model / "model.safetensors"
+    ).read_bytes()

@@ -1,0 +1,213 @@
+"""From a manifest to batches: who is in them, in what order, and what befalls each view."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from idemvox.audio.augment import Augmenter
+from idemvox.audio.read import read
+from idemvox.corpus.crops import Crop, FileSource
+from idemvox.errors import IdemvoxError
+from idemvox.positives.base import Setting
+from idemvox.positives.same import Same
+from idemvox.positives.supervised import Supervised
+from idemvox.recipe import Augment
+from idemvox.training.data import Batches, build_augmenter
+
+CPU = torch.device("cpu")
+VIEWS = {"anchor": Crop(1, 0.2), "positive": Crop(2, 0.2), "reference": Crop(1, 0.3, augment=False)}
+SAME = Same(Same.Options(), Setting(24, 4, 4, 0))
+
+
+@pytest.fixture
+def settings(corpus):
+    return Augment(noise=corpus.banks / "noise", rooms=corpus.banks / "rooms")
+
+
+@pytest.fixture
+def make(corpus, settings):
+    def build(policy: str = "always", seed: int = 0, workers: int = 0, batch: int = 7, **options) -> Batches:
+        manifest = corpus.manifest
+        augmenter = build_augmenter(
+            settings.model_copy(update={"policy": policy}), FileSource(manifest), seed
+        )
+        options = {"views": VIEWS, "labels": None} | options
+        return Batches(
+            manifest, augmenter=augmenter, batch=batch, seed=seed, device=CPU, workers=workers, **options
+        )
+
+    return build
+
+
+def ids(batches: Batches, epoch: int) -> list[list[int]]:
+    return [b.ids.tolist() for b in batches.epoch(epoch, SAME)]
+
+
+def test_each_utterance_at_most_once_an_epoch_and_batches_are_full(make):
+    batches = make("none", views={"anchor": Crop(1, 0.01)})
+    assert batches.steps == 3
+    left_out = []
+    for epoch in range(60):
+        found = ids(batches, epoch)
+        assert [len(b) for b in found] == [7, 7, 7]
+        flat = [i for batch in found for i in batch]
+        assert len(set(flat)) == 21 and set(flat) <= set(range(24))
+        left_out.append(frozenset(range(24)) - set(flat))
+    assert len(set(left_out)) > 50  # another tail each time
+    assert set.union(*map(set, left_out)) == set(range(24))
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(make):
+    first = ids(make("none"), 0)
+    np.random.seed(3)  # noqa: NPY002 - the global generator must not matter
+    torch.manual_seed(3)
+    again = make("none")
+    assert ids(again, 1) != first and ids(again, 0) == first
+    assert ids(make("none", seed=1), 0) != first
+
+
+def test_the_fill_pass_sees_everybody_once(make):
+    batches = make("none")
+    found = [b.ids.tolist() for b in batches.every(0)]
+    assert [len(b) for b in found] == [7, 7, 7, 3]
+    assert sorted(i for batch in found for i in batch) == list(range(24))
+
+
+def test_workers_change_nothing(make):
+    here, there = (list(make(workers=w, labels=torch.arange(24)).epoch(2, SAME)) for w in (0, 2))
+    assert len(here) == len(there) == 3
+    for a, b in zip(here, there, strict=True):
+        assert torch.equal(a.ids, b.ids) and torch.equal(a.labels, b.labels)
+        for name in VIEWS:
+            assert torch.equal(a.views[name], b.views[name])
+
+
+def test_what_befalls_an_utterance_does_not_depend_on_its_batch(make):
+    def by_id(batches: Batches) -> dict[int, torch.Tensor]:
+        return {
+            i: v
+            for b in batches.epoch(0, SAME)
+            for i, v in zip(b.ids.tolist(), b.views["positive"], strict=True)
+        }
+
+    seven, five = by_id(make(batch=7)), by_id(make(batch=5))
+    both = seven.keys() & five.keys()
+    assert len(both) >= 17
+    for i in both:
+        torch.testing.assert_close(seven[i], five[i], atol=1e-5, rtol=0)
+
+
+def test_shapes(make):
+    batch = next(iter(make().epoch(0, SAME)))
+    assert {name: tuple(v.shape) for name, v in batch.views.items()} == {
+        "anchor": (7, 1, 3200),
+        "positive": (7, 2, 3200),
+        "reference": (7, 1, 4800),
+    }
+    assert all(v.dtype == torch.float32 for v in batch.views.values())
+
+
+def test_labels_only_where_given(make):
+    assert all(b.labels is None for b in make("none").epoch(0, SAME))
+    labels = torch.arange(24) * 10
+    for batch in make("none", labels=labels).epoch(0, SAME):
+        assert torch.equal(batch.labels, batch.ids * 10)
+
+
+def test_a_reference_stays_clean_and_the_rest_does_not(make, corpus):
+    batches = make("always")
+    plain = make("none")
+    for augmented, clean in zip(batches.epoch(0, SAME), plain.epoch(0, SAME), strict=True):
+        assert torch.equal(augmented.views["reference"], clean.views["reference"])
+        for name in ("anchor", "positive"):
+            change = (augmented.views[name] - clean.views[name]).abs().amax(-1)
+            assert (change > 1e-3).all()
+    manifest = corpus.manifest
+    whole = read(manifest.path(manifest[int(augmented.ids[0])]))
+    crop = augmented.views["reference"][0, 0].numpy()
+    assert (np.lib.stride_tricks.sliding_window_view(whole, len(crop)) == crop).all(1).any()
+
+
+def test_no_two_crops_share_a_draw(make, monkeypatch):
+    """Over epochs, utterances, views and the crops of a view: the seed differs, and so does what is drawn."""
+    batches = make("always")
+    seeds, draws = [], []
+    draw = Augmenter.draw
+
+    def spy(self: Augmenter, seed: int, samples: int):
+        seeds.append(seed)
+        draws.append(draw(self, seed, samples))
+        return draws[-1]
+
+    monkeypatch.setattr(Augmenter, "draw", spy)
+    for epoch in range(3):
+        list(batches.epoch(epoch, SAME))
+    assert len(seeds) == 3 * 21 * 3 == len(set(seeds))  # one anchor and two positive crops; no reference
+    assert len({d.snr_db for d in draws}) == len(draws)
+
+
+def test_the_draws_of_a_run_are_those_of_its_seed(make):
+    one, other = (next(iter(make(seed=s).epoch(0, SAME))) for s in (0, 0))
+    assert torch.equal(one.views["anchor"], other.views["anchor"])
+
+
+def test_partners_reach_the_positive_view(make, corpus):
+    manifest = corpus.manifest
+    speakers = np.array([int(u.speaker[1:]) for u in manifest])
+    sampler = Supervised(Supervised.Options(), Setting(24, 4, 4, 0, speakers))
+    partner = sampler.partners(4)
+    batches = make("none")
+    for batch in batches.epoch(4, sampler):
+        for i, views in zip(batch.ids.tolist(), batch.views["positive"], strict=True):
+            whole = read(manifest.path(manifest[int(partner[i])]))
+            windows = np.lib.stride_tricks.sliding_window_view(whole, 3200)
+            assert (windows[:, ::100] == views[0, ::100].numpy()).all(1).any()
+
+
+def test_more_than_there_is_to_batch(make):
+    assert make("none", batch=24).steps == 1
+    with pytest.raises(
+        IdemvoxError, match=r"24 utterances, fewer than one batch of 25; lower training\.batch"
+    ):
+        make("none", batch=25)
+
+
+# -- the augmenter that a recipe asks for -----------------------------------------------------
+
+
+def test_folders_and_what_stands_in_for_them(corpus, settings):
+    source = FileSource(corpus.manifest)
+    given = build_augmenter(settings, source, 0)
+    assert sorted(given.noises) == ["noise", "speech"]
+    assert (len(given.noises["noise"]), len(given.rooms), len(given.noises["speech"])) == (3, 3, 24)
+    with_music = settings.model_copy(
+        update={"music": corpus.banks / "noise", "speech": corpus.banks / "noise"}
+    )
+    everything = build_augmenter(with_music, source, 0)
+    assert sorted(everything.noises) == ["music", "noise", "speech"] and len(everything.noises["speech"]) == 3
+    bare = build_augmenter(Augment(simulated_rooms=2, babble=(1, 1)), source, 0)
+    assert len(bare.rooms) == 2 and len(bare.noises["noise"]) > 10 and bare.babble == (1, 1)
+
+
+def test_babble_is_made_of_the_training_audio(corpus, settings):
+    manifest = corpus.manifest
+    bank = build_augmenter(settings, FileSource(manifest), 0).noises["speech"]
+    firsts = bank.take(torch.arange(24), torch.zeros(24, dtype=torch.int64), 500)
+    utterances = torch.stack([torch.from_numpy(read(manifest.path(u), 0, 500)) for u in manifest])
+    assert (torch.cdist(firsts, utterances).argmin(1).sort().values == torch.arange(24)).all()
+
+
+def test_no_augmentation_loads_nothing():
+    augmenter = build_augmenter(Augment(policy="none", noise="/nowhere", rooms="/nowhere"), None, 0)
+    assert augmenter.policy == "none" and augmenter.rooms is None
+
+
+def test_a_missing_folder_is_named(corpus, settings):
+    with pytest.raises(IdemvoxError, match="/nowhere does not exist"):
+        build_augmenter(
+            settings.model_copy(update={"music": corpus.banks.parent / "nowhere"}),
+            FileSource(corpus.manifest),
+            0,
+        )

@@ -1,0 +1,414 @@
+"""The training loop: beginning, going on, refusing, stopping."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from idemvox.audio.frontend import LogMel
+from idemvox.errors import IdemvoxError
+from idemvox.frameworks import simclr
+from idemvox.frameworks.simclr import SimCLR
+from idemvox.model import build_encoder, load_model, save_model
+from idemvox.recipe import Part, Published, Recipe
+from idemvox.training.checkpoint import last_checkpoint, load_checkpoint
+from idemvox.training.gauges import progress_bar
+from idemvox.training.loop import _Run, evaluating, train
+
+
+def quiet(recipe: Recipe, folder: Path, resume: bool = False) -> Any:
+    return train(recipe, folder, resume=resume, progress=False)
+
+
+def state(folder: Path) -> dict[str, Any]:
+    return load_checkpoint(last_checkpoint(folder / "checkpoints"))
+
+
+def log(folder: Path, event: str) -> list[dict[str, Any]]:
+    lines = map(json.loads, (folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line["event"] == event]
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_recipe, tmp_path_factory) -> Path:
+    """A finished SimCLR run of one epoch."""
+    return quiet(tiny_recipe("training.epochs=1"), tmp_path_factory.mktemp("base") / "run").folder
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_recipe, tmp_path_factory) -> Path:
+    """The same run, unbroken to two epochs, its learning rate decaying each epoch."""
+    return quiet(tiny_recipe("training.lr_every=1"), tmp_path_factory.mktemp("whole") / "run").folder
+
+
+# -- what is left -----------------------------------------------------------------------------
+
+
+def test_a_run_folder(base):
+    assert sorted(p.name for p in base.iterdir()) == [
+        "checkpoints",
+        "log.jsonl",
+        "model",
+        "recipe.yaml",
+        "tensorboard",
+    ]
+    assert [p.name for p in (base / "checkpoints").iterdir()] == ["epoch-0001.ckpt"]
+    epochs = log(base, "epoch")
+    assert len(epochs) == 1 and epochs[0]["lr"] == 1e-3 and epochs[0]["utterances_per_second"] > 0
+
+
+def test_provenance(base):
+    provenance = load_model(base).provenance
+    expected = {"recipe": "tiny", "seed": 3, "epochs": 1, "utterances": 24, "torch": torch.__version__}
+    assert {key: provenance[key] for key in expected} == expected
+    assert provenance["framework"] == {"name": "simclr", "seconds": 0.3} and provenance["positives"] == {
+        "name": "same"
+    }
+    assert {"finished", "idemvox", "command"} <= provenance.keys()
+
+
+def test_the_model_is_the_encoder_of_the_last_checkpoint(base):
+    weights = {
+        k.removeprefix("encoder."): v for k, v in state(base)["framework"].items() if k.startswith("encoder.")
+    }
+    assert equal(load_model(base).encoder.state_dict(), weights)
+
+
+def test_the_learning_rate_follows_the_schedule(whole):
+    assert [e["lr"] for e in log(whole, "epoch")] == pytest.approx([1e-3, 0.95e-3])
+
+
+def test_another_seed_another_model(tiny_recipe, base, tmp_path):
+    other = quiet(tiny_recipe("training.epochs=1", "seed=4", "training.keep=1"), tmp_path)
+    assert not equal(load_model(other.model).encoder.state_dict(), load_model(base).encoder.state_dict())
+
+
+def test_workers_and_a_progress_bar_change_nothing(tiny_recipe, base, tmp_path):
+    train(tiny_recipe("training.epochs=1", "training.workers=2"), tmp_path, progress=True)
+    assert equal(load_model(tmp_path).encoder.state_dict(), load_model(base).encoder.state_dict())
+
+
+# -- going on ---------------------------------------------------------------------------------
+
+
+def test_an_existing_run_is_not_trodden_on(tiny_recipe, base):
+    before = sorted((p, p.stat().st_mtime_ns) for p in base.rglob("*"))
+    with pytest.raises(IdemvoxError, match=r"has a run in it: add --resume .* or choose another --out"):
+        quiet(tiny_recipe("training.epochs=1"), base)
+    assert sorted((p, p.stat().st_mtime_ns) for p in base.rglob("*")) == before
+
+
+def test_a_finished_run_is_left_as_it_is(tiny_recipe, base):
+    (base / "model" / "report.json").write_text("{}")
+    before = [(p, p.stat().st_mtime_ns) for p in sorted(base.glob("*/*"))]
+    again = quiet(tiny_recipe("training.epochs=1"), base, resume=True)
+    assert [(p, p.stat().st_mtime_ns) for p in sorted(base.glob("*/*"))] == before
+    assert again.epochs == 1 and again.numbers == state(base)["numbers"]
+    (base / "model" / "report.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (["training.lr=0.01"], "training.lr"),
+        (["framework.temperature=0.1"], "framework.temperature"),
+        (["positives={name: ssps, clusters: 6}"], "positives.clusters, positives.name"),
+        (["seed=4"], "seed"),
+        (["encoder.dim=8", "augment.policy=none"], "encoder.dim, augment.policy"),
+        (["frontend.mels=40"], "frontend.mels"),
+        (["data.manifest=other.csv"], "data.manifest"),
+        (["training.batch=5"], "training.batch"),
+    ],
+    ids=str,
+)
+def test_resuming_with_another_recipe_names_the_difference(tiny_recipe, base, changes, named):
+    before = (base / "recipe.yaml").read_text()
+    with pytest.raises(IdemvoxError, match=rf"the recipe differs in {named}; give the same"):
+        quiet(tiny_recipe("training.epochs=1", *changes), base, resume=True)
+    assert (base / "recipe.yaml").read_text() == before
+
+
+def test_what_changes_no_number_may_differ(tiny_recipe, base):
+    recipe = tiny_recipe("training.epochs=1", "training.keep=5", "description=again", "training.device=auto")
+    recipe = recipe.model_copy(update={"published": Published(eer=9.41)})
+    before = (base / "recipe.yaml").read_text()
+    assert quiet(recipe, base, resume=True).epochs == 1
+    assert quiet(recipe.model_copy(update={"published": None}), base, resume=True).epochs == 1
+    (base / "recipe.yaml").write_text(before)
+
+
+def test_a_tuple_resumes_as_the_list_that_it_is_written_as(tiny_recipe, base):
+    encoder = Part(name="fast_resnet34", channels=(4, 8, 8, 8), dim=16)
+    recipe = tiny_recipe("training.epochs=1").model_copy(update={"encoder": encoder})
+    assert quiet(recipe, base, resume=True).epochs == 1
+
+
+def test_more_epochs_go_on_from_where_it_was(tiny_recipe, whole, tmp_path):
+    quiet(tiny_recipe("training.lr_every=1", "training.epochs=1"), tmp_path)
+    longer = quiet(tiny_recipe("training.lr_every=1", "training.keep=1"), tmp_path, resume=True)
+    assert longer.epochs == 2 and equal(state(tmp_path)["framework"], state(whole)["framework"])
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["epoch-0002.ckpt"]
+    assert load_model(tmp_path).provenance["epochs"] == 2
+
+
+def test_to_resume_nothing_is_to_begin(tiny_recipe, base, tmp_path):
+    quiet(tiny_recipe("training.epochs=1"), tmp_path, resume=True)
+    assert equal(state(tmp_path)["framework"], state(base)["framework"])
+
+
+def test_a_lost_model_folder_is_written_again(tiny_recipe, base):
+    weights = load_model(base).encoder.state_dict()
+    for file in (base / "model").iterdir():
+        file.unlink()
+    quiet(tiny_recipe("training.epochs=1"), base, resume=True)
+    assert equal(load_model(base).encoder.state_dict(), weights)
+
+
+def test_interrupted_before_the_first_checkpoint_it_begins_again(tiny_recipe, base, tmp_path, monkeypatch):
+    calls = itertools.count(1)
+
+    def interrupted(self: SimCLR, progress: float) -> None:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SimCLR, "after_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            quiet(tiny_recipe("training.epochs=1"), tmp_path)
+    assert last_checkpoint(tmp_path / "checkpoints") is None
+    quiet(tiny_recipe("training.epochs=1"), tmp_path, resume=True)
+    assert equal(state(tmp_path)["framework"], state(base)["framework"])
+
+
+# -- beginning with another run ---------------------------------------------------------------
+
+
+def test_the_same_framework_goes_on_whole(tiny_recipe, whole, tmp_path):
+    """One epoch, and one more that starts from it, are two: weights, optimiser and place in the schedule."""
+    quiet(tiny_recipe("training.lr_every=1", "training.epochs=1"), tmp_path / "a")
+    more = tiny_recipe(
+        "training.lr_every=1", "training.epochs=1", f"start_from={tmp_path / 'a'}", "name=more"
+    )
+    trained = quiet(more, tmp_path / "b")
+    assert trained.epochs == 2 and load_model(trained.model).provenance["epochs"] == 2
+    mine, theirs = state(tmp_path / "b"), state(whole)
+    assert equal(mine["framework"], theirs["framework"])
+    for a, b in zip(mine["optimizer"]["state"].values(), theirs["optimizer"]["state"].values(), strict=True):
+        assert equal(a, b)
+    assert (mine["first"], mine["done"]) == (1, 1) and log(tmp_path / "b", "epoch")[0]["lr"] == pytest.approx(
+        0.95e-3
+    )
+    resumed = quiet(more, tmp_path / "b", resume=True)  # from its own checkpoint, not from the start again
+    assert resumed.epochs == 2
+
+
+def begun(recipe: Recipe, source: Path, tmp_path: Path) -> _Run:
+    run = _Run(recipe, tmp_path)
+    run.start_from(source)
+    return run
+
+
+def test_the_same_framework_with_other_positives_goes_on_too(tiny_recipe, base, tmp_path):
+    run = begun(tiny_recipe(positives="ssps"), base, tmp_path)
+    assert run.first == 1 and not run.filled and equal(run.framework.state_dict(), state(base)["framework"])
+    assert run.optimizer.state_dict()["state"]
+
+
+def test_weight_decay_is_this_recipes(tiny_recipe, base, tmp_path):
+    run = begun(tiny_recipe("training.weight_decay=0.25"), base, tmp_path)
+    assert run.optimizer.state_dict()["param_groups"][0]["weight_decay"] == 0.25
+
+
+def test_a_model_folder_gives_the_encoder_alone(tiny_recipe, base, tmp_path):
+    run = begun(tiny_recipe(), base / "model", tmp_path)
+    assert equal(run.framework.encoder.state_dict(), load_model(base).encoder.state_dict())
+    assert run.first == 0 and not run.optimizer.state_dict()["state"]
+
+
+def test_another_framework_takes_the_encoder_alone(tiny_recipe, base, tmp_path):
+    recipe = tiny_recipe(framework="supervised_aam", labelled=True)
+    fresh, run = _Run(recipe, tmp_path), begun(recipe, base, tmp_path)
+    assert equal(run.framework.encoder.state_dict(), load_model(base).encoder.state_dict())
+    assert not equal(fresh.framework.encoder.state_dict(), run.framework.encoder.state_dict())
+    assert torch.equal(run.framework.classes, fresh.framework.classes)
+    assert run.first == 0 and not run.optimizer.state_dict()["state"]
+
+
+@pytest.mark.parametrize("part", ["", "model"])
+def test_an_encoder_that_does_not_fit_is_refused(tiny_recipe, base, tmp_path, part):
+    for change in ("encoder.dim=8", "encoder={name: ecapa_tdnn, channels: 16, mfa_channels: 24, dim: 16}"):
+        with pytest.raises(IdemvoxError, match=r"start_from .*do not fit this recipe's encoder"):
+            begun(tiny_recipe(change), base / part, tmp_path)
+
+
+def test_nothing_to_start_from(tiny_recipe, tmp_path):
+    with pytest.raises(IdemvoxError, match=r"nowhere is not a model folder"):
+        quiet(tiny_recipe(f"start_from={tmp_path / 'nowhere'}"), tmp_path / "run")
+
+
+# -- refusing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["training.batch=25"], "24 utterances, fewer than one batch of 25; lower training.batch"),
+        (["data.manifest=null"], "set data.manifest=FILE"),
+        (["data.manifest=/nowhere.csv"], "no manifest /nowhere.csv"),
+        (["training.device=gpu"], "training.device is auto, cpu, cuda or mps, not 'gpu'"),
+        (["framework.name=simcrl"], "unknown framework 'simcrl'; did you mean 'simclr'"),
+        (["positives.name=spss"], "unknown positive sampler 'spss'; did you mean 'ssps'"),
+        (["encoder.name=fast_resnet43"], "unknown encoder 'fast_resnet43'; did you mean 'fast_resnet34'"),
+        (["framework.temprature=1"], "'framework.temprature'; did you mean 'framework.temperature'"),
+        (["positives.clusters=3"], "unknown recipe key 'positives.clusters'; have: none"),
+        (["frontend.windw=hann"], "did you mean 'frontend.window'"),
+        (["augment.noise=/nowhere"], "/nowhere does not exist"),
+        (["positives={name: ssps, clusters: 1}"], "clusters >= 2"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_run_is_refused_before_anything_is_written(tiny_recipe, tmp_path, changes, message):
+    with pytest.raises(IdemvoxError) as caught:
+        quiet(tiny_recipe(*changes), tmp_path / "run")
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(tiny_recipe, tmp_path):
+    with pytest.raises(IdemvoxError, match=r"torch sees no GPU; use training\.device=cpu"):
+        quiet(tiny_recipe("training.device=cuda"), tmp_path)
+
+
+def test_every_utterance_needs_a_speaker_to_classify(tiny_recipe, corpus, tmp_path):
+    lines = corpus.labelled.read_text().splitlines()
+    lines[5] = lines[5].replace(",s1,", ",,")
+    partly = corpus.labelled.parent / "partly.csv"
+    partly.write_text("\n".join(lines) + "\n")
+    recipe = tiny_recipe(f"data.manifest={partly}", framework="supervised_aam")
+    with pytest.raises(IdemvoxError, match="needs a speaker for every utterance; some have none"):
+        quiet(recipe, tmp_path)
+    _Run(
+        tiny_recipe(f"data.manifest={partly}", positives="supervised"), tmp_path
+    )  # the odd one keeps its own
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_recipe, tmp_path, monkeypatch):
+    calls, seen = itertools.count(1), []
+
+    def diverging(query: torch.Tensor, target: torch.Tensor, temperature: float) -> torch.Tensor:
+        return (query.sum() + target.sum()) * (float("nan") if next(calls) == 5 else 1.0)
+
+    forward = SimCLR.forward
+
+    def spy(self: SimCLR, batch: Any, positives: Any) -> Any:
+        seen.append(batch.ids)
+        return forward(self, batch, positives)
+
+    monkeypatch.setattr(simclr, "nt_xent", diverging)
+    monkeypatch.setattr(SimCLR, "forward", spy)
+    with pytest.raises(
+        IdemvoxError, match=r"not finite at epoch 2, step 2 \(utterances (.*)\.\.\.\); lower training.lr"
+    ) as caught:
+        quiet(tiny_recipe(), tmp_path)
+    assert str(seen[4].tolist()) in str(caught.value)
+    assert state(tmp_path)["done"] == 1 and not (tmp_path / "model").exists()
+    assert all(torch.isfinite(v).all() for v in state(tmp_path)["framework"].values())
+
+
+# -- references -------------------------------------------------------------------------------
+
+
+def test_references_leave_the_statistics_of_the_encoder_alone(tiny_recipe, tmp_path):
+    run = _Run(tiny_recipe(positives="ssps"), tmp_path)
+    run.framework.train()
+    batch = next(iter(run.batches.epoch(0, run.positives)))
+    before = {k: v.clone() for k, v in run.framework.state_dict().items()}
+    reference = run.reference(batch)
+    assert equal(run.framework.state_dict(), before)
+    assert not reference.requires_grad and all(m.training for m in run.framework.modules())
+    run.framework.encoder.eval()
+    assert torch.equal(reference, run.framework.encoder(batch.views["reference"][:, 0]).detach())
+    run.framework.train()
+    run.framework.encoder(batch.views["reference"][:, 0])  # what would have happened without
+    assert not equal(run.framework.state_dict(), before)
+
+
+def test_the_fill_pass_sees_all_and_changes_nothing_that_learns(tiny_recipe, tmp_path):
+    run = _Run(tiny_recipe("positives.queue=24", positives="ssps"), tmp_path)
+    before = {k: v.clone() for k, v in run.framework.state_dict().items()}
+    with progress_bar(False) as bar:
+        run.fill(bar)
+    assert equal(run.framework.state_dict(), before) and run.framework.training
+    assert run.positives.seen.all() and run.positives.queue.filled == 1.0
+    with evaluating(run.framework):
+        for batch in run.batches.every(0):
+            torch.testing.assert_close(run.positives.queue.vectors[batch.ids], run.framework.target(batch))
+            torch.testing.assert_close(run.positives.reference[batch.ids], run.reference(batch))
+
+
+def test_evaluating_puts_the_mode_back(tiny_recipe, tmp_path):
+    module = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Dropout())
+    for training in (True, False):
+        module.train(training)
+        with pytest.raises(ZeroDivisionError), evaluating(module):
+            assert not module[1].training and not torch.is_grad_enabled()
+            raise ZeroDivisionError
+        assert module[1].training is training and torch.is_grad_enabled()
+
+
+def test_the_numbers_of_ssps(tiny_recipe, tmp_path):
+    """What the gauge says of an epoch, and that each epoch is clustered anew and every positive counted."""
+    quiet(tiny_recipe("positives.queue=24", positives="ssps", labelled=True), tmp_path)
+    for epoch in log(tmp_path, "epoch"):
+        assert (
+            1 <= epoch["clusters"] <= 6 and epoch["queue_filled"] == 1.0 and 0 < epoch["cluster_cosine"] <= 1
+        )
+        assert 0.5 < epoch["coverage"] <= 1.0  # all but those alone in every cluster within reach
+        assert 0 <= epoch["recording_accuracy"] <= epoch["speaker_accuracy"] <= 1
+
+
+# -- precision --------------------------------------------------------------------------------
+
+
+def test_half_precision_leaves_the_waveforms_and_the_features_whole(tiny_recipe, tmp_path, monkeypatch):
+    """bf16 has 8 bits: rounded to it, a recording has noise at 50 dB under the signal."""
+    heard, forward = [], LogMel.forward
+    exact, inside = [], SimCLR.forward
+
+    def spy(self: LogMel, wave: torch.Tensor, lengths: torch.Tensor | None = None) -> Any:
+        heard.append(wave)
+        out = forward(self, wave, lengths)
+        assert out[0].dtype == torch.float32
+        return out
+
+    def step(self: SimCLR, batch: Any, positives: Any) -> Any:
+        assert torch.is_autocast_enabled("cpu")
+        assert all(view.dtype == torch.float32 for view in batch.views.values())
+        exact.append(batch.views["anchor"])
+        return inside(self, batch, positives)
+
+    monkeypatch.setattr(LogMel, "forward", spy)
+    monkeypatch.setattr(SimCLR, "forward", step)
+    trained = quiet(tiny_recipe("training.precision=bf16", "training.epochs=1", positives="ssps"), tmp_path)
+    assert exact and all((wave != wave.bfloat16().float()).any() for wave in heard)
+    weights = state(tmp_path)["framework"]
+    assert all(v.dtype in (torch.float32, torch.int64) for v in weights.values())
+    assert torch.isfinite(torch.tensor(trained.numbers["loss"]))
+
+
+def test_an_untrained_encoder_is_a_start_too(tiny_recipe, tmp_path):
+    recipe = tiny_recipe()
+    encoder = build_encoder(recipe.encoder, recipe.frontend)
+    save_model(tmp_path / "m", encoder, recipe.encoder, recipe.frontend, {})
+    run = begun(recipe, tmp_path / "m", tmp_path)
+    assert equal(run.framework.encoder.state_dict(), encoder.state_dict())
