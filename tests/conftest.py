@@ -92,7 +92,7 @@ def tiny_recipe(corpus: TinyCorpus) -> Callable[..., Recipe]:
         framework: str = "simclr",
         positives: str = "same",
     ) -> Recipe:
-        quick = {"seconds": 0.3}
+        quick = {"seconds": 0.2}
         known = {f.name for f in fields(FRAMEWORKS[framework].Options)}
         tree: dict[str, Any] = {
             "name": "tiny",
@@ -106,7 +106,7 @@ def tiny_recipe(corpus: TinyCorpus) -> Callable[..., Recipe]:
             "training": {"epochs": 2, "batch": 8, "workers": 0, "device": "cpu"},
         }
         if positives == "ssps":
-            tree["positives"] |= {"clusters": 6, "seconds": 0.5, "iterations": 3}
+            tree["positives"] |= {"clusters": 6, "seconds": 0.3, "iterations": 3}
         return parse_recipe(tree).override(assignments)
 
     return make

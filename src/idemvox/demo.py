@@ -44,10 +44,10 @@ class Size:
     clusters: float
 
 
-SMALL = Size(28, 7, 8, 4, (8, 16, 32, 64), 0.2)
+SMALL = Size(22, 6, 8, 3, (8, 16, 32, 64), 0.2)
 FULL = Size(60, 10, 40, 15, (16, 32, 64, 128), 0.2)
 SPEEDS = (0.84, 1.0, 1.19)  # speed-perturbed copies count as further voices, as in Kaldi's recipes
-STRENGTH = "medium"
+STRENGTH = "mild"
 
 
 def cache_folder() -> Path:
@@ -96,8 +96,8 @@ def run_demo(
         tuple(range(seeds)),
         base=(
             f"encoder.channels={list(size.channels)}",
-            "framework.seconds=1.5",
-            "training.batch=64",
+            "framework.seconds=1.2",
+            "training.batch=32",
             "training.precision=bf16",
             "training.workers=0",
         ),

@@ -155,6 +155,7 @@ class Study:
     Attributes:
         folder: of the study; ``seed-S/SYSTEM`` holds each run.
         train: manifest to learn from; only the supervised runs read its labels.
+        more: manifest to go on with; ``None``: the same.
         tests: where it is scored; the first one is the main one.
         plan: what is trained.
         jobs: processes at a time; one thread each is what two cores do best.
@@ -165,6 +166,7 @@ class Study:
     tests: Sequence[TestSet]
     plan: Plan
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
+    more: Path | None = None
 
     def path(self, seed: int, system: str) -> Path:
         """Return the folder of a run."""
@@ -174,7 +176,7 @@ class Study:
         start = None if system in (BASE, "untrained") else self.path(seed, BASE)
         lonely = system == BASE and len(self.plan.seeds) < self.jobs
         threads = max(1, self.jobs // len(self.plan.seeds)) if lonely else 1
-        recipe = self.plan.recipe(system, seed, self.train, start)
+        recipe = self.plan.recipe(system, seed, (start and self.more) or self.train, start)
         return _Task(system, seed, self.path(seed, system), recipe, tuple(self.tests), threads)
 
     def run(self, progress: bool = True) -> None:
@@ -204,7 +206,7 @@ class Study:
 
         def finished(system: str, seed: int) -> None:
             if system == BASE:
-                for after in SYSTEMS[1:]:
+                for after in ("simclr-ssps", "simclr", "simclr-supervised"):  # the longest first
                     submit(after, seed)
 
         for seed in self.plan.seeds:

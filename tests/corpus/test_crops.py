@@ -154,13 +154,12 @@ def test_a_partner_may_be_shorter():
 
 def test_crops_of_files_are_that_piece_of_the_file(corpus):
     manifest = corpus.manifest
-    data = CropDataset(FileSource(manifest), {"anchor": Crop(3, 0.7), "reference": Crop(1, 4.0)}, 5)
-    for index in (0, 11, 23):
+    data = CropDataset(FileSource(manifest), {"anchor": Crop(2, 0.1), "reference": Crop(1, 4.0)}, 5)
+    for index in (0, 23):
         whole = read(manifest.path(manifest[index]))
         item = data[index]
         for crop in item.views["anchor"].numpy():
             windows = np.lib.stride_tricks.sliding_window_view(whole, len(crop))
-            assert (windows[:, ::500] == crop[::500]).all(1).any()
             assert (windows == crop).all(1).sum() == 1
         wrapped = item.views["reference"][0].numpy()  # longer than the file
         assert np.array_equal(wrapped, np.resize(whole, 4 * SECOND))

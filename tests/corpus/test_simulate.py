@@ -249,3 +249,17 @@ def test_processes_end_when_the_parent_is_killed(tmp_path: Path) -> None:
 def test_stable_seed_is_pinned() -> None:
     assert stable_seed("channel", 1, "ann", 0) == 4761365583455141075
     assert stable_seed("a", 1) != stable_seed("a", "1")
+
+
+def test_a_speaker_with_few_utterances_gets_fewer_recordings(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for speaker, count in (("many", 9), ("few", 4), ("one", 1)):
+        for n in range(count):
+            write_wav(tmp_path / f"{speaker}{n}.wav", rng.standard_normal(3200) * 0.1)
+            rows.append(Utterance(f"{speaker}{n}", f"{speaker}{n}.wav", 0.2, 16_000, speaker))
+    made = simulate_recordings(
+        Manifest(rows, tmp_path), tmp_path / "out", 4, ChannelSpec(), 0, fewest=2, workers=1, progress=False
+    )
+    found = {s: len({u.recording for u in made if u.speaker == s}) for s in made.speakers}
+    assert found == {"many": 4, "few": 2, "one": 1}

@@ -432,6 +432,30 @@ def steps(sampler: SSPS, batches: list[Tensor]) -> list[Tensor]:
     return found
 
 
+def test_the_dice_are_thrown_anew_each_step(make):
+    sampler = make([0] * 20, on_a_circle(0, 90), neighbours=0, queue=20)
+    fill(sampler)
+    ids = torch.arange(20)
+    found = []
+    for _ in range(3):
+        sampler(ids, torch.zeros(20, 2))
+        found.append(sampler.chosen.tolist())
+    assert found[0] != found[1] != found[2] and int(sampler.step) == 3
+    sampler.start_epoch(0)
+    sampler(ids, torch.zeros(20, 2))
+    assert sampler.chosen.tolist() == found[0]  # the same epoch begins as it began
+
+
+@pytest.mark.parametrize("sample_from", ["queue", "train"])
+def test_each_epoch_draws_from_its_own_clusters(make, monkeypatch, sample_from):
+    sampler = make([0, 0, 0, 1, 1, 1], on_a_circle(0, 90), neighbours=0, queue=6, sample_from=sample_from)
+    fill(sampler)
+    assert set(counts(sampler, 0)) == {1, 2}
+    monkeypatch.setattr(ssps, "spherical_kmeans", Fixed(on_a_circle(0, 90), torch.tensor([0, 1, 1, 0, 0, 1])))
+    sampler.start_epoch(1)
+    assert set(counts(sampler, 0)) == {3, 4}
+
+
 @pytest.mark.parametrize("queue", [7, 60])
 @pytest.mark.parametrize("sample_from", ["queue", "train"])
 def test_restored_in_the_middle_of_an_epoch_it_chooses_the_same(sample_from, queue):

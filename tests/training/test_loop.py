@@ -15,7 +15,9 @@ from idemvox.errors import IdemvoxError
 from idemvox.frameworks import simclr
 from idemvox.frameworks.simclr import SimCLR
 from idemvox.model import build_encoder, load_model, save_model
+from idemvox.positives.ssps import SSPS
 from idemvox.recipe import Part, Published, Recipe
+from idemvox.training import loop
 from idemvox.training.checkpoint import last_checkpoint, load_checkpoint
 from idemvox.training.gauges import progress_bar
 from idemvox.training.loop import _Run, evaluating, train
@@ -70,7 +72,7 @@ def test_provenance(base):
     provenance = load_model(base).provenance
     expected = {"recipe": "tiny", "seed": 3, "epochs": 1, "utterances": 24, "torch": torch.__version__}
     assert {key: provenance[key] for key in expected} == expected
-    assert provenance["framework"] == {"name": "simclr", "seconds": 0.3} and provenance["positives"] == {
+    assert provenance["framework"] == {"name": "simclr", "seconds": 0.2} and provenance["positives"] == {
         "name": "same"
     }
     assert {"finished", "idemvox", "command"} <= provenance.keys()
@@ -223,6 +225,17 @@ def test_the_same_framework_with_other_positives_goes_on_too(tiny_recipe, base, 
     assert run.optimizer.state_dict()["state"]
 
 
+def test_the_epochs_of_the_start_count(tiny_recipe, base, tmp_path, monkeypatch):
+    """The sampler, the framework and the log are told of epoch 2 of 2, not of epoch 1 of 1."""
+    seen = []
+    monkeypatch.setattr(SimCLR, "after_step", lambda self, progress: seen.append(progress))
+    recipe = tiny_recipe("training.epochs=1", f"start_from={base}", positives="ssps")
+    assert quiet(recipe, tmp_path).epochs == 2
+    assert seen == pytest.approx([4 / 6, 5 / 6, 1.0])
+    assert int(state(tmp_path)["positives"]["epoch"]) == 1
+    assert [e["epoch"] if "epoch" in e else e["at"] for e in log(tmp_path, "epoch")] == [2]
+
+
 def test_weight_decay_is_this_recipes(tiny_recipe, base, tmp_path):
     run = begun(tiny_recipe("training.weight_decay=0.25"), base, tmp_path)
     assert run.optimizer.state_dict()["param_groups"][0]["weight_decay"] == 0.25
@@ -328,6 +341,21 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_recipe, tmp_path, monkeypa
 # -- references -------------------------------------------------------------------------------
 
 
+def test_who_is_given_labels(tiny_recipe, tmp_path, monkeypatch):
+    manifests = []
+    monkeypatch.setattr(
+        loop, "Batches", lambda manifest, *rest, **more: manifests.append((manifest, more["labels"]))
+    )
+    ours = _Run(tiny_recipe(positives="ssps", labelled=True), tmp_path)
+    theirs = _Run(tiny_recipe(positives="supervised", labelled=True), tmp_path)
+    _Run(tiny_recipe(framework="supervised_aam", labelled=True), tmp_path)
+    assert ours.positives.setting.speakers is None
+    assert theirs.positives.setting.speakers.tolist() == [n // 4 for n in range(24)]
+    assert all(u.speaker is None and u.recording is None for manifest, _ in manifests for u in manifest)
+    assert manifests[0][1] is None and manifests[1][1] is None
+    assert manifests[2][1].tolist() == [n // 4 for n in range(24)]
+
+
 def test_references_leave_the_statistics_of_the_encoder_alone(tiny_recipe, tmp_path):
     run = _Run(tiny_recipe(positives="ssps"), tmp_path)
     run.framework.train()
@@ -366,9 +394,22 @@ def test_evaluating_puts_the_mode_back(tiny_recipe, tmp_path):
         assert module[1].training is training and torch.is_grad_enabled()
 
 
-def test_the_numbers_of_ssps(tiny_recipe, tmp_path):
-    """What the gauge says of an epoch, and that each epoch is clustered anew and every positive counted."""
+def test_the_numbers_of_ssps(tiny_recipe, tmp_path, monkeypatch):
+    """What the gauge says of an epoch; and that references are of the encoder as it goes along."""
+    seen, observe = [], SSPS.observe
+
+    def spy(self: SSPS, ids: torch.Tensor, reference: torch.Tensor) -> None:
+        seen.append((ids, reference))
+        observe(self, ids, reference)
+
+    monkeypatch.setattr(SSPS, "observe", spy)
     quiet(tiny_recipe("positives.queue=24", positives="ssps", labelled=True), tmp_path)
+    passes = [
+        dict(zip(torch.cat([i for i, _ in part]).tolist(), torch.cat([r for _, r in part]), strict=True))
+        for part in (seen[:3], seen[3:6], seen[6:])
+    ]
+    assert [sorted(p) for p in passes] == [list(range(24))] * 3  # the fill pass and two epochs
+    assert all(not torch.equal(passes[1][i], passes[2][i]) for i in range(24))
     for epoch in log(tmp_path, "epoch"):
         assert (
             1 <= epoch["clusters"] <= 6 and epoch["queue_filled"] == 1.0 and 0 < epoch["cluster_cosine"] <= 1
