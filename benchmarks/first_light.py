@@ -36,7 +36,7 @@ RECORDINGS = 5
 READERS = 88  # speechocean762 speakers to learn from: what the time allows
 PER_CALLER = 30  # utterances of a caller at most
 HELD_EVERY = 8  # with --choose: every eighth speechocean762 train speaker is held out
-BASE_EPOCHS, MORE_EPOCHS = 12, 4
+BASE_EPOCHS, MORE_EPOCHS = 12, 3
 BASE = (
     "encoder.channels=[8,16,32,64]",
     "framework.seconds=1.2",
@@ -44,7 +44,7 @@ BASE = (
     "training.precision=bf16",
     "training.workers=0",
 )
-SSPS = ("positives.clusters=1500", "positives.neighbours=1", "positives.queue=1000000", "positives.seconds=4")
+SSPS = ("positives.clusters=2000", "positives.neighbours=1", "positives.queue=1000000", "positives.seconds=4")
 
 
 def corpora() -> Path:

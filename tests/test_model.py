@@ -115,7 +115,7 @@ def test_a_failed_save_leaves_the_old_weights(folder, monkeypatch):
     def full(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(module, "save_file", full)
+    monkeypatch.setattr(module, "save", full)
     with pytest.raises(OSError, match="disk full"):
         saved(folder, seed=1)
     assert (folder / "model.safetensors").read_bytes() == before

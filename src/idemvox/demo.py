@@ -14,13 +14,13 @@ from idemvox.audio.channel import ChannelSpec
 from idemvox.corpus.manifest import Manifest, load_manifest, save_manifest
 from idemvox.corpus.simulate import simulate_recordings
 from idemvox.corpus.synthesise import synthetic_voices
-from idemvox.corpus.voices import fetch_voices
+from idemvox.corpus.voices import Fetched, fetch_voices
 from idemvox.errors import IdemvoxError
 from idemvox.study import SYSTEMS, Plan, Study, TestSet
 from idemvox.verification.results import write_results
 from idemvox.verification.trials import make_trials
 
-__all__ = ["Size", "cache_folder", "run_demo", "study_table"]
+__all__ = ["FULL", "SMALL", "Size", "cache_folder", "run_demo", "study_table"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Size:
         more_epochs: of each of the three ways to go on.
         channels: width of the Fast ResNet-34.
         clusters: K of SSPS, as a share of the training utterances.
+        batch: utterances per step.
     """
 
     utterances: int
@@ -42,6 +43,7 @@ class Size:
     more_epochs: int
     channels: tuple[int, int, int, int]
     clusters: float
+    batch: int = 32
 
 
 SMALL = Size(22, 6, 8, 3, (8, 16, 32, 64), 0.2)
@@ -59,7 +61,7 @@ def run_demo(
     out: Path,
     corpus: Path | None,
     *,
-    full: bool = False,
+    size: Size = SMALL,
     seeds: int = 1,
     synthetic: bool = False,
     console: Console,
@@ -70,13 +72,12 @@ def run_demo(
     Args:
         out: folder for everything made; a second call goes on with what is there.
         corpus: labelled manifest; its own recordings are used where most speakers have several.
-        full: longer training of a wider encoder on more simulated recordings.
+        size: how much is made and trained: :data:`SMALL` or :data:`FULL`.
         seeds: repetitions.
         synthetic: use synthetic voices even where real ones could be had.
         console: to print on.
         progress: show bars.
     """
-    size = FULL if full else SMALL
     out.mkdir(parents=True, exist_ok=True)
     source, what = _voices(corpus, synthetic, console, progress)
     train, test, real = _split(source, out, size, corpus is None, progress)
@@ -97,7 +98,7 @@ def run_demo(
         base=(
             f"encoder.channels={list(size.channels)}",
             "framework.seconds=1.2",
-            "training.batch=32",
+            f"training.batch={size.batch}",
             "training.precision=bf16",
             "training.workers=0",
         ),
@@ -124,7 +125,7 @@ def _voices(corpus: Path | None, synthetic: bool, console: Console, progress: bo
             )
         return manifest, f"the corpus {corpus.name}"
     if not synthetic:
-        fetched = fetch_voices(cache_folder(), progress)
+        fetched: Fetched = fetch_voices(cache_folder(), progress)
         for note in fetched.notes:
             console.print(f"note: {note}")
         if fetched.manifest is not None:

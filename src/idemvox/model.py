@@ -6,8 +6,6 @@ Nothing in them is ever unpickled.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,12 +13,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from idemvox.audio.frontend import FrontEnd
 from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
-from idemvox.files import read_json, write_json
+from idemvox.files import atomic_write, read_json, write_json
 from idemvox.recipe import Part, build_options
 from idemvox.registry import ENCODERS
 
@@ -54,15 +52,8 @@ def save_model(
     """Write a model folder; each file is replaced whole, and an evaluation of older weights is removed."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
-    descriptor, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
-    os.close(descriptor)
-    try:
-        save_file(state, temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, folder / "model.safetensors")
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_write(folder / "model.safetensors", "wb") as file:
+        file.write(save(state))
     (folder / "report.json").unlink(missing_ok=True)
     front = asdict(build_options(frontend, FrontEnd, "frontend"))
     write_json(

@@ -123,7 +123,8 @@ class Recipe(_Strict):
         tree = self.model_dump(mode="json", exclude_unset=True)
         for part in ("encoder", "framework", "positives"):
             tree.setdefault(part, {"name": getattr(self, part).name})
-        for assignment in assignments:
+        # names first: choosing another framework drops the options of the one before
+        for assignment in sorted(assignments, key=lambda a: not a.partition("=")[0].endswith(".name")):
             key, equals, text = assignment.partition("=")
             if not equals or not key:
                 raise IdemvoxError(f"{assignment!r} is not KEY=VALUE; an example: training.epochs=10")

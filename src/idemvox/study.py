@@ -7,9 +7,7 @@ pseudo-positives; ``simclr-supervised`` with positives by label, the upper bound
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from rich.progress import Progress
 from idemvox.corpus.manifest import Manifest, load_manifest
 from idemvox.files import read_json, write_json
 from idemvox.model import build_encoder, load_model, save_model
+from idemvox.processes import process_pool
 from idemvox.recipe import Recipe
 from idemvox.training.gauges import progress_bar
 from idemvox.training.loop import train
@@ -144,10 +143,6 @@ def _score(task: _Task, numbers: Mapping[str, float]) -> None:
     write_json(task.folder / "evaluation.json", {"numbers": dict(numbers), "trials": results})
 
 
-def _quiet() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
-
-
 @dataclass
 class Study:
     """A study in a folder; what is there already is not done again.
@@ -181,18 +176,9 @@ class Study:
 
     def run(self, progress: bool = True) -> None:
         """Train and score whatever is missing; a killed study goes on where it was."""
-        context = multiprocessing.get_context("spawn")
-        with progress_bar(progress) as bar:
+        with progress_bar(progress) as bar, process_pool(self.jobs) as pool:
             total = bar.add_task("training", total=self.plan.epochs, note="")
-            pool = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_quiet)
-            try:
-                self._all(pool, lambda: self._show(bar, total))
-            except BaseException:
-                for process in list((pool._processes or {}).values()):
-                    process.terminate()
-                pool.shutdown(cancel_futures=True)
-                raise
-            pool.shutdown()
+            self._all(pool, lambda: self._show(bar, total))
 
     def _all(self, pool: ProcessPoolExecutor, show: Callable[[], None]) -> None:
         waiting: dict[Future[None], tuple[str, int]] = {}

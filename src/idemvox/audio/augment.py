@@ -194,7 +194,7 @@ class Augmenter(nn.Module):
         self.noises = nn.ModuleDict(dict(noises))
         self.rooms = rooms
         self.babble = babble
-        self._transfers: dict[int, Tensor] = {}  # by length of the FFT
+        self._transfers: dict[tuple[int, torch.device], Tensor] = {}  # by length of the FFT
 
     @classmethod
     def built_in(cls, policy: Policy, seed: int = 0, rooms: int = 100) -> Augmenter:
@@ -247,10 +247,11 @@ class Augmenter(nn.Module):
         assert self.rooms is not None
         if len(self.rooms) * size > _KEPT:
             return self._compute_transfer(room, size)
-        if size not in self._transfers:
+        key = size, room.device
+        if key not in self._transfers:
             every = torch.arange(len(self.rooms), device=room.device)
-            self._transfers[size] = self._compute_transfer(every, size)
-        return self._transfers[size][room]
+            self._transfers[key] = self._compute_transfer(every, size)
+        return self._transfers[key][room]
 
     def _compute_transfer(self, room: Tensor, size: int) -> Tensor:
         assert self.rooms is not None

@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import multiprocessing
-import os
 import re
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +24,9 @@ from idemvox.audio.read import SAMPLE_RATE, probe, read, write_wav
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
 from idemvox.errors import IdemvoxError
 from idemvox.files import read_json, write_json
+from idemvox.processes import process_pool
 
-__all__ = ["finished", "process_pool", "simulate_recordings", "stable_seed"]
+__all__ = ["finished", "simulate_recordings", "stable_seed"]
 
 VERSION = 1  # of what the same settings give; raise it when the channels change
 PRECISION = 1e-9  # seconds
@@ -264,30 +262,10 @@ def _spread(
     take: Callable[[dict[str, float]], None],
 ) -> None:
     """Record the tasks in ``workers`` processes; the first error stops the rest."""
-    pool = process_pool(min(workers, len(tasks)))
-    try:
+    with process_pool(min(workers, len(tasks))) as pool:
         futures = [pool.submit(_record, task, out, spec, seed) for task in tasks]
         for future in as_completed(futures):
             take(future.result())
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def process_pool(workers: int) -> ProcessPoolExecutor:
-    """Return a pool of fresh processes that end when this process is killed, rather than wait for ever."""
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
-
-
-def _end_with_parent() -> None:
-    """Watch the parent from a thread, and end this process at once when it is gone."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _record(pieces: list[_Piece], out: Path, spec: ChannelSpec, seed: int) -> dict[str, float]:

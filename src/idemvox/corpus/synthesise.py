@@ -15,9 +15,10 @@ from scipy import signal
 from idemvox.audio.channel import active_rms
 from idemvox.audio.read import SAMPLE_RATE, probe, write_wav
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
-from idemvox.corpus.simulate import finished, process_pool, stable_seed
+from idemvox.corpus.simulate import finished, stable_seed
 from idemvox.errors import IdemvoxError
 from idemvox.files import write_json
+from idemvox.processes import process_pool
 
 __all__ = ["SyntheticVoice", "draw_voice", "speak", "synthetic_voices"]
 

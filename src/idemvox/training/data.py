@@ -96,9 +96,10 @@ class Batches:
         yield from self._load(order[: self.steps * self.batch].tolist(), epoch)
 
     def every(self, epoch: int) -> Iterator[Batch]:
-        """Yield every utterance once, in order, the last batch shorter: the fill pass."""
+        """Yield every utterance once, shuffled, the last batch shorter: the fill pass."""
         self.dataset.set_epoch(epoch)
-        yield from self._load(list(range(self.size)), epoch)
+        order = np.random.default_rng([self.seed, epoch, 0xF111]).permutation(self.size)
+        yield from self._load(order.tolist(), epoch)
 
     def _load(self, order: Sequence[int], epoch: int) -> Iterator[Batch]:
         loader = DataLoader(

@@ -130,6 +130,11 @@ class _Run:
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe, self.folder = recipe, folder
+        framework_class, positives_class = FRAMEWORKS[recipe.framework.name], POSITIVES[recipe.positives.name]
+        framework_options = recipe.framework.build(framework_class.Options, "framework")
+        positives_options = recipe.positives.build(positives_class.Options, "positives")
+        if recipe.positives.name != "same" and framework_class.target is Framework.target:
+            raise IdemvoxError(f"{recipe.framework.name} has no positives to choose: use positives.name=same")
         if recipe.data.manifest is None:
             raise IdemvoxError(
                 "no training data: set data.manifest=FILE, made by `idemvox prepare folder DIR`"
@@ -143,15 +148,10 @@ class _Run:
         )
         torch.manual_seed(recipe.seed)
 
-        framework_class, positives_class = FRAMEWORKS[recipe.framework.name], POSITIVES[recipe.positives.name]
-        if recipe.positives.name != "same" and framework_class.target is Framework.target:
-            raise IdemvoxError(f"{recipe.framework.name} has no positives to choose: use positives.name=same")
         speakers = _speaker_numbers(labelled)
         encoder = build_encoder(recipe.encoder, recipe.frontend)
         classes = int(speakers.max()) + 1 if framework_class.supervised and len(speakers) else 0
-        self.framework: Framework = framework_class(
-            encoder, recipe.framework.build(framework_class.Options, "framework"), classes
-        )
+        self.framework: Framework = framework_class(encoder, framework_options, classes)
         setting = Setting(
             len(labelled),
             self.framework.embedder.dim,
@@ -159,9 +159,7 @@ class _Run:
             recipe.seed,
             speakers if positives_class.supervised else None,
         )
-        self.positives: Positives = positives_class(
-            recipe.positives.build(positives_class.Options, "positives"), setting
-        )
+        self.positives: Positives = positives_class(positives_options, setting)
         optimizer = torch.optim.Adam(
             self.framework.parameters(), lr=training.lr, weight_decay=training.weight_decay
         )

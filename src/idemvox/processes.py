@@ -1,0 +1,47 @@
+"""Worker processes that leave nothing behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+
+__all__ = ["process_pool"]
+
+
+@contextmanager
+def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool of fresh processes that end with the block.
+
+    After an error or Ctrl-C in the block they are ended at once; a worker whose parent was killed ends by
+    itself.  Ctrl-C is left to the parent.
+
+    Args:
+        workers: processes; each starts with nothing imported, so a script needs a ``__main__`` guard.
+    """
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+    try:
+        yield pool
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _begin() -> None:
+    """Leave Ctrl-C to the parent; watch it from a thread, and end this process at once when it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

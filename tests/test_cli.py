@@ -1,0 +1,141 @@
+"""The commands as a person types them, from audio to a verdict, and what they say when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from idemvox.cli import app
+from idemvox.errors import IdemvoxError
+
+run = CliRunner()
+
+
+def call(*words: object) -> str:
+    """Run a command that should succeed and return what it printed."""
+    result = run.invoke(app, [str(w) for w in words], env={"COLUMNS": "160"})
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def refused(*words: object) -> str:
+    """Run a command that should fail with a message, and return that."""
+    result = run.invoke(app, [str(w) for w in words])
+    assert isinstance(result.exception, IdemvoxError), (result.output, result.exception)
+    return str(result.exception)
+
+
+@pytest.fixture(scope="module")
+def home(corpus, tmp_path_factory) -> Path:
+    """A folder of recordings s*/r*/*.wav, a tiny recipe and trials, as a user would have them."""
+    home = tmp_path_factory.mktemp("home")
+    shutil.copytree(corpus.labelled.parent, home / "calls", ignore=shutil.ignore_patterns("*.csv", "banks"))
+    (home / "tiny.yaml").write_text(
+        "encoder: {name: fast_resnet34, channels: [4, 8, 8, 8], dim: 16}\n"
+        "framework: {name: simclr, seconds: 0.3}\n"
+        "augment: {simulated_rooms: 2}\n"
+        "training: {epochs: 1, batch: 8, workers: 0}\n"
+    )
+    lines = [f"1 s{s}/r0/0.wav s{s}/r1/1.wav" for s in range(6)]
+    lines += [f"0 s{s}/r0/0.wav s{(s + 1) % 6}/r1/1.wav" for s in range(6)]
+    (home / "trials.txt").write_text("\n".join(lines) + "\n")
+    return home
+
+
+@pytest.fixture(scope="module")
+def trained(home) -> Path:
+    out = home / "calls.csv"
+    text = call("prepare", "folder", home / "calls", "--out", out, "--speaker-from", "{speaker}/*/*", "-q")
+    assert "24" in text
+    shown = call("train", home / "tiny.yaml", f"data.manifest={out}", "--out", home / "run", "-q")
+    assert "model:" in shown and "loss" in shown
+    return home / "run"
+
+
+def test_from_a_folder_to_a_verdict(home, trained):
+    a, b = home / "calls" / "s0" / "r0" / "0.wav", home / "calls" / "s0" / "r1" / "0.wav"
+    assert "no threshold yet" in call("verify", a, b, "--model", trained)
+    text = call(
+        "evaluate", trained, home / "trials.txt", "--root", home / "calls", "--out", home / "r.json", "-q"
+    )
+    assert "EER %" in text and "minDCF p=0.01" in text
+    (report,) = json.loads((home / "r.json").read_text())
+    assert report["targets"] == 6 and report["impostors"] == 6
+    verdict = call("verify", a, a, "--model", trained)
+    assert "same speaker" in verdict and "score 1.000" in verdict and "trials" in verdict
+
+
+def test_embed_writes_what_numpy_reads(home, trained):
+    out = home / "e.npz"
+    assert "24 embeddings of 16 numbers" in call("embed", trained, home / "calls.csv", "--out", out, "-q")
+    with np.load(out) as found:
+        assert found["matrix"].shape == (24, 16) and found["ids"][0] == "s0/r0/0.wav"
+
+
+def test_going_on_with_ssps(home, trained):
+    shown = call(
+        "train",
+        home / "tiny.yaml",
+        f"data.manifest={home / 'calls.csv'}",
+        f"start_from={trained}",
+        "positives={name: ssps, clusters: 6, seconds: 0.5}",
+        "--out",
+        home / "ssps",
+        "-q",
+    )
+    assert "coverage" in shown and "speaker accuracy" in shown
+    assert "2 epochs" in shown  # one of each
+
+
+def test_recipes_of_the_project_are_valid_and_listed():
+    folder = Path(__file__).parents[1] / "recipes"
+    text = call("recipes", folder)
+    assert all(path.stem in text for path in folder.glob("*.yaml")) and "6.30" in text
+
+
+def test_every_recipe_key_that_a_recipe_names_exists():
+    from idemvox.model import build_encoder
+    from idemvox.recipe import load_recipe
+    from idemvox.registry import FRAMEWORKS, POSITIVES
+
+    for path in (Path(__file__).parents[1] / "recipes").glob("*.yaml"):
+        recipe = load_recipe(path)
+        recipe.framework.build(FRAMEWORKS[recipe.framework.name].Options, "framework")
+        recipe.positives.build(POSITIVES[recipe.positives.name].Options, "positives")
+        build_encoder(recipe.encoder, recipe.frontend)
+
+
+def test_messages_say_what_to_do(home, trained, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "looked for" in refused("prepare", "folder", tmp_path / "empty")
+    assert "tiny.yaml" in refused("train", home / "tinny.yaml")
+    assert "did you mean 'framework.temperature'" in refused(
+        "train", home / "tiny.yaml", "framework.temprature=1"
+    )
+    assert "idemvox prepare folder" in refused("train", home / "tiny.yaml", "--out", tmp_path / "x")
+    assert "--resume" in refused(
+        "train", home / "tiny.yaml", f"data.manifest={home / 'calls.csv'}", "--out", trained
+    )
+    assert "not a model folder" in refused("verify", "a.wav", "b.wav", "--model", tmp_path)
+    assert "No such file" in refused("verify", tmp_path / "a.wav", tmp_path / "b.wav", "--model", trained)
+    assert "not both" in refused(
+        "evaluate", trained, home / "trials.txt", "--root", ".", "--manifest", "m.csv"
+    )
+
+
+def test_an_error_is_one_line_without_a_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "idemvox.cli", "train", str(tmp_path / "none.yaml")],
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        done.returncode == 1 and done.stderr.startswith("error: no recipe") and "Traceback" not in done.stderr
+    )
