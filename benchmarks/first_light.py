@@ -44,7 +44,14 @@ BASE = (
     "training.precision=bf16",
     "training.workers=0",
 )
-SSPS = ("positives.clusters=2000", "positives.neighbours=1", "positives.queue=1000000", "positives.seconds=4")
+MORE = ("training.lr=3e-4",)
+SSPS = (
+    "positives.clusters=2000",
+    "positives.neighbours=1",
+    "positives.queue=1000000",
+    "positives.seconds=4",
+    "positives.refresh=true",
+)
 
 
 def corpora() -> Path:
@@ -146,9 +153,15 @@ def main() -> None:
     console = Console()
     learn, tests = build(options.out, options.choose)
     plan = Plan(
-        BASE_EPOCHS, MORE_EPOCHS, tuple(range(options.seeds)), (*BASE, *banks(), *options.overrides), SSPS
+        BASE_EPOCHS,
+        MORE_EPOCHS,
+        tuple(range(options.seeds)),
+        (*BASE, *banks(), *options.overrides),
+        MORE,
+        SSPS,
     )
-    study = Study(options.out, learn[0], tests, plan, more=learn[1])
+    folder = options.out / ("choose" if options.choose else "study")
+    study = Study(folder, learn[0], tests, plan, more=learn[1])
     study.run()
     console.print(study_table(study))
     if options.choose:

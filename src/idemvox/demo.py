@@ -46,8 +46,8 @@ class Size:
     batch: int = 32
 
 
-SMALL = Size(22, 6, 8, 3, (8, 16, 32, 64), 0.2)
-FULL = Size(60, 10, 40, 15, (16, 32, 64, 128), 0.2)
+SMALL = Size(22, 6, 8, 3, (8, 16, 32, 64), 0.4)
+FULL = Size(60, 10, 40, 15, (16, 32, 64, 128), 0.4)
 SPEEDS = (0.84, 1.0, 1.19)  # speed-perturbed copies count as further voices, as in Kaldi's recipes
 STRENGTH = "mild"
 
@@ -102,10 +102,16 @@ def run_demo(
             "training.precision=bf16",
             "training.workers=0",
         ),
-        ssps=(f"positives.clusters={clusters}", f"positives.queue={len(train)}", "positives.seconds=3"),
+        more=("training.lr=3e-4",),
+        ssps=(
+            f"positives.clusters={clusters}",
+            f"positives.queue={len(train)}",
+            "positives.seconds=4",
+            "positives.refresh=true",
+        ),
     )
     console.print(
-        f"learning from {len(train):,} {kind} recordings' utterances of {len(train.speakers)} voices "
+        f"learning from {len(train):,} utterances in {kind} recordings of {len(train.speakers)} voices "
         f"(labels hidden from all but the supervised row); scoring {len(test.speakers)} other voices"
     )
     study = Study(out, train.root / "manifest.csv", tests, plan)

@@ -43,6 +43,7 @@ class Plan:
         more_epochs: of each way.
         seeds: one whole study each.
         base: recipe overrides (``key=value``) of every run.
+        more: further overrides of the three ways to go on, such as ``training.lr=3e-4``.
         ssps: further overrides of the SSPS run, such as ``positives.clusters=300``.
     """
 
@@ -50,6 +51,7 @@ class Plan:
     more_epochs: int
     seeds: tuple[int, ...] = (0,)
     base: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
     ssps: tuple[str, ...] = ()
 
     @property
@@ -69,6 +71,7 @@ class Plan:
             f"training.epochs={epochs}",
             *([f"start_from={start}"] if start else []),
             *self.base,
+            *(() if system == BASE else self.more),
             *(self.ssps if positives == "ssps" else ()),
         ]
         return Recipe().override(values)

@@ -453,3 +453,14 @@ def test_an_untrained_encoder_is_a_start_too(tiny_recipe, tmp_path):
     save_model(tmp_path / "m", encoder, recipe.encoder, recipe.frontend, {})
     run = begun(recipe, tmp_path / "m", tmp_path)
     assert equal(run.framework.encoder.state_dict(), encoder.state_dict())
+
+
+@pytest.mark.parametrize(("refresh", "passes"), [("false", 1), ("true", 2)])
+def test_the_fill_pass_is_made_once_or_before_every_epoch(
+    tiny_recipe, tmp_path, monkeypatch, refresh, passes
+):
+    made = []
+    fill = _Run.fill
+    monkeypatch.setattr(_Run, "fill", lambda self, bar: made.append(self.done) or fill(self, bar))
+    quiet(tiny_recipe(f"positives.refresh={refresh}", positives="ssps"), tmp_path)
+    assert made == list(range(passes))

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from idemvox.corpus.crops import Views
@@ -49,12 +48,16 @@ class Positives(nn.Module):
     needs_fill: ClassVar[bool] = False
     """Whether :meth:`observe` must have seen every utterance before the first epoch."""
 
+    refresh: bool = False
+    """Whether that pass over the corpus is made again before each further epoch."""
+
     def __init__(self, options: Any, setting: Setting) -> None:
         super().__init__()
         self.options = options
         self.setting = setting
         self.chosen: Tensor | None = None
-        """(B,) the ids whose embeddings the last step put in, -1 where it kept the target: diagnostics."""
+        """(B,) the ids whose embeddings the last step put in, -1 where it kept the target; for diagnostics.
+        ``None`` in a sampler that never replaces embeddings."""
 
     def views(self) -> Views:
         """Name the crops that the sampler reads besides the framework's own: at most ``reference``."""
@@ -76,5 +79,4 @@ class Positives(nn.Module):
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Replace some of the targets (B, embedding_dim) of the utterances ``ids`` (B,)."""
-        self.chosen = torch.full_like(ids, -1)
         return targets

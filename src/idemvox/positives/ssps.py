@@ -96,7 +96,10 @@ class SSPS(Positives):
         """Defaults: the paper's, for VoxCeleb2 (section 4).
 
         ``clusters`` is K, ``neighbours`` M, ``queue`` the size of Q' (``None``: as many as clusters),
-        ``seconds`` the length of the reference crop.
+        ``seconds`` the length of the reference crop.  ``refresh`` makes both queues anew by a forward pass
+        before every epoch, where the paper fills them once and lets training overwrite them: dearer, but on
+        a small corpus at a high learning rate the encoder moves so far in an epoch that old references
+        no longer agree with new ones.
         """
 
         clusters: int = 25_000
@@ -105,6 +108,7 @@ class SSPS(Positives):
         sample_from: Literal["queue", "train"] = "queue"
         iterations: int = 10
         seconds: float = 4.0
+        refresh: bool = False
 
         def __post_init__(self) -> None:
             if self.clusters < 2 or self.neighbours < 0 or (self.queue is not None and self.queue < 1):
@@ -127,6 +131,7 @@ class SSPS(Positives):
         super().__init__(options, setting)
         self.options: SSPS.Options = options
         n = setting.utterances
+        self.refresh = options.refresh
         self.clusters = min(options.clusters, n)
         self.queue = EmbeddingQueue(options.queue or options.clusters, setting.embedding_dim, n)
         buffers: dict[str, Tensor] = {

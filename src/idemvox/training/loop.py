@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections import defaultdict
@@ -141,6 +142,7 @@ class _Run:
             )
         labelled = load_manifest(recipe.data.manifest)
         training = recipe.training
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision
         self.fabric = Fabric(
             accelerator=_accelerator(training.device),
             devices=1,
@@ -239,9 +241,9 @@ class _Run:
         if self.done < epochs or not (model / "model.json").is_file():
             log = Log(self.folder)
             try:
-                if self.positives.needs_fill and not self.filled:
-                    self.fill(bar)
                 while self.done < epochs:
+                    if self.positives.needs_fill and (self.positives.refresh or not self.filled):
+                        self.fill(bar)
                     self.numbers = self.epoch(self.first + self.done, bar, log)
                     self.done += 1
                     save_checkpoint(
@@ -280,10 +282,10 @@ class _Run:
             return reference
 
     def fill(self, bar: Progress) -> None:
-        """Pass over the corpus once, forward only, so that both queues are full before the first epoch."""
+        """Pass over the corpus once, forward only, so that both queues are full before an epoch."""
         task = bar.add_task("filling the queues", total=self.batches.size, note="")
         began, seen = time.perf_counter(), 0
-        for batch in self.batches.every(self.first):
+        for batch in self.batches.every(self.first + self.done):
             self.positives.observe(batch.ids, self.reference(batch))
             with evaluating(self.framework), self.fabric.autocast():
                 self.positives.store(batch.ids, self.framework.target(batch))
