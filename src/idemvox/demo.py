@@ -18,7 +18,7 @@ from idemvox.corpus.voices import Fetched, fetch_voices
 from idemvox.errors import IdemvoxError
 from idemvox.study import SYSTEMS, Plan, Study, TestSet
 from idemvox.verification.results import write_results
-from idemvox.verification.trials import make_trials
+from idemvox.verification.trials import load_trials, make_trials
 
 __all__ = ["FULL", "SMALL", "Size", "cache_folder", "run_demo", "study_table"]
 
@@ -196,7 +196,7 @@ def _cap(manifest: Manifest, most: int) -> Manifest:
 def study_table(study: Study) -> Table:
     """Return the one table of a study: systems by test sets, EER and minDCF, means over seeds."""
     table = Table(title="equal error rate (EER, %) and minDCF: lower is better")
-    table.add_column("system")
+    table.add_column("system", no_wrap=True)
     for test in study.tests:
         table.add_column(f"{test.name}\nEER %", justify="right")
         table.add_column("minDCF\np=0.01", justify="right")
@@ -237,4 +237,9 @@ def _save(study: Study, out: Path, what: str, kind: str, console: Console) -> No
     except IdemvoxError as error:
         console.print(f"no picture: {error}")
     model = study.path(study.plan.seeds[0], "simclr-ssps")
-    console.print(f"try it: idemvox verify A.wav B.wav --model {model}")
+    pair = load_trials(study.tests[0].trials)
+    where = load_manifest(study.tests[0].manifest)
+    first = int(np.argmax(pair.labels))  # a target
+    a, b = (where.path(where.by_id[pair.ids[side[first]]]) for side in (pair.enrol_index, pair.test_index))
+    console.print("try it, with two recordings of one held-out voice:")
+    console.print(f"idemvox verify '{a}' '{b}' --model {model}", soft_wrap=True, highlight=False)
