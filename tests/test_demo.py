@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,10 @@ def test_synthetic_voices_are_called_so(monkeypatch, tmp_path, corpus):
 def test_a_corpus_without_labels_is_refused(corpus, tmp_path):
     with pytest.raises(IdemvoxError, match="names 0 speakers; the study needs labels"):
         run_demo(tmp_path, corpus.unlabelled, size=TINY, console=Console(), progress=False)
+
+
+def test_another_study_does_not_pass_for_this_one(shown, corpus):
+    out, _ = shown
+    longer = replace(TINY, more_epochs=2)
+    with pytest.raises(IdemvoxError, match="holds a study of other data or with other settings"):
+        run_demo(out, corpus.labelled, size=longer, console=Console(), progress=False)

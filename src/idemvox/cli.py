@@ -295,7 +295,10 @@ def verify(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("runs/demo"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for everything it makes; default: runs/demo, with -full or -CORPUS added."),
+    ] = None,
     corpus: Annotated[
         Path | None,
         typer.Option(help="A labelled manifest to run the same study on, instead of the demo's voices."),
@@ -314,6 +317,8 @@ def demo(
     """
     from idemvox.demo import FULL, SMALL, run_demo
 
+    parts = ["demo", *([corpus.stem] if corpus else []), *(["full"] if full else [])]
+    out = out or Path("runs") / "-".join(parts)
     try:
         run_demo(
             out,

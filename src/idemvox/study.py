@@ -6,11 +6,12 @@ pseudo-positives; ``simclr-supervised`` with positives by label, the upper bound
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ import torch
 from rich.progress import Progress
 
 from idemvox.corpus.manifest import Manifest, load_manifest
+from idemvox.errors import IdemvoxError
 from idemvox.files import read_json, write_json
 from idemvox.model import build_encoder, load_model, save_model
 from idemvox.processes import process_pool
@@ -178,10 +180,33 @@ class Study:
         return _Task(system, seed, self.path(seed, system), recipe, tuple(self.tests), threads)
 
     def run(self, progress: bool = True) -> None:
-        """Train and score whatever is missing; a killed study goes on where it was."""
+        """Train and score whatever is missing; a killed study goes on where it was.
+
+        Raises:
+            IdemvoxError: if the folder holds a study of other data or with another plan.
+        """
+        self._claim()
         with progress_bar(progress) as bar, process_pool(self.jobs) as pool:
             total = bar.add_task("training", total=self.plan.epochs, note="")
             self._all(pool, lambda: self._show(bar, total))
+
+    def _claim(self) -> None:
+        """Write down what this study is, or refuse the folder of another; more seeds are the same study."""
+        files = [self.train, *([self.more] if self.more else [])]
+        files += [path for test in self.tests for path in (test.trials, test.manifest)]
+        plan = {key: value for key, value in asdict(self.plan).items() if key != "seeds"}
+        mine = {
+            "plan": json.loads(json.dumps(plan)),
+            "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
+        }
+        claim = self.folder / "study.json"
+        if not claim.is_file():
+            write_json(claim, mine)
+        elif read_json(claim) != mine:
+            raise IdemvoxError(
+                f"{self.folder} holds a study of other data or with other settings; "
+                "delete that folder, or choose another --out"
+            )
 
     def _all(self, pool: ProcessPoolExecutor, show: Callable[[], None]) -> None:
         waiting: dict[Future[None], tuple[str, int]] = {}
