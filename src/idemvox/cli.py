@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -196,7 +196,7 @@ def evaluate(
         bool, typer.Option(help="Keep the (first) report with the model, as the threshold of `verify`.")
     ] = True,
     device: Device = None,
-    precision: Annotated[str, typer.Option(help="fp32 or bf16")] = "fp32",
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the encoder's arithmetic.")] = "fp32",
     quiet: Quiet = False,
 ) -> None:
     """Score trial lists by the cosine of full-length embeddings: EER and minDCF.
@@ -206,13 +206,12 @@ def evaluate(
     """
     from idemvox.files import write_json
     from idemvox.model import load_model
+    from idemvox.processes import command_line
     from idemvox.verification.embed import embed_files
     from idemvox.verification.report import evaluate as score
     from idemvox.verification.report import reports_table, store_report, trial_utterances
     from idemvox.verification.trials import load_trials
 
-    if precision not in ("fp32", "bf16"):
-        raise IdemvoxError(f"--precision is fp32 or bf16, not {precision!r}")
     source = _source(root, manifest)
     loaded = load_model(model)
     lists = [load_trials(path) for path in trials]
@@ -220,10 +219,9 @@ def evaluate(
         loaded.encoder,
         trial_utterances(lists, source),
         device=_fetch_device(device),
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
         progress=not quiet,
     )
-    command = " ".join(["idemvox", *sys.argv[1:]])
     reports = [
         score(
             loaded.encoder,
@@ -231,7 +229,7 @@ def evaluate(
             source,
             embeddings=embeddings,
             model=loaded.provenance,
-            command=command,
+            command=command_line(),
             precision=precision,
         )
         for each in lists

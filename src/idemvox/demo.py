@@ -16,6 +16,7 @@ from idemvox.corpus.simulate import simulate_recordings
 from idemvox.corpus.synthesise import synthetic_voices
 from idemvox.corpus.voices import Fetched, fetch_voices
 from idemvox.errors import IdemvoxError
+from idemvox.processes import command_line
 from idemvox.study import SYSTEMS, Plan, Study, TestSet
 from idemvox.verification.results import write_results
 from idemvox.verification.trials import load_trials, make_trials
@@ -215,7 +216,7 @@ def study_table(study: Study) -> Table:
 
 def _save(study: Study, out: Path, what: str, kind: str, console: Console) -> None:
     rows = study.rows()
-    write_results(out, "results", "Demo", "idemvox demo", rows, f"On {what}; recordings are {kind}.")
+    write_results(out, "results", "Demo", command_line(), rows, f"On {what}; recordings are {kind}.")
     console.print(f"table and numbers: {out / 'results.md'}, {out / 'results.json'}")
     main = study.tests[0].name
     eer = {r["system"]: float(np.mean(r["eer"])) for r in rows if r["trials"] == main}

@@ -1,16 +1,24 @@
-"""Worker processes that leave nothing behind."""
+"""This process, for the record, and worker processes that leave nothing behind."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
-__all__ = ["process_pool"]
+__all__ = ["command_line", "process_pool"]
+
+
+def command_line() -> str:
+    """Return the command that started this process, or its parent's in a worker: what a result came from."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 @contextmanager

@@ -11,7 +11,7 @@ Whatever a recipe leaves out has the paper's value.  Unknown keys are errors tha
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -135,10 +135,28 @@ class Recipe(_Strict):
             _assign(tree, key, _number(value))
         return parse_recipe(tree)
 
+    def differences(self, other: Recipe) -> list[str]:
+        """Return the keys, as ``training.lr``, whose values differ.
+
+        >>> Recipe().differences(Recipe().override(["training.lr=0.1", "seed=3"]))
+        ['seed', 'training.lr']
+        """
+        mine, its = (dict(_flat(recipe.model_dump(mode="json"))) for recipe in (self, other))
+        return sorted(key for key in mine.keys() | its.keys() if mine.get(key) != its.get(key))
+
     def save(self, path: Path) -> None:
         """Write every value, given or default, as YAML."""
         with atomic_write(path) as file:
             yaml.safe_dump(self.model_dump(mode="json"), file, sort_keys=False, allow_unicode=True)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield ``(key.sub, value)`` of every leaf."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _number(value: Any) -> Any:

@@ -22,7 +22,7 @@ from idemvox.corpus.manifest import Manifest, load_manifest
 from idemvox.errors import IdemvoxError
 from idemvox.files import read_json, write_json
 from idemvox.model import build_encoder, load_model, save_model
-from idemvox.processes import process_pool
+from idemvox.processes import command_line, process_pool
 from idemvox.recipe import Recipe
 from idemvox.training.gauges import progress_bar
 from idemvox.training.loop import train
@@ -141,7 +141,7 @@ def _score(task: _Task, numbers: Mapping[str, float]) -> None:
             embeddings=embeddings,
             model=model.provenance,
             precision=precision,
-            command="idemvox demo",
+            command=command_line(),
         )
         store_report(model.folder, report)
         results[test.name] = json.loads(report.to_json())
@@ -155,7 +155,6 @@ class Study:
     Attributes:
         folder: of the study; ``seed-S/SYSTEM`` holds each run.
         train: manifest to learn from; only the supervised runs read its labels.
-        more: manifest to go on with; ``None``: the same.
         tests: where it is scored; the first one is the main one.
         plan: what is trained.
         jobs: processes at a time; one thread each is what two cores do best.
@@ -166,7 +165,6 @@ class Study:
     tests: Sequence[TestSet]
     plan: Plan
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
-    more: Path | None = None
 
     def path(self, seed: int, system: str) -> Path:
         """Return the folder of a run."""
@@ -176,7 +174,7 @@ class Study:
         start = None if system in (BASE, "untrained") else self.path(seed, BASE)
         lonely = system == BASE and len(self.plan.seeds) < self.jobs
         threads = max(1, self.jobs // len(self.plan.seeds)) if lonely else 1
-        recipe = self.plan.recipe(system, seed, (start and self.more) or self.train, start)
+        recipe = self.plan.recipe(system, seed, self.train, start)
         return _Task(system, seed, self.path(seed, system), recipe, tuple(self.tests), threads)
 
     def run(self, progress: bool = True) -> None:
@@ -192,7 +190,7 @@ class Study:
 
     def _claim(self) -> None:
         """Write down what this study is, or refuse the folder of another; more seeds are the same study."""
-        files = [self.train, *([self.more] if self.more else [])]
+        files = [self.train]
         files += [path for test in self.tests for path in (test.trials, test.manifest)]
         plan = {key: value for key, value in asdict(self.plan).items() if key != "seeds"}
         mine = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from idemvox.corpus.crops import Crop
 from idemvox.errors import IdemvoxError
@@ -13,19 +12,8 @@ from idemvox.frameworks.supervised import SupervisedAAM
 from idemvox.losses.margin import aam_softmax
 
 
-class Linear(nn.Module):
-    dim = 4
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(10, 4)
-
-    def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return self.linear(wave)
-
-
-def test_the_loss_is_of_the_labels_and_positives_are_not_asked():
-    framework = SupervisedAAM(Linear(), SupervisedAAM.Options(scale=10.0, margin=0.3), speakers=3)
+def test_the_loss_is_of_the_labels_and_positives_are_not_asked(encoder):
+    framework = SupervisedAAM(encoder, SupervisedAAM.Options(scale=10.0, margin=0.3), speakers=3)
     batch = Batch(torch.tensor([7, 2, 5]), {"anchor": torch.randn(3, 1, 10)}, torch.tensor([2, 0, 2]))
     step = framework(batch, None)
     expected = aam_softmax(
@@ -36,18 +24,18 @@ def test_the_loss_is_of_the_labels_and_positives_are_not_asked():
     assert framework.classes.grad.abs().sum() > 0 and framework.encoder.linear.weight.grad.abs().sum() > 0
 
 
-def test_reads_one_view_and_labels():
-    framework = SupervisedAAM(Linear(), speakers=5)
+def test_reads_one_view_and_labels(encoder):
+    framework = SupervisedAAM(encoder, speakers=5)
     assert framework.views() == {"anchor": Crop(1, 2.0)} and SupervisedAAM.supervised
     assert framework.classes.shape == (5, 4) and framework.embedder is framework.encoder
 
 
 @pytest.mark.parametrize("speakers", [0, 1])
-def test_needs_speakers(speakers):
+def test_needs_speakers(speakers, encoder):
     with pytest.raises(IdemvoxError, match="speaker column of at least 2 speakers"):
-        SupervisedAAM(Linear(), speakers=speakers)
+        SupervisedAAM(encoder, speakers=speakers)
 
 
-def test_has_no_targets_to_store():
+def test_has_no_targets_to_store(encoder):
     with pytest.raises(NotImplementedError, match="no positives"):
-        SupervisedAAM(Linear(), speakers=2).target(Batch(torch.tensor([0]), {}))
+        SupervisedAAM(encoder, speakers=2).target(Batch(torch.tensor([0]), {}))

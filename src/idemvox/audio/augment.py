@@ -47,6 +47,8 @@ class Bank(nn.Module):
     starts: Tensor
     lengths: Tensor
     peaks: Tensor
+    sizes: tuple[int, ...]
+    """The lengths once more, to be read without waiting for the device."""
 
     def __init__(self, pieces: Sequence[npt.NDArray[np.float32]]) -> None:
         super().__init__()
@@ -56,13 +58,14 @@ class Bank(nn.Module):
         peaks = np.array([np.abs(p).max() for p in pieces], dtype=np.float32)
         ints = [np.round(p / peak * 32767).astype(np.int16) for p, peak in zip(pieces, peaks, strict=True)]
         lengths = np.array([len(p) for p in pieces])
+        self.sizes = tuple(lengths.tolist())
         self.register_buffer("audio", torch.from_numpy(np.concatenate(ints)), persistent=False)
         self.register_buffer("lengths", torch.from_numpy(lengths), persistent=False)
         self.register_buffer("starts", torch.from_numpy(np.cumsum(lengths) - lengths), persistent=False)
         self.register_buffer("peaks", torch.from_numpy(peaks), persistent=False)
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.sizes)
 
     def take(self, piece: Tensor, offset: Tensor, samples: int, wrap: bool = True) -> Tensor:
         """Cut (B, samples) from the pieces (B,) at ``offset`` (B,); past the end wrap round, or zeros."""
@@ -214,7 +217,7 @@ class Augmenter(nn.Module):
         bank = self._bank(kind)
         count = int(rng.integers(self.babble[0], self.babble[1] + 1)) if kind == "speech" else 1
         pieces = rng.integers(len(bank), size=count)
-        spare = [max(int(bank.lengths[p]) - samples, 0) for p in pieces]
+        spare = [max(bank.sizes[p] - samples, 0) for p in pieces]
         clips = tuple((int(p), int(rng.integers(s + 1))) for p, s in zip(pieces, spare, strict=True))
         return Draw(room, kind, clips, float(rng.uniform(*SNR[kind])))
 
@@ -236,7 +239,7 @@ class Augmenter(nn.Module):
         if not rows or self.rooms is None:
             return wave
         room = torch.tensor([draws[i].room for i in rows], device=wave.device)
-        size = _fast_length(wave.shape[1] + int(self.rooms.lengths.max()) - 1)
+        size = _fast_length(wave.shape[1] + max(self.rooms.sizes) - 1)
         product = torch.fft.rfft(wave[rows], size) * self._transfer(room, size)
         out = wave.clone()
         out[rows] = torch.fft.irfft(product, size)[:, : wave.shape[1]]
@@ -255,7 +258,7 @@ class Augmenter(nn.Module):
 
     def _compute_transfer(self, room: Tensor, size: int) -> Tensor:
         assert self.rooms is not None
-        response = self.rooms.take(room, torch.zeros_like(room), int(self.rooms.lengths.max()), wrap=False)
+        response = self.rooms.take(room, torch.zeros_like(room), max(self.rooms.sizes), wrap=False)
         transfer: Tensor = torch.fft.rfft(response / response.square().sum(1, keepdim=True).sqrt(), size)
         return transfer
 

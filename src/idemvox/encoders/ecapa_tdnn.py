@@ -41,7 +41,8 @@ class TDNN(nn.Module):
         """(B, C, F) -> (B, C', F)."""
         if self.pad:
             x = reflect_pad(x, self.pad, frames)
-        return self.norm(self.conv(x).relu_())  # type: ignore[no-any-return]
+        out: Tensor = self.norm(self.conv(x).relu_())
+        return out
 
 
 class Res2Net(nn.Module):
@@ -130,4 +131,5 @@ class ECAPATDNN(Encoder):
             x = block(x, frames)
             outputs.append(x)
         x = self.aggregate(torch.cat(outputs, dim=1), frames)  # (B, C', F)
-        return self.fc(self.norm(self.pool(x, frames)))  # type: ignore[no-any-return]
+        embedding: Tensor = self.fc(self.norm(self.pool(x, frames)))
+        return embedding

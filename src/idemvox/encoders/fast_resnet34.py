@@ -127,7 +127,8 @@ class FastResNet34(Encoder):
                     mask = self._mask(frames, x, (x.shape[-1] - 1) // stride + 1)
                 x = block(x, mask)
         pooled = self.pool(x.permute(0, 2, 3, 1).mean(1).transpose(1, 2), frames)  # mean over frequency
-        return self.fc(pooled)  # type: ignore[no-any-return]
+        embedding: Tensor = self.fc(pooled)
+        return embedding
 
     @staticmethod
     def _mask(frames: Tensor, like: Tensor, size: int | None = None) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Batch, Framework
 from idemvox.model import build_encoder, load_model, save_model
 from idemvox.positives.base import Positives, Setting
+from idemvox.processes import command_line
 from idemvox.recipe import Recipe, load_recipe
 from idemvox.registry import FRAMEWORKS, POSITIVES
 from idemvox.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
@@ -34,6 +34,8 @@ from idemvox.training.gauges import Log, PositiveGauge, mean, note, progress_bar
 from idemvox.training.schedules import step_decay
 
 __all__ = ["Trained", "train"]
+
+_MAY_DIFFER = {"description", "training.epochs", "training.workers", "training.keep", "training.device"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +79,13 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool 
 
 
 def _same_recipe(recipe: Recipe, saved: Path) -> None:
+    """Refuse to resume with a recipe that differs where it matters."""
     if not saved.is_file():
         return
-    before, now = load_recipe(saved).model_dump(mode="json"), recipe.model_dump(mode="json")
-    may_differ = {
-        ("training", "epochs"),
-        ("training", "workers"),
-        ("training", "keep"),
-        ("training", "device"),
-    }
     changed = [
-        f"{key}.{sub}" if isinstance(now[key], dict) else key
-        for key in now
-        if key not in ("description", "published")
-        for sub in (sorted({*now[key], *before[key]}) if isinstance(now[key], dict) else [""])
-        if (key, sub) not in may_differ
-        and (
-            now[key].get(sub) != before[key].get(sub)
-            if isinstance(now[key], dict)
-            else now[key] != before[key]
-        )
+        key
+        for key in recipe.differences(load_recipe(saved))
+        if key not in _MAY_DIFFER and not key.startswith("published")
     ]
     if changed:
         raise IdemvoxError(
@@ -271,7 +260,7 @@ class _Run:
                 "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
                 "idemvox": version("idemvox"),
                 "torch": torch.__version__,
-                "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                "command": command_line(),
             },
         )
 
