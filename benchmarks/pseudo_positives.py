@@ -1,0 +1,110 @@
+"""How good would the pseudo-positives of SSPS be?  Right speakers against K, M and reference length.
+
+    python benchmarks/pseudo_positives.py RUN MANIFEST [--clusters 300 1000] [--neighbours 0 1 2]
+
+RUN is a finished run or model folder, MANIFEST labelled utterances (the labels only count what is right):
+those that SSPS would go on with, or held-out speakers.  Two tables: the nearest neighbour by length of the
+reference, then what the sampler itself draws, everything in its queue, for each K and M.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from idemvox.corpus.manifest import Manifest, load_manifest
+from idemvox.model import load_model
+from idemvox.positives.base import Setting
+from idemvox.positives.ssps import SSPS
+from idemvox.verification.embed import embed_files
+
+
+def numbers(names: list[str | None]) -> Tensor:
+    """Number names in order; everyone must have one."""
+    return torch.from_numpy(np.unique(np.array(names, dtype=str), return_inverse=True)[1])
+
+
+def references(folder: Path, manifest: Manifest, seconds: float) -> Tensor:
+    """Return (N, D) unit embeddings of the first ``seconds`` of each utterance, in the manifest's order."""
+    found = embed_files(load_model(folder).encoder, manifest, precision="bf16", max_seconds=seconds)
+    order = {name: row for row, name in enumerate(found.ids)}
+    matrix = torch.from_numpy(found.matrix)[[order[u.id] for u in manifest]]
+    return torch.nn.functional.normalize(matrix.float(), dim=1)
+
+
+def nearest(vectors: Tensor) -> Tensor:
+    """Return (N,) the nearest other row."""
+    return torch.cat(
+        [
+            (vectors[rows] @ vectors.T).scatter_(1, rows[:, None], -2.0).argmax(1)
+            for rows in torch.arange(len(vectors)).split(4096)
+        ]
+    )
+
+
+def draw(vectors: Tensor, clusters: int, neighbours: int) -> Tensor:
+    """Return (N,) the pseudo-positive that SSPS draws for each utterance, -1 for none."""
+    n, dim = vectors.shape
+    ssps = SSPS(
+        SSPS.Options(clusters=clusters, neighbours=neighbours, queue=n), Setting(n, dim, dim, 0, None)
+    )
+    everyone = torch.arange(n)
+    ssps.observe(everyone, vectors)
+    ssps.store(everyone, vectors)
+    ssps.start_epoch(0)
+    slots = ssps.choose(everyone)
+    return torch.where(slots >= 0, ssps.queue.ids[slots.clamp_min(0)], -1)
+
+
+def right(chosen: Tensor, labels: Tensor) -> str:
+    """Return the share of those chosen that have the anchor's label, in %."""
+    hit = chosen >= 0
+    return f"{100 * (labels[chosen[hit]] == labels[hit]).float().mean():.1f}"
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--clusters", type=int, nargs="+", help="default: 1/4, 1/2, 0.7 and 0.85 of all")
+    parser.add_argument("--neighbours", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seconds", type=float, nargs="+", default=[1.5, 2.3, 3.0, 4.0])
+    options = parser.parse_args()
+    manifest = load_manifest(options.manifest)
+    speakers = numbers([u.speaker for u in manifest])
+    recordings = numbers([u.recording for u in manifest])
+    console = Console()
+
+    table = Table(title=f"nearest of {len(manifest):,} utterances, {len(manifest.speakers)} speakers")
+    for name in ("reference, s", "right speaker, %", "same recording, %"):
+        table.add_column(name, justify="right")
+    for seconds in options.seconds:
+        vectors = references(options.run, manifest, seconds)
+        near = nearest(vectors)
+        table.add_row(f"{seconds:g}", right(near, speakers), right(near, recordings))
+    console.print(table)
+
+    table = Table(title=f"SSPS's draws, references of {options.seconds[-1]:g} s")
+    for name in ("K", "M", "coverage, %", "right speaker, %", "same recording, %"):
+        table.add_column(name, justify="right")
+    for clusters in options.clusters or [round(part * len(manifest)) for part in (0.25, 0.5, 0.7, 0.85)]:
+        for neighbours in options.neighbours:
+            chosen = draw(vectors, clusters, neighbours)
+            coverage = f"{100 * (chosen >= 0).float().mean():.0f}"
+            table.add_row(
+                str(clusters), str(neighbours), coverage, right(chosen, speakers), right(chosen, recordings)
+            )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
