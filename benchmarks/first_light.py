@@ -33,9 +33,8 @@ from idemvox.verification.trials import make_trials
 
 STRENGTH = "mild"
 RECORDINGS = 5
-READERS = 88  # speechocean762 speakers to learn from: what the time allows
 PER_CALLER = 30  # utterances of a caller at most
-HELD_EVERY = 8  # with --choose: every eighth speechocean762 train speaker is held out
+HELD_EVERY = 8  # every eighth speechocean762 train speaker is held out, to choose settings by
 BASE_EPOCHS, MORE_EPOCHS = 12, 3
 BASE = (
     "encoder.channels=[8,16,32,64]",
@@ -75,7 +74,7 @@ def source(utterance: Utterance) -> str:
     return Path(utterance.id).parts[1]
 
 
-def simulated(manifest: Manifest, out: Path, recordings: int, seed: int, cut: bool) -> Manifest:
+def simulated(manifest: Manifest, out: Path, recordings: int, seed: int) -> Manifest:
     """Deal each speaker's utterances into simulated recordings."""
     return simulate_recordings(
         manifest,
@@ -83,7 +82,6 @@ def simulated(manifest: Manifest, out: Path, recordings: int, seed: int, cut: bo
         recordings,
         ChannelSpec.preset(STRENGTH),
         seed,
-        seconds=(1.5, 3.0) if cut else None,
         fewest=3,
         workers=os.cpu_count() or 1,
     )
@@ -104,32 +102,28 @@ def callers(train: Manifest) -> Manifest:
     return calls.select(lambda u: u.id in kept)
 
 
-def build(out: Path, choose: bool) -> tuple[list[Path], list[TestSet]]:
-    """Make the training manifests, of pieces and of whole utterances, and the test sets."""
+def build(out: Path, choose: bool) -> tuple[Path, list[TestSet]]:
+    """Make the manifest to learn from, and the test sets."""
     folder = corpora()
     train = split(folder, out, "train")
     readers = train.select(lambda u: source(u) == "speechocean762")
     held = set(readers.speakers[::HELD_EVERY])
-    some = set([s for s in readers.speakers if s not in held][:READERS])
-    chosen, calls = readers.select(lambda u: u.speaker in some), callers(train)
-    learn = []
-    for name, cut in (("pieces", True), ("whole", False)):
-        made = simulated(chosen, out / name, RECORDINGS, 1, cut)
-        rows = [
-            Utterance(u.id, str(m.path(u)), u.seconds, u.rate, u.speaker, u.recording)
-            for m in (made, calls)
-            for u in m
-        ]
-        learn.append(out / f"learn-{name}.csv")
-        save_manifest(Manifest(rows, out), learn[-1])
+    made = simulated(readers.select(lambda u: u.speaker not in held), out / "train", RECORDINGS, 1)
+    rows = [
+        Utterance(u.id, str(m.path(u)), u.seconds, u.rate, u.speaker, u.recording)
+        for m in (made, callers(train))
+        for u in m
+    ]
+    learn = out / "learn.csv"
+    save_manifest(Manifest(rows, out), learn)
     if choose:
-        test = simulated(readers.select(lambda u: u.speaker in held), out / "held", 4, 2, False)
+        test = simulated(readers.select(lambda u: u.speaker in held), out / "held", 4, 2)
         return learn, [
             TestSet.make(make_trials(test, kind, name=f"held-{kind}"), out / "held" / "manifest.csv", out)
             for kind in ("across", "within")
         ]
     dev = split(folder, out, "dev")
-    test = simulated(dev.select(lambda u: source(u) == "speechocean762"), out / "dev", 4, 3, False)
+    test = simulated(dev.select(lambda u: source(u) == "speechocean762"), out / "dev", 4, 3)
     listed = out / "dev" / "manifest.csv"
     return learn, [
         TestSet.make(make_trials(test, "across", name="cross-simulated"), listed, out),
@@ -161,7 +155,7 @@ def main() -> None:
         SSPS,
     )
     folder = options.out / ("choose" if options.choose else "study")
-    study = Study(folder, learn[0], tests, plan, more=learn[1])
+    study = Study(folder, learn, tests, plan)
     study.run()
     console.print(study_table(study))
     if options.choose:

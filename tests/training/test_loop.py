@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from idemvox.audio.frontend import LogMel
+from idemvox.corpus.manifest import load_manifest
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks import simclr
 from idemvox.frameworks.simclr import SimCLR
@@ -459,8 +460,15 @@ def test_an_untrained_encoder_is_a_start_too(tiny_recipe, tmp_path):
 def test_the_fill_pass_is_made_once_or_before_every_epoch(
     tiny_recipe, tmp_path, monkeypatch, refresh, passes
 ):
-    made = []
-    fill = _Run.fill
+    made, seen = [], []
+    fill, observe = _Run.fill, SSPS.observe
     monkeypatch.setattr(_Run, "fill", lambda self, bar: made.append(self.done) or fill(self, bar))
-    quiet(tiny_recipe(f"positives.refresh={refresh}", positives="ssps"), tmp_path)
+    monkeypatch.setattr(
+        SSPS, "observe", lambda self, ids, x: seen.extend(ids.tolist()) or observe(self, ids, x)
+    )
+    recipe = tiny_recipe(f"positives.refresh={refresh}", positives="ssps")
+    quiet(recipe, tmp_path)
     assert made == list(range(passes))
+    size, batch = len(load_manifest(recipe.data.manifest)), recipe.training.batch
+    steps = 0 if refresh == "true" else 2 * (size // batch) * batch  # refreshed: nobody would see it
+    assert len(seen) == passes * size + steps

@@ -112,12 +112,25 @@ class CropDataset(Dataset[Item]):
         self.seed = seed
         self.partnered = partnered
         self.epoch = 0
+        self.without: frozenset[str] = frozenset()
         self.partners: npt.NDArray[np.int64] | None = None
 
-    def set_epoch(self, epoch: int, partners: npt.NDArray[np.int64] | None = None) -> None:
-        """Choose the epoch, and perhaps (N,) the utterance that stands in for each one's partnered views."""
+    def set_epoch(
+        self,
+        epoch: int,
+        partners: npt.NDArray[np.int64] | None = None,
+        without: frozenset[str] = frozenset(),
+    ) -> None:
+        """Choose the epoch.
+
+        Args:
+            epoch: from 0 on.
+            partners: (N,) the utterance that stands in for each one's partnered views, ``None`` for itself.
+            without: names of views that nobody looks at in this epoch.
+        """
         self.epoch = epoch
         self.partners = partners
+        self.without = without
 
     def __len__(self) -> int:
         return len(self.source)
@@ -128,6 +141,7 @@ class CropDataset(Dataset[Item]):
             {
                 name: torch.from_numpy(np.stack([self._cut(index, name, v, n) for n in range(crop.count)]))
                 for v, (name, crop) in enumerate(self.views.items())
+                if name not in self.without
             },
         )
 

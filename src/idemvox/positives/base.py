@@ -49,7 +49,7 @@ class Positives(nn.Module):
     """Whether :meth:`observe` must have seen every utterance before the first epoch."""
 
     refresh: bool = False
-    """Whether that pass over the corpus is made again before each further epoch."""
+    """Whether that pass is made again before each further epoch; steps then observe nothing."""
 
     def __init__(self, options: Any, setting: Setting) -> None:
         super().__init__()

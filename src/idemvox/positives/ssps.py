@@ -99,7 +99,7 @@ class SSPS(Positives):
         ``seconds`` the length of the reference crop.  ``refresh`` makes both queues anew by a forward pass
         before every epoch, where the paper fills them once and lets training overwrite them: dearer, but on
         a small corpus at a high learning rate the encoder moves so far in an epoch that old references
-        no longer agree with new ones.
+        no longer agree with new ones.  Steps then make no reference, which the next pass would replace.
         """
 
         clusters: int = 25_000

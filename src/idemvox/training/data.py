@@ -90,8 +90,12 @@ class Batches:
         return self.size // self.batch
 
     def epoch(self, epoch: int, positives: Positives) -> Iterator[Batch]:
-        """Yield the shuffled full batches of an epoch."""
-        self.dataset.set_epoch(epoch, positives.partners(epoch))
+        """Yield the shuffled full batches of an epoch.
+
+        Where a pass before each epoch makes every reference anew, none is read here: nobody would see it.
+        """
+        without = frozenset({"reference"}) if positives.refresh else frozenset[str]()
+        self.dataset.set_epoch(epoch, positives.partners(epoch), without)
         order = np.random.default_rng([self.seed, epoch, 0x0DE2]).permutation(self.size)
         yield from self._load(order[: self.steps * self.batch].tolist(), epoch)
 
@@ -115,8 +119,9 @@ class Batches:
             yield Batch(
                 ids.to(self.device),
                 {
-                    name: self._augment(v, name, wave, ids, epoch)
-                    for v, (name, wave) in enumerate(views.items())
+                    name: self._augment(v, name, views[name], ids, epoch)
+                    for v, name in enumerate(self.views)
+                    if name in views
                 },
                 None if self.labels is None else self.labels[ids].to(self.device),
             )
