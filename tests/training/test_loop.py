@@ -126,7 +126,7 @@ def test_a_finished_run_is_left_as_it_is(tiny_recipe, base):
         (["framework.temperature=0.1"], "framework.temperature"),
         (["positives={name: ssps, clusters: 6}"], "positives.clusters, positives.name"),
         (["seed=4"], "seed"),
-        (["encoder.dim=8", "augment.policy=none"], "encoder.dim, augment.policy"),
+        (["encoder.dim=8", "augment.policy=none"], "augment.policy, encoder.dim"),
         (["frontend.mels=40"], "frontend.mels"),
         (["data.manifest=other.csv"], "data.manifest"),
         (["training.batch=5"], "training.batch"),
