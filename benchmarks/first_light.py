@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from common import corpora
 from idemvox.audio.channel import ChannelSpec
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
 from idemvox.corpus.prepare import prepare_table
@@ -56,14 +56,6 @@ SSPS = (
     "positives.seconds=4",
     "positives.refresh=true",
 )
-
-
-def corpora() -> Path:
-    """Find the corpora, or say where they should be."""
-    folder = Path(os.environ.get("IDEMVOX_CORPORA", "../shared/corpora")).resolve()
-    if not (folder / "manifest.csv").is_file():
-        sys.exit(f"no corpora in {folder}: set IDEMVOX_CORPORA to the folder that holds manifest.csv")
-    return folder
 
 
 def split(folder: Path, out: Path, name: str) -> Manifest:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 import yaml
 
+from idemvox.audio.augment import POLICIES, PolicyName
 from idemvox.errors import IdemvoxError
 from idemvox.recipe import Augment, Part, Recipe, Training, build_options, load_recipe, parse_recipe
 from idemvox.registry import ENCODERS, FRAMEWORKS, POSITIVES
@@ -20,7 +21,8 @@ def test_defaults_are_the_papers():
     t = r.training
     assert (t.epochs, t.batch, t.lr, t.lr_decay, t.lr_every, t.weight_decay) == (100, 256, 1e-3, 0.95, 5, 0.0)
     assert t.precision == "fp32"
-    assert (r.augment.policy, r.augment.babble, r.augment.noise) == ("always", (3, 7), None)
+    assert (r.augment.policy, r.augment.babble, r.augment.noise) == ("always", None, None)
+    assert POLICIES["always"].babble == (3, 7) and r.augment.speeds == (1.0,) and r.augment.telephone == 0
     assert r.published is None and r.start_from is None and r.data.manifest is None
     simclr = FRAMEWORKS["simclr"].Options()
     assert (simclr.temperature, simclr.symmetric, simclr.seconds) == (0.03, True, 2.0)
@@ -260,3 +262,14 @@ def test_the_recipes_of_the_project_are_valid(file):
         (recipe.positives, POSITIVES),
     ):
         part.build(registry[part.name].Options, "part")
+
+
+def test_policies_of_recipes_are_those_there_are():
+    assert get_args(Augment.model_fields["policy"].annotation) == get_args(PolicyName) == tuple(POLICIES)
+
+
+@pytest.mark.parametrize("speeds", ["[]", "[1.0, 3.0]", "[1.0, 1.0]", "0.9"])
+def test_speeds_that_cannot_be(speeds):
+    with pytest.raises(IdemvoxError, match=r"augment\.speeds"):
+        Recipe().override([f"augment.speeds={speeds}"])
+    assert Recipe().override(["augment.speeds=[0.9, 1.0, 1.1]"]).augment.speeds == (0.9, 1.0, 1.1)

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +38,11 @@ console = Console()
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Parallel readers; default: one per core.")]
+ShortestSeconds = Annotated[float, typer.Option("--min-seconds", min=0.01, help="Leave out shorter files.")]
+CorpusFolder = Annotated[Path, typer.Argument(help="The corpus, unpacked as it is published.")]
+CorpusOut = Annotated[
+    Path | None, typer.Option("--out", help="Manifest to write; default: FOLDER/manifest.csv")
+]
 MinSeconds = Annotated[float, typer.Option(min=0.1, help="Leave out files shorter than a crop.")]
 Model = Annotated[Path, typer.Argument(help="A run folder, or the model folder in it.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU if there is one.")]
@@ -54,7 +60,7 @@ def _fetch_device(name: str | None) -> str:
 
 @prepare.command("folder")
 def prepare_folder_command(
-    folder: Annotated[Path, typer.Argument(help="Any tree of wav, flac, ogg, opus or mp3 files.")],
+    folder: Annotated[Path, typer.Argument(help="Any tree of wav, flac, ogg, opus, mp3 or m4a files.")],
     out: Annotated[Path | None, typer.Option(help="Manifest to write; default: FOLDER/manifest.csv")] = None,
     speaker_from: Annotated[
         str | None,
@@ -123,6 +129,237 @@ def prepare_table_command(
         progress=not quiet,
     )
     console.print(summary.table())
+
+
+@app.command()
+def doctor(
+    source: Annotated[Path, typer.Argument(help="A manifest (.csv) or any tree of audio.", metavar="SOURCE")],
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare the counts with the official ones: voxceleb1, voxceleb1-dev, voxceleb1-test, "
+            "voxceleb2, voxceleb2-dev, voxceleb2-test, musan, musan-noise, musan-music, "
+            "musan-speech, rirs (the simulated ones) or voices-dev."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of every problem; default: train.doctor.csv for train.csv, or FOLDER/doctor.csv"
+        ),
+    ] = None,
+    min_seconds: Annotated[
+        float | None,
+        typer.Option(min=0, help="Shorter is an error; default: 2, a crop, and 0 for musan and rirs."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings too.")] = False,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Examine a corpus: decode every file once, count, and list all that is wrong.
+
+    Errors (exit status 1): not there, cannot be read, breaks off, empty, silent, too short, shorter than
+    listed, samples that are not numbers or not scaled to [-1, 1], the same audio under two speakers, other
+    counts than those of --corpus.
+
+    Warnings (exit status 0, or 1 with --strict): clipped, nothing above 4 kHz (8-kHz audio in a file of a
+    higher rate), the same audio again (whatever the file's name, format or header), longer than listed or of
+    another rate, an Ogg stream without its end, other counts than those of a corpus recognised by its names.
+
+    No bad file stops it. Ctrl-C and the same command again go on where it was.
+
+    Example: idemvox doctor vox1.csv --corpus voxceleb1-dev --out problems.csv
+    """
+    from idemvox.corpus.doctor import examine_corpus
+
+    try:
+        diagnosis = examine_corpus(
+            source,
+            corpus=corpus,
+            out=out,
+            min_seconds=min_seconds,
+            workers=workers,
+            progress=not quiet,
+        )
+    except KeyboardInterrupt as stop:
+        console.print(f"\n{str(stop) or 'stopped; run the same command again to go on'}")
+        raise typer.Exit(130) from stop
+    console.print(diagnosis.table())
+    if diagnosis.failed(strict):
+        raise typer.Exit(1)
+
+
+def _importer(name: str, call: str, min_seconds: float, text: str) -> None:
+    """Add ``idemvox prepare NAME``, which calls ``corpus.importers.MODULE:FUNCTION``."""
+    module, _, function = call.partition(":")
+
+    def command(
+        folder: CorpusFolder,
+        out: CorpusOut = None,
+        min_seconds: ShortestSeconds = min_seconds,
+        workers: Workers = None,
+        quiet: Quiet = False,
+    ) -> None:
+        run = getattr(import_module(f"idemvox.corpus.importers.{module}"), function)
+        out = out or folder / "manifest.csv"
+        summary = run(folder, out, min_seconds=min_seconds, workers=workers, progress=not quiet)
+        console.print(summary.table())
+
+    prepare.command(name, help=text)(command)
+
+
+_importer(
+    "voxceleb1",
+    "voxceleb:prepare_voxceleb1",
+    2.0,
+    "Prepare VoxCeleb1: wav/id10001/VIDEO/00001.wav, in vox1_dev_wav/, vox1_test_wav/ or both.\n\n"
+    "Ids are those of the official trial lists, so these can be evaluated with --manifest.\n\n"
+    "Example: idemvox prepare voxceleb1 voxceleb1/ --out voxceleb1.csv",
+)
+_importer(
+    "voxceleb2",
+    "voxceleb:prepare_voxceleb2",
+    2.0,
+    "Prepare VoxCeleb2: aac/id00012/VIDEO/00001.m4a, or converted files in wav/.\n\n"
+    "The m4a files need PyAV: pip install 'idemvox\\[m4a]'. To train, give the dev folder only.\n\n"
+    "Example: idemvox prepare voxceleb2 voxceleb2/dev/ --out voxceleb2.csv",
+)
+_importer(
+    "voices",
+    "voices:prepare_voices",
+    0.1,
+    "Prepare the VOiCES 2019 development data: sid_dev/ and its lists.\n\n"
+    "Also writes the trials, in the manifest's ids, to trials/ beside the manifest.\n\n"
+    "Example: idemvox prepare voices VOiCES_Box_unzip/ --out voices.csv",
+)
+_importer(
+    "sitw",
+    "sitw:prepare_sitw",
+    0.1,
+    "Prepare Speakers in the Wild: dev/ and eval/ with audio/, lists/ and keys/.\n\n"
+    "Also writes the core-core and core-multi trials, in the manifest's ids, to trials/ beside the "
+    "manifest.\n\n"
+    "Example: idemvox prepare sitw sitw_database.v4/ --out sitw.csv",
+)
+
+
+@prepare.command("musan")
+def prepare_musan_command(
+    folder: CorpusFolder,
+    out: CorpusOut = None,
+    piece: Annotated[float, typer.Option(min=0.1, help="Length of a piece, in seconds.")] = 5.0,
+    min_seconds: ShortestSeconds = 1.0,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Prepare MUSAN: noise/, music/ and speech/, each cut into pieces, in a manifest of its own.
+
+    No audio is written: a row says where in its file the piece starts. --out musan.csv gives musan.noise.csv,
+    musan.music.csv and musan.speech.csv.
+
+    Example: idemvox prepare musan musan/ --out musan.csv
+    """
+    from idemvox.corpus.importers.musan import prepare_musan
+
+    out = out or folder / "manifest.csv"
+    for summary in prepare_musan(
+        folder, out, piece=piece, min_seconds=min_seconds, workers=workers, progress=not quiet
+    ):
+        console.print(summary.table())
+
+
+@prepare.command("rirs")
+def prepare_rirs_command(
+    folder: CorpusFolder,
+    out: CorpusOut = None,
+    real: Annotated[
+        bool, typer.Option("--real", help="The measured responses too, not only simulated ones.")
+    ] = False,
+    min_seconds: ShortestSeconds = 0.05,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Prepare the room impulse responses of RIRS_NOISES: simulated_rirs/smallroom/Room001/*.wav.
+
+    Example: idemvox prepare rirs RIRS_NOISES/ --out rirs.csv
+    """
+    from idemvox.corpus.importers.rirs import prepare_rirs
+
+    out = out or folder / "manifest.csv"
+    summary = prepare_rirs(
+        folder, out, real=real, min_seconds=min_seconds, workers=workers, progress=not quiet
+    )
+    console.print(summary.table())
+
+
+@prepare.command("kaldi")
+def prepare_kaldi_command(
+    folder: CorpusFolder,
+    out: CorpusOut = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that relative paths start from; default: the current one.")
+    ] = None,
+    min_seconds: MinSeconds = 2.0,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Prepare a Kaldi data folder: wav.scp, and utt2spk and segments if they are there.
+
+    Lines of wav.scp must be files: commands (those that end in |) are refused and never run.
+
+    Example: idemvox prepare kaldi data/train/ --out train.csv
+    """
+    from idemvox.corpus.importers.kaldi import prepare_kaldi
+
+    out = out or folder / "manifest.csv"
+    summary = prepare_kaldi(
+        folder, out, root=root, min_seconds=min_seconds, workers=workers, progress=not quiet
+    )
+    console.print(summary.table())
+
+
+@app.command()
+def pack(
+    manifest: Annotated[Path, typer.Argument(help="Manifest to pack; with --check alone, the pack.")],
+    out: Annotated[Path | None, typer.Argument(help="Folder to write.")] = None,
+    shard_gib: Annotated[float, typer.Option(help="Largest size of a shard, in GiB.")] = 2.0,
+    check: Annotated[bool, typer.Option("--check", help="Compare every sample with its hash.")] = False,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Decode a corpus once, into a few large files that crops are read from quickly; or check such a pack.
+
+    Ctrl-C and the same command again go on where it stopped. Train with data.manifest=OUT.
+
+    Examples: idemvox pack train.csv packed/    idemvox pack --check packed/
+    """
+    from idemvox.corpus.pack import pack as run
+
+    if out is None and not check:
+        raise IdemvoxError(f"name a folder to pack {manifest} into, or add --check to check a pack")
+    if out is not None:
+        try:
+            summary = run(manifest, out, shard_gib=shard_gib, workers=workers, progress=not quiet)
+        except KeyboardInterrupt:
+            console.print(f"\nstopped; the same command goes on where it was (all is in {out})")
+            raise
+        console.print(summary.table())
+    if check:
+        _check_pack(out or manifest, workers, quiet)
+
+
+def _check_pack(folder: Path, workers: int | None, quiet: bool) -> None:
+    from idemvox.corpus.pack_check import check
+
+    found = check(folder, workers=workers, progress=not quiet)
+    for name in (*found.files, *found.damaged):
+        console.print(f"damaged: {name}", markup=False, highlight=False, soft_wrap=True)
+    if found.files or found.damaged:
+        raise IdemvoxError(
+            f"{folder} is damaged in {len(found.damaged):,} of {found.utterances:,} utterances and "
+            f"{len(found.files)} other files; copy it again, or delete it and pack again"
+        )
+    console.print(f"{folder}: all {found.utterances:,} utterances are as they were packed")
 
 
 @app.command()
@@ -340,7 +577,9 @@ def _guard(run: Callable[[], None]) -> Callable[[], None]:
         except IdemvoxError as error:
             Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, markup=True)
             sys.exit(1)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
+            if str(stop):  # how far it came, and how to go on
+                Console(stderr=True).print(f"\n{stop}", highlight=False, markup=False)
             sys.exit(130)
 
     return guarded

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from idemvox.audio.channel import ChannelSpec
+from idemvox.corpus.debian import Fetched, fetch_voices
 from idemvox.corpus.manifest import Manifest, load_manifest, save_manifest
 from idemvox.corpus.simulate import simulate_recordings
 from idemvox.corpus.synthesise import synthetic_voices
-from idemvox.corpus.voices import Fetched, fetch_voices
 from idemvox.errors import IdemvoxError
 from idemvox.processes import command_line
 from idemvox.study import SYSTEMS, Plan, Study, TestSet

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
@@ -60,19 +68,35 @@ def build_options(given: Mapping[str, Any], options: type[Any], where: str) -> A
 class Data(_Strict):
     """What to learn from."""
 
-    manifest: Path | None = Field(None, description="training manifest, as `idemvox prepare` writes it")
+    manifest: Path | None = Field(
+        None, description="what `idemvox prepare` or, better, `idemvox pack` has written"
+    )
 
 
 class Augment(_Strict):
-    """What is done to augmented views; folders of files, or built-in banks where none is given."""
+    """What is done to augmented views; folders, manifests or packs, or built-in banks where none is given."""
 
-    policy: Literal["none", "noise", "reverb", "always", "all"] = "always"
+    policy: Literal[
+        "none", "noise", "reverb", "always", "all", "aat-1", "aat-2", "aat-3", "voxceleb_trainer"
+    ] = "always"
     noise: Path | None = None
     music: Path | None = None
-    speech: Path | None = Field(None, description="for babble; default: excerpts of the training manifest")
+    speech: Path | None = Field(None, description="for babble; default: excerpts of the training corpus")
     rooms: Path | None = Field(None, description="room responses; default: simulated rooms")
-    babble: tuple[int, int] = (3, 7)
+    babble: tuple[int, int] | None = Field(None, description="voices that are summed; default: the policy's")
+    telephone: float = Field(0.0, ge=0, le=1, description="share of views that go through a telephone")
+    speeds: tuple[float, ...] = Field(
+        (1.0,), min_length=1, description="at which an utterance may be played, such as [0.9, 1.0, 1.1]"
+    )
     simulated_rooms: int = Field(100, ge=1)
+    max_hours: float = Field(8.0, gt=0, description="of each kind of noise that are held on the device")
+
+    @field_validator("speeds")
+    @classmethod
+    def _possible(cls, speeds: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0.5 <= speed <= 2 for speed in speeds) or len(set(speeds)) < len(speeds):
+            raise ValueError("give different speeds from 0.5 to 2")
+        return speeds
 
 
 class Training(_Strict):
@@ -86,7 +110,7 @@ class Training(_Strict):
     weight_decay: float = Field(0.0, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = Field("auto", description="auto, cpu, cuda, mps")
-    workers: int = Field(1, ge=0, description="processes that read audio")
+    workers: int = Field(2, ge=0, description="threads that read audio ahead; 0: none")
     keep: int = Field(2, ge=1, description="checkpoints kept")
 
 

@@ -10,7 +10,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from idemvox.audio.read import SAMPLE_RATE, AudioInfo, open_audio, probe, read, write_wav
+from idemvox.audio.read import SAMPLE_RATE, AudioInfo, open_audio, probe, read, read_pcm, to_pcm, write_wav
 from idemvox.errors import IdemvoxError
 
 FORMATS = {
@@ -150,7 +150,7 @@ def test_a_wav_is_sought_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("missing.wav", None, "No such file"),
         ("empty.wav", b"", "not audio"),
         ("text.mp3", b"not sound at all " * 99, "not audio"),
-        ("voice.m4a", b"\0\0\0\x20ftypM4A ", "convert"),
+        ("voice.wma", b"\0\0\0\x20ftypM4A ", "convert"),
         ("samples.raw", b"\0\1" * 99, "no header"),
     ],
 )
@@ -189,3 +189,16 @@ def test_write_wav_rounds_and_clips(tmp_path: Path, values: list[float]) -> None
 def test_unicode_names(tmp_path: Path) -> None:
     write_wav(tmp_path / "声 ü" / "e\u0301ä.wav", np.full(100, 0.25))
     assert np.all(read(tmp_path / "声 ü" / "e\u0301ä.wav") == 0.25)
+
+
+def test_pcm_is_the_very_samples_of_a_16_bit_file_and_rounded_otherwise(tmp_path):
+    wave = np.random.default_rng(0).uniform(-1, 1, 8000).astype(np.float32)
+    write_wav(tmp_path / "a.wav", wave)
+    soundfile.write(tmp_path / "b.wav", wave * 2, 16_000, subtype="FLOAT")
+    np.testing.assert_array_equal(
+        read_pcm(tmp_path / "a.wav", 100, 50), soundfile.read(tmp_path / "a.wav", dtype="int16")[0][100:150]
+    )
+    loud = read_pcm(tmp_path / "b.wav")
+    assert loud.max() == 32767 and loud.min() == -32768  # clipped, not wrapped round
+    np.testing.assert_array_equal(loud, to_pcm(wave * 2))
+    assert len(read_pcm(tmp_path / "a.wav", 9000, 5)) == 0

@@ -43,7 +43,7 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert loaded.root == tmp_path
     assert (tmp_path / "m.csv").read_text().splitlines()[:2] == [
         "id,path,seconds,rate,speaker,recording",
-        "a,x/a.wav,2.500,8000,anna,call-1",
+        "a,x/a.wav,2.5,8000,anna,call-1",
     ]
 
 
@@ -159,3 +159,19 @@ def test_a_missing_or_binary_file_says_so(tmp_path: Path) -> None:
         load_manifest(tmp_path / "m.csv")
     with pytest.raises(IdemvoxError, match="cannot read"):
         load_manifest(tmp_path)
+
+
+def test_a_start_is_kept_and_written_only_where_there_is_one(tmp_path):
+    rows = [Utterance("a", "y.wav", 2.0), Utterance("b", "x.wav", 2.0, start=2.5)]
+    save_manifest(Manifest(rows, tmp_path), tmp_path / "m.csv")
+    assert [u.start for u in load_manifest(tmp_path / "m.csv")] == [None, 2.5]
+    assert [u.start for u in load_manifest(tmp_path / "m.csv").without_labels()] == [None, 2.5]
+    save_manifest(Manifest(rows[:1], tmp_path), tmp_path / "n.csv")
+    assert "start" not in (tmp_path / "n.csv").read_text()
+
+
+@pytest.mark.parametrize("text", ["-1", "soon", "nan"])
+def test_a_bad_start_is_refused_with_its_line(tmp_path, text):
+    (tmp_path / "m.csv").write_text(f"id,path,seconds,rate,start\na,x.wav,2,16000,{text}\n")
+    with pytest.raises(IdemvoxError, match=r"line 2: start is"):
+        load_manifest(tmp_path / "m.csv")

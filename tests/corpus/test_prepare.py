@@ -233,11 +233,11 @@ def test_nothing_to_take(tmp_path: Path) -> None:
     with pytest.raises(IdemvoxError, match="no audio in") as caught:
         prepare(tmp_path / "in", tmp_path / "m.csv")
     assert all(suffix in str(caught.value) for suffix in EXTENSIONS)
-    (tmp_path / "in" / "a.m4a").write_bytes(b"")
-    with pytest.raises(IdemvoxError, match=r"found 1 \.m4a; convert \.m4a"):
+    (tmp_path / "in" / "a.wma").write_bytes(b"")
+    with pytest.raises(IdemvoxError, match=r"found 1 \.wma; convert \.wma"):
         prepare(tmp_path / "in", tmp_path / "m.csv")
     with pytest.raises(IdemvoxError, match="is not a folder"):
-        prepare(tmp_path / "in" / "a.m4a", tmp_path / "m.csv")
+        prepare(tmp_path / "in" / "a.wma", tmp_path / "m.csv")
     with pytest.raises(IdemvoxError, match="is a folder; name the manifest"):
         prepare(tmp_path / "in", tmp_path)
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from idemvox.audio.augment import Augmenter
-from idemvox.audio.read import read
+from idemvox.audio.banks import Bank
+from idemvox.audio.read import read, read_pcm
+from idemvox.audio.speed import change_speed
 from idemvox.corpus.crops import Crop, FileSource
+from idemvox.corpus.pack import pack
 from idemvox.errors import IdemvoxError
 from idemvox.positives.base import Setting
 from idemvox.positives.same import Same
 from idemvox.positives.supervised import Supervised
 from idemvox.recipe import Augment
-from idemvox.training.data import Batches, build_augmenter
+from idemvox.training.data import Batches, build_augmenter, load_pieces
 
 CPU = torch.device("cpu")
 VIEWS = {"anchor": Crop(1, 0.2), "positive": Crop(2, 0.2), "reference": Crop(1, 0.3, augment=False)}
@@ -29,13 +35,11 @@ def settings(corpus):
 @pytest.fixture
 def make(corpus, settings):
     def build(policy: str = "always", seed: int = 0, workers: int = 0, batch: int = 7, **options) -> Batches:
-        manifest = corpus.manifest
-        augmenter = build_augmenter(
-            settings.model_copy(update={"policy": policy}), FileSource(manifest), seed
-        )
+        source = FileSource(corpus.manifest)
+        augmenter = build_augmenter(settings.model_copy(update={"policy": policy}), source, seed)
         options = {"views": VIEWS, "labels": None} | options
         return Batches(
-            manifest, augmenter=augmenter, batch=batch, seed=seed, device=CPU, workers=workers, **options
+            source, augmenter=augmenter, batch=batch, seed=seed, device=CPU, workers=workers, **options
         )
 
     return build
@@ -109,6 +113,85 @@ def test_shapes(make):
     assert all(v.dtype == torch.float32 for v in batch.views.values())
 
 
+def test_an_epoch_goes_on_from_any_step(make):
+    whole = list(make().epoch(2, SAME))
+    for first in range(4):
+        rest = list(make().epoch(2, SAME, first=first))
+        assert len(rest) == 3 - first
+        for a, b in zip(rest, whole[first:], strict=True):
+            assert torch.equal(a.ids, b.ids) and torch.equal(a.views["positive"], b.views["positive"])
+
+
+def test_ranks_share_out_each_epoch(make):
+    """Two ranks with batches of 4 see what one rank with batches of 8 sees, each utterance once."""
+    alone = make(batch=8)
+    both = [make(batch=4, rank=rank, world=2) for rank in range(2)]
+    assert [b.steps for b in both] == [alone.steps] * 2 == [3, 3]
+    for whole, *parts in zip(alone.epoch(1, SAME), *(b.epoch(1, SAME) for b in both), strict=True):
+        assert torch.equal(whole.ids, torch.cat([p.ids for p in parts]))
+        anchors = torch.cat([p.views["anchor"] for p in parts])
+        torch.testing.assert_close(whole.views["anchor"], anchors, atol=1e-5, rtol=0)
+    seen = [i for b in both for batch in b.every(1) for i in batch.ids.tolist()]
+    assert sorted(seen) == list(range(24))
+
+
+def test_reading_ends_with_the_epoch(make):
+    """Also where nobody takes the rest of it, or a read fails."""
+    batches = make(workers=2)
+    batch = next(some := batches.epoch(0, SAME))
+    some.close()
+    assert len(batch.ids) == 7
+    assert not [t for t in threading.enumerate() if t.name.startswith("reader")]
+    batches.cropper.source._paths[int(batch.ids[0])] += ".gone"
+    with pytest.raises(IdemvoxError, match=r"\.gone"):
+        list(batches.epoch(0, SAME))
+    assert not [t for t in threading.enumerate() if t.name.startswith("reader")]
+
+
+def test_all_augmented_views_of_an_utterance_have_one_speed(make):
+    speeds = (0.8, 1.0, 1.25)
+    labels = torch.arange(24)
+    batches = make("none", speeds=speeds, labels=labels)
+    plain = make("none")
+    seen = set()
+    for batch, other in zip(batches.epoch(0, SAME), plain.epoch(0, SAME), strict=True):
+        speed = batches.cropper.speed(batch.ids.numpy(), 0)
+        assert torch.equal(batch.labels, batch.ids + 24 * torch.from_numpy(speed))
+        assert torch.equal(batch.views["reference"], other.views["reference"])  # clean views stay as they are
+        assert all(batch.views[name].shape == other.views[name].shape for name in VIEWS)
+        seen |= {int(s) for s in speed}
+        for row, number in enumerate(speed):
+            index = int(batch.ids[row])
+            start = batches.cropper.starts(np.array([index]), 0)["positive"][1][0]
+            for crop, at in zip(batch.views["positive"][row], start, strict=True):
+                source = np.zeros(int(np.ceil(3200 * speeds[number])), np.int16)
+                batches.cropper.source.read_into(index, at, source)
+                wave = torch.from_numpy(source)[None].float() / 32768
+                torch.testing.assert_close(crop, change_speed(wave, speeds[number], 3200)[0])
+    assert seen == {0, 1, 2}
+
+
+def test_waiting_for_audio_is_measured(make, monkeypatch):
+    batches = make("none", workers=1)
+    read = batches.cropper.read
+
+    def slowly(*args):
+        time.sleep(0.05)
+        return read(*args)
+
+    monkeypatch.setattr(batches.cropper, "read", slowly)
+    list(batches.epoch(0, SAME))
+    assert 0.7 < batches.stalls.share() < 1
+    advice = batches.stalls.advice(1, packed=False)
+    assert "spent waiting for audio" in advice and "idemvox pack" in advice and "training.workers" in advice
+    assert "idemvox pack" not in batches.stalls.advice(1, packed=True)
+    for _ in batches.epoch(0, SAME):
+        time.sleep(0.1)  # long enough for the readers to be ahead
+    assert batches.stalls.share() < 0.5
+    batches.stalls.restart()
+    assert batches.stalls.share() == 0 and batches.stalls.advice(1, packed=False) is None
+
+
 def test_labels_only_where_given(make):
     assert all(b.labels is None for b in make("none").epoch(0, SAME))
     labels = torch.arange(24) * 10
@@ -130,22 +213,42 @@ def test_a_reference_stays_clean_and_the_rest_does_not(make, corpus):
     assert (np.lib.stride_tricks.sliding_window_view(whole, len(crop)) == crop).all(1).any()
 
 
-def test_no_two_crops_share_a_draw(make, monkeypatch):
-    """Over epochs, utterances, views and the crops of a view: the seed differs, and so does what is drawn."""
-    batches = make("always")
-    seeds, draws = [], []
+def draws_of(batches: Batches, monkeypatch) -> tuple[list[int], list[float]]:
+    """The seeds of three epochs' crops and the ratios drawn by them."""
+    seeds, ratios = [], []
     draw = Augmenter.draw
 
-    def spy(self: Augmenter, seed: int, samples: int):
-        seeds.append(seed)
-        draws.append(draw(self, seed, samples))
-        return draws[-1]
+    def spy(self: Augmenter, some, samples: int):
+        drawn = draw(self, some, samples)
+        seeds.extend(some.tolist())
+        ratios.extend(drawn.snr_db.tolist())
+        return drawn
 
     monkeypatch.setattr(Augmenter, "draw", spy)
     for epoch in range(3):
         list(batches.epoch(epoch, SAME))
+    return seeds, ratios
+
+
+def test_no_two_crops_share_a_draw(make, monkeypatch):
+    """Over epochs, utterances, views and the crops of a view: the seed differs, and so does what is drawn."""
+    seeds, ratios = draws_of(make("always"), monkeypatch)
     assert len(seeds) == 3 * 21 * 3 == len(set(seeds))  # one anchor and two positive crops; no reference
-    assert len({d.snr_db for d in draws}) == len(draws)
+    assert len(set(ratios)) == len(ratios)
+
+
+def test_views_share_their_draws_where_a_framework_asks_for_it(make, monkeypatch):
+    """AAT: the discriminator must tell pairs with one augmentation from pairs with two."""
+    views = {
+        "anchor": Crop(1, 0.2, disjoint=True),
+        "positive": Crop(1, 0.2, disjoint=True),
+        "shared": Crop(1, 0.2, cut_as="positive", augment_as="anchor"),
+    }
+    seeds, _ = draws_of(make("aat-3", views=views), monkeypatch)
+    assert len(seeds) == 3 * 21 * 3 and len(set(seeds)) == 3 * 21 * 2
+    for clean, batch in zip(*(make(p, views=views).epoch(0, SAME) for p in ("none", "aat-3")), strict=True):
+        assert torch.equal(clean.views["shared"], clean.views["positive"])
+        assert not torch.equal(batch.views["shared"], batch.views["positive"])
 
 
 def test_the_draws_of_a_run_are_those_of_its_seed(make):
@@ -194,14 +297,30 @@ def test_folders_and_what_stands_in_for_them(corpus, settings):
 def test_babble_is_made_of_the_training_audio(corpus, settings):
     manifest = corpus.manifest
     bank = build_augmenter(settings, FileSource(manifest), 0).noises["speech"]
-    firsts = bank.take(torch.arange(24), torch.zeros(24, dtype=torch.int64), 500)
+    firsts = bank.take(np.arange(24), np.zeros(24, np.int64), 500)
     utterances = torch.stack([torch.from_numpy(read(manifest.path(u), 0, 500)) for u in manifest])
     assert (torch.cdist(firsts, utterances).argmin(1).sort().values == torch.arange(24)).all()
 
 
 def test_no_augmentation_loads_nothing():
     augmenter = build_augmenter(Augment(policy="none", noise="/nowhere", rooms="/nowhere"), None, 0)
-    assert augmenter.policy == "none" and augmenter.rooms is None
+    assert augmenter.idle and augmenter.rooms is None
+    assert not build_augmenter(Augment(policy="none", telephone=0.5), None, 0).idle
+
+
+def test_banks_come_from_folders_manifests_and_packs_alike(corpus, tmp_path):
+    manifest = corpus.manifest
+    pack(corpus.labelled, tmp_path / "pack", progress=False)
+    wanted = sorted(read_pcm(manifest.path(u), 0, 16_000).tobytes() for u in manifest)
+    for path in (corpus.labelled, tmp_path / "pack"):
+        assert sorted(p.tobytes() for p in load_pieces(path, seconds=1.0)) == wanted
+        few = load_pieces(path, seconds=1.0, max_hours=4.5 / 3600)
+        assert len(few) == 5
+        settings = Augment(noise=path, rooms=path)
+        augmenter = build_augmenter(settings, FileSource(manifest), 0)
+        assert (
+            isinstance(augmenter.rooms, Bank) and len(augmenter.rooms) == len(augmenter.noises["noise"]) == 24
+        )
 
 
 def test_a_missing_folder_is_named(corpus, settings):

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from idemvox.corpus.manifest import Manifest, Utterance
 from idemvox.training.gauges import Log, PositiveGauge, mean
 
-
-def manifest(*labels: tuple[str | None, str | None]) -> Manifest:
-    return Manifest(
-        (Utterance(str(i), f"{i}.wav", 1.0, 16_000, s, r) for i, (s, r) in enumerate(labels)), Path()
-    )
-
-
-LABELLED = manifest(("a", "1"), ("a", "1"), ("a", "2"), ("b", "1"), ("b", None), (None, "1"))
+SPEAKERS = np.array([0, 0, 0, 1, 1, -1], np.int32)
+RECORDINGS = np.array([0, 0, 1, 2, -1, 3], np.int32)  # numbered by speaker and recording
 
 
 def test_shares_of_those_replaced():
-    gauge = PositiveGauge(LABELLED)
+    gauge = PositiveGauge(SPEAKERS, RECORDINGS)
     gauge.update(torch.tensor([0, 1, 2]), torch.tensor([1, 3, -1]))  # right, wrong, kept
     gauge.update(torch.tensor([0]), torch.tensor([2]))  # same speaker, another recording
     found = gauge.result()
@@ -35,7 +28,7 @@ def test_shares_of_those_replaced():
 
 
 def test_unknown_labels_do_not_count():
-    gauge = PositiveGauge(LABELLED)
+    gauge = PositiveGauge(SPEAKERS, RECORDINGS)
     gauge.update(torch.tensor([5, 0, 3]), torch.tensor([0, 5, 4]))
     found = gauge.result()
     assert found["coverage"] == 1.0 and found["speaker_accuracy"] == 1.0
@@ -43,7 +36,7 @@ def test_unknown_labels_do_not_count():
 
 
 def test_starts_anew_after_each_result():
-    gauge = PositiveGauge(LABELLED)
+    gauge = PositiveGauge(SPEAKERS, RECORDINGS)
     gauge.update(torch.tensor([0]), torch.tensor([3]))
     assert gauge.result()["speaker_accuracy"] == 0.0
     assert gauge.result() == {}
@@ -52,7 +45,7 @@ def test_starts_anew_after_each_result():
 
 
 def test_without_labels_only_coverage():
-    gauge = PositiveGauge(LABELLED.without_labels())
+    gauge = PositiveGauge(np.full(6, -1, np.int32), np.full(6, -1, np.int32))
     gauge.update(torch.tensor([0, 1]), torch.tensor([1, -1]))
     assert gauge.result() == {"coverage": 0.5}
 

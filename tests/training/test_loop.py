@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 import torch
 
 from idemvox.audio.frontend import LogMel
+from idemvox.corpus.crops import Cropper, FileSource
 from idemvox.corpus.manifest import load_manifest
+from idemvox.corpus.pack import pack
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks import simclr
 from idemvox.frameworks.simclr import SimCLR
@@ -343,18 +346,61 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_recipe, tmp_path, monkeypa
 
 
 def test_who_is_given_labels(tiny_recipe, tmp_path, monkeypatch):
-    manifests = []
+    sources = []
     monkeypatch.setattr(
-        loop, "Batches", lambda manifest, *rest, **more: manifests.append((manifest, more["labels"]))
+        loop, "Batches", lambda source, *rest, **more: sources.append((source, more["labels"]))
     )
     ours = _Run(tiny_recipe(positives="ssps", labelled=True), tmp_path)
     theirs = _Run(tiny_recipe(positives="supervised", labelled=True), tmp_path)
     _Run(tiny_recipe(framework="supervised_aam", labelled=True), tmp_path)
     assert ours.positives.setting.speakers is None
     assert theirs.positives.setting.speakers.tolist() == [n // 4 for n in range(24)]
-    assert all(u.speaker is None and u.recording is None for manifest, _ in manifests for u in manifest)
-    assert manifests[0][1] is None and manifests[1][1] is None
-    assert manifests[2][1].tolist() == [n // 4 for n in range(24)]
+    assert all(type(source) is FileSource for source, _ in sources)  # which has no labels to give
+    assert sources[0][1] is None and sources[1][1] is None
+    assert sources[2][1].tolist() == [n // 4 for n in range(24)]
+
+
+def test_a_voice_played_faster_is_another_class(tiny_recipe, tmp_path):
+    recipe = tiny_recipe(
+        "augment.speeds=[0.9, 1.0, 1.1]", "training.epochs=1", framework="supervised_aam", labelled=True
+    )
+    run = _Run(recipe, tmp_path)
+    classes = 3 * (run.batches.voices)
+    assert run.framework.speakers == classes
+    labels = [b.labels for epoch in range(6) for b in run.batches.epoch(epoch, run.positives)]
+    assert set(torch.cat(labels).tolist()) == set(range(classes))
+    train(recipe, tmp_path / "run", progress=False)
+
+
+def test_ssps_does_not_go_with_changing_voices(tiny_recipe, tmp_path):
+    with pytest.raises(
+        IdemvoxError, match=r"augment\.speeds changes voices.*'ssps'.*leave augment\.speeds out"
+    ):
+        _Run(tiny_recipe("augment.speeds=[0.9, 1.0]", positives="ssps"), tmp_path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_training_that_waits_for_audio_says_so(tiny_recipe, tmp_path, corpus, monkeypatch, capsys, packed):
+    read = Cropper.read
+    monkeypatch.setattr(Cropper, "read", lambda *a, **k: (time.sleep(0.3), read(*a, **k)))
+    where = corpus.unlabelled
+    if packed:
+        pack(where, where := tmp_path / "pack", progress=False)
+    train(tiny_recipe(f"data.manifest={where}", "training.epochs=1"), tmp_path / "run", progress=False)
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "of the time was spent waiting for audio" in said and "training.workers" in said
+    assert ("idemvox pack" in said) != packed
+    events = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert 0.1 < events[-1]["waiting_for_audio"] <= 1
+
+
+def test_a_pack_trains_to_the_same_bits_as_its_files(tiny_recipe, tmp_path, corpus):
+    pack(corpus.labelled, tmp_path / "pack", progress=False)
+    models = []
+    for name, where in (("files", corpus.labelled), ("packed", tmp_path / "pack")):
+        recipe = tiny_recipe(f"data.manifest={where}", "training.epochs=1", positives="supervised")
+        models.append(train(recipe, tmp_path / name, progress=False).model / "model.safetensors")
+    assert models[0].read_bytes() == models[1].read_bytes()
 
 
 def test_references_leave_the_statistics_of_the_encoder_alone(tiny_recipe, tmp_path):

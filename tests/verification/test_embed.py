@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from idemvox.audio.read import SAMPLE_RATE, read, write_wav
-from idemvox.corpus.manifest import Manifest
+from idemvox.corpus.manifest import Manifest, Utterance
 from idemvox.errors import IdemvoxError
 from idemvox.verification.embed import Embeddings, embed_files, load_embeddings, save_embeddings
 
@@ -117,3 +117,21 @@ def test_embeddings_refuse_what_does_not_fit():
     for ids in (("a",), ("a", "a")):
         with pytest.raises(IdemvoxError, match="must all differ"):
             Embeddings(ids, np.zeros((2, 3), np.float32))
+
+
+def test_a_part_of_a_file_is_embedded_alone(encoder, tmp_path):
+    wave = 0.1 * np.random.default_rng(0).standard_normal(40_000)
+    write_wav(tmp_path / "long.wav", wave)
+    write_wav(tmp_path / "cut.wav", wave[16_000:32_000])
+    write_wav(tmp_path / "first.wav", wave[:16_000])
+    rows = [
+        Utterance("part", "long.wav", 1.0, start=1.0),
+        Utterance("beginning", "long.wav", 1.0, start=0.0),
+        Utterance("whole", "long.wav", 2.5),
+    ]
+    parts = embed_files(encoder, Manifest(rows, tmp_path)).matrix
+    files = embed_files(encoder, [tmp_path / n for n in ("cut.wav", "first.wav", "long.wav")]).matrix
+    np.testing.assert_allclose(parts, files, atol=1e-5)
+    brief = embed_files(encoder, Manifest(rows[:1], tmp_path), max_seconds=0.5).matrix
+    expected = embed_files(encoder, [tmp_path / "cut.wav"], max_seconds=0.5).matrix
+    np.testing.assert_allclose(brief, expected, atol=1e-5)

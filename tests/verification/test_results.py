@@ -70,3 +70,10 @@ def test_refuses_rows_that_say_not_what_they_are(tmp_path):
     with pytest.raises(IdemvoxError, match="'system' and 'trials'"):
         write_results(tmp_path, "r", "t", "c", [{"system": "x", "eer": [0.1]}])
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_timed_has_no_trials(tmp_path):
+    rows = [{"system": "packed", "crops_per_second": [2.0, 4.0]}]
+    as_json, as_text = write_results(tmp_path, "r", "t", "c", rows, extra={"limit": 7}, per="round")
+    assert json.loads(as_json.read_text())["limit"] == 7
+    assert "| packed | 3 ± 1.414 (2, 4) |" in as_text.read_text() and "over rounds;" in as_text.read_text()

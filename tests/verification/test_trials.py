@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from idemvox.corpus.manifest import Manifest, Utterance
 from idemvox.errors import IdemvoxError
-from idemvox.verification.trials import load_trials, make_trials, save_trials
+from idemvox.verification.trials import OFFICIAL, load_trials, make_trials, save_trials
 
 
 def write(tmp_path, text):
@@ -67,6 +68,62 @@ def test_load_of_no_list(tmp_path):
     (tmp_path / "wave.wav").write_bytes(b"RIFF\xff\xfe\xfa\x80")
     with pytest.raises(IdemvoxError, match="UTF-8"):
         load_trials(tmp_path / "wave.wav")
+
+
+def official_list(path, count, prefix=""):
+    """Write so many trials between VoxCeleb1 paths."""
+    names = [f"{prefix}id1{i:04}/1zcIwhmdeo4/{i:05}.wav" for i in range(300)]
+    lines = (f"{i % 2} {names[i % 300]} {names[i // 300]}\n" for i in range(count))
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("count", "name"), [(37_611, "VoxCeleb1-O (cleaned)"), (37_720, "VoxCeleb1-O (original)")]
+)
+@pytest.mark.parametrize("prefix", ["", "wav/"])
+def test_official_lists_are_known_by_their_number_of_trials(tmp_path, caplog, count, name, prefix):
+    path = official_list(tmp_path / "trials.txt", count, prefix)
+    assert load_trials(path).name == name
+    assert load_trials(path, "mine").name == "mine"
+    path.write_text(path.read_text().removesuffix("\n").rpartition("\n")[0])
+    assert load_trials(path).name == "trials"  # one less
+    assert not caplog.records
+
+
+def test_ids_of_another_corpus_make_no_official_list(tmp_path):
+    path = official_list(tmp_path / "trials.txt", 37_611)
+    path.write_text(path.read_text().replace("id10007/", "anna/"))
+    assert load_trials(path).name == "trials"
+
+
+def test_an_official_file_name_with_another_number_is_warned_of(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert load_trials(official_list(tmp_path / "veri_test2.txt", 37_610)).name == "veri_test2"
+    assert "veri_test2.txt has 37,610 trials, but VoxCeleb1-O (cleaned) has 37,611" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):  # the two mixed up: named for what it is, and warned of
+        assert (
+            load_trials(official_list(tmp_path / "veri_test2.txt", 37_720)).name == "VoxCeleb1-O (original)"
+        )
+    assert "37,720 trials, but VoxCeleb1-O (cleaned)" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        load_trials(official_list(tmp_path / "veri_test.txt", 37_720))
+    assert not caplog.records
+
+
+def test_voices_keys_of_another_number_are_warned_of(tmp_path, caplog):
+    stem = "Lab41-SRI-VOiCES-rm1-none-sp0032-ch127535-sg0012-mc01-stu-clo-dg080"
+    (tmp_path / "dev-trial-keys.lst").write_text(f"{stem} sid_dev/sp0032/{stem}.wav tgt\n")
+    with caplog.at_level(logging.WARNING):
+        assert load_trials(tmp_path / "dev-trial-keys.lst").targets == 1
+    assert "has 1 trials, but VOiCES 2019 dev has 4,038,656" in caplog.text
+
+
+def test_official_lists_can_be_told_apart():
+    assert len({official.trials for official in OFFICIAL}) == len(OFFICIAL) == 7
+    assert len({name for official in OFFICIAL for name in official.files}) == 8
 
 
 ids = st.text(st.characters(exclude_characters="\t", exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1)

@@ -1,225 +1,176 @@
-"""Augmentation of whole batches on the device: reverberation, then noise, music or babble.
+"""Augmentation of whole batches on the device: reverberation, then noise, music or babble, then a telephone.
 
 What befalls a sample is drawn from its own seed, so it does not depend on the batch that it is in, and two
-views of an utterance never share a draw.
+views of an utterance never share a draw unless a framework asks for it.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from idemvox.audio.read import SAMPLE_RATE, read
+from idemvox.audio.banks import Bank, coloured_noises
 from idemvox.audio.rooms import room_bank
-from idemvox.errors import IdemvoxError
+from idemvox.audio.telephone import through_telephone
+from idemvox.draws import uniform
+from idemvox.errors import IdemvoxError, unknown_name
 
-__all__ = ["SNR", "Augmenter", "Bank", "Draw", "coloured_noises", "load_bank", "load_rooms"]
+__all__ = ["POLICIES", "SNR", "Augmenter", "Draws", "Policy", "PolicyName"]
 
-_KEPT = 1 << 25  # numbers of transfer functions kept: 256 MiB
+_KEPT = 1 << 26  # numbers of transfer functions kept: 512 MiB
+_ROWS = 8  # samples that are worked on at a time on a CPU: they stay in its cache
 
-_LOG = logging.getLogger(__name__)
-
-Policy = Literal["none", "noise", "reverb", "always", "all"]
+PolicyName = Literal[
+    "none", "noise", "reverb", "always", "all", "aat-1", "aat-2", "aat-3", "voxceleb_trainer"
+]
 
 SNR: Mapping[str, tuple[float, float]] = {"noise": (0, 15), "music": (5, 15), "speech": (13, 20)}
 """Signal-to-noise ratios in dB, uniform, by kind: those of the VoxCeleb recipes for MUSAN."""
 
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How often a sample gets what.
 
-class Bank(nn.Module):
-    """Pieces of audio end to end in one int16 tensor that moves to the device with its module.
-
-    Args:
-        pieces: waveforms in [-1, 1] at 16 kHz; each is scaled to its own peak, as only its shape matters.
+    Attributes:
+        shares: probabilities of nothing, noise alone, a room alone, and a room and then noise.
+        babble: fewest and most clips of ``speech`` that are summed; of other kinds it is always one.
+        room_gain: range of a room's level g, uniform, for 10 ** (g / 10) in amplitude; noise follows the
+            level, so only the front end's floor tells the difference.
     """
 
-    audio: Tensor
-    starts: Tensor
-    lengths: Tensor
-    peaks: Tensor
-    sizes: tuple[int, ...]
-    """The lengths once more, to be read without waiting for the device."""
-
-    def __init__(self, pieces: Sequence[npt.NDArray[np.float32]]) -> None:
-        super().__init__()
-        pieces = [p for p in pieces if len(p) and np.abs(p).max() > 0]
-        if not pieces:
-            raise IdemvoxError("an augmentation bank has no audible audio in it; give another folder")
-        peaks = np.array([np.abs(p).max() for p in pieces], dtype=np.float32)
-        ints = [np.round(p / peak * 32767).astype(np.int16) for p, peak in zip(pieces, peaks, strict=True)]
-        lengths = np.array([len(p) for p in pieces])
-        self.sizes = tuple(lengths.tolist())
-        self.register_buffer("audio", torch.from_numpy(np.concatenate(ints)), persistent=False)
-        self.register_buffer("lengths", torch.from_numpy(lengths), persistent=False)
-        self.register_buffer("starts", torch.from_numpy(np.cumsum(lengths) - lengths), persistent=False)
-        self.register_buffer("peaks", torch.from_numpy(peaks), persistent=False)
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def take(self, piece: Tensor, offset: Tensor, samples: int, wrap: bool = True) -> Tensor:
-        """Cut (B, samples) from the pieces (B,) at ``offset`` (B,); past the end wrap round, or zeros."""
-        if self.audio.device.type == "cpu":  # slices cost a tenth of a gather there
-            cut = torch.stack(
-                [
-                    self._slice(p, o, samples, wrap)
-                    for p, o in zip(piece.tolist(), offset.tolist(), strict=True)
-                ]
-            )
-            return cut.float().mul_(self.peaks[piece][:, None] / 32767)
-        length = self.lengths[piece][:, None]
-        at = offset[:, None] + torch.arange(samples, device=piece.device)  # (B, T)
-        cut = self.audio[self.starts[piece][:, None] + at % length].float()
-        if not wrap:
-            cut = cut.masked_fill(at >= length, 0)
-        return cut * (self.peaks[piece][:, None] / 32767)
-
-    def _slice(self, piece: int, offset: int, samples: int, wrap: bool) -> Tensor:
-        start, length = int(self.starts[piece]), int(self.lengths[piece])
-        if offset + samples <= length:
-            return self.audio[start + offset : start + offset + samples]
-        whole = self.audio[start : start + length]
-        if not wrap:
-            return functional.pad(whole[offset:], (0, samples - max(length - offset, 0)))
-        return whole.roll(-(offset % length)).repeat(-(-samples // length))[:samples]
+    shares: tuple[float, float, float, float]
+    babble: tuple[int, int] = (3, 7)
+    room_gain: tuple[float, float] = (0.0, 0.0)
 
 
-def load_bank(
-    folder: Path, piece_seconds: float = 5.0, max_hours: float = 8.0
-) -> list[npt.NDArray[np.float32]]:
-    """Read every audio file below ``folder`` in pieces of at most ``piece_seconds``, up to ``max_hours``.
+_AAT = {"babble": (1, 1), "room_gain": (-7.0, 3.0)}
 
-    A file that cannot be decoded is used as far as it can, with a warning.
-    """
-    pieces: list[npt.NDArray[np.float32]] = []
-    size, most = int(piece_seconds * SAMPLE_RATE), int(max_hours * 3600 * SAMPLE_RATE)
-    for file in _files(folder):
-        pieces += _pieces(file, size)
-        if sum(map(len, pieces)) > most:
-            break
-    if not pieces:
-        raise IdemvoxError(f"no audio ({', '.join(sorted(SUFFIXES))}) below {folder}")
-    return pieces
-
-
-def load_rooms(folder: Path, seconds: float = 1.0) -> list[npt.NDArray[np.float32]]:
-    """Read every room response below ``folder``: ``seconds`` of it from the direct path, its peak, on."""
-    rooms = [piece for file in _files(folder) for piece in _pieces(file, 10 * SAMPLE_RATE)[:1]]
-    if not rooms:
-        raise IdemvoxError(f"no audio ({', '.join(sorted(SUFFIXES))}) below {folder}")
-    return [room[int(np.abs(room).argmax()) :][: int(seconds * SAMPLE_RATE)] for room in rooms]
-
-
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise IdemvoxError(f"augmentation folder {folder} does not exist")
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-
-
-def _pieces(file: Path, size: int) -> list[npt.NDArray[np.float32]]:
-    pieces: list[npt.NDArray[np.float32]] = []
-    try:
-        while not pieces or len(pieces[-1]) == size:
-            pieces.append(read(file, size * len(pieces), size))
-    except IdemvoxError as error:
-        _LOG.warning("using the first %.0f s: %s", size * len(pieces) / SAMPLE_RATE, error)
-    return [p for p in pieces if len(p) >= SAMPLE_RATE // 4 or 0 < len(p) == len(pieces[0])]
-
-
-def coloured_noises(count: int = 60, seed: int = 0, seconds: float = 5.0) -> list[npt.NDArray[np.float32]]:
-    """Make stationary and slowly swelling noises with spectral slopes from -12 to +3 dB per octave."""
-    rng = np.random.default_rng([seed, 0xC01])
-    samples = int(seconds * SAMPLE_RATE)
-    frequency = np.maximum(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE), 30.0)
-    time = np.arange(samples) / SAMPLE_RATE
-    noises = []
-    for _ in range(count):
-        slope = rng.uniform(-12, 3)
-        spectrum = np.fft.rfft(rng.standard_normal(samples)) * frequency ** (slope / 6.02)
-        depth, rate, phase = rng.uniform(0, 0.8), rng.uniform(0.2, 4), rng.uniform(0, 2 * np.pi)
-        wave = np.fft.irfft(spectrum, samples) * (1 + depth * np.sin(2 * np.pi * rate * time + phase))
-        noises.append((wave / np.abs(wave).max() * 0.9).astype(np.float32))
-    return noises
+POLICIES: Mapping[PolicyName, Policy] = {
+    "none": Policy((1, 0, 0, 0)),
+    "noise": Policy((0, 1, 0, 0)),
+    "reverb": Policy((0, 0, 1, 0)),
+    "always": Policy((0, 0, 0, 1)),
+    "all": Policy((0.25, 0.25, 0.25, 0.25)),
+    "aat-1": Policy((0, 1, 0, 0), **_AAT),
+    "aat-2": Policy((0, 0.75, 0.25, 0), **_AAT),
+    "aat-3": Policy((0, 0, 0, 1), **_AAT),
+    "voxceleb_trainer": Policy((0.2, 0.6, 0.2, 0)),
+}
+"""By the names of the papers and their code: ``always`` is SimCLR's and SSPS's, ``all`` DINO's, ``aat-1`` to
+``aat-3`` the augment types of AAT and CEL (their best is 3), ``voxceleb_trainer`` one of nothing, a room,
+music, babble and noise, a fifth each."""
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
-    """What befalls one sample.
+class Draws:
+    """What befalls each of B samples.
 
     Attributes:
-        room: number in the room bank, -1 for none.
-        kind: of the noise, ``None`` for none.
-        clips: (piece, offset) of each clip that is summed.
-        snr_db: of the reverberated sample to the sum.
+        room: (B,) number in the room bank, -1 for none.
+        room_gain: (B,) what the reverberated sample is multiplied by.
+        kind: (B,) number of the kind of noise among the sorted kinds, -1 for none.
+        count: (B,) clips that are summed.
+        piece, offset: (B, most) the pieces of that kind's bank and where each clip begins.
+        snr_db: (B,) ratio of the reverberated sample to the sum.
+        telephone: (B,) whether it then goes through a telephone.
     """
 
-    room: int
-    kind: str | None
-    clips: tuple[tuple[int, int], ...]
-    snr_db: float
+    room: npt.NDArray[np.int64]
+    room_gain: npt.NDArray[np.float64]
+    kind: npt.NDArray[np.int64]
+    count: npt.NDArray[np.int64]
+    piece: npt.NDArray[np.int64]
+    offset: npt.NDArray[np.int64]
+    snr_db: npt.NDArray[np.float64]
+    telephone: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.room)
+
+    def rows(self, some: slice) -> Draws:
+        """Return the draws of some of the samples."""
+        return Draws(*(getattr(self, field.name)[some] for field in fields(self)))
 
 
 class Augmenter(nn.Module):
     """Reverberate and add noise to a batch, each sample by its own draw.
 
-    Policies by the papers' names: ``always`` (a room, then one kind of noise: SimCLR and SSPS), ``all``
-    (nothing | noise | reverb | both, a quarter each: DINO), ``noise``, ``reverb``, ``none``.
-
     Args:
-        policy: one of these.
+        policy: a name in :data:`POLICIES`.
         noises: kind (``noise``, ``music``, ``speech``) -> bank; a kind is drawn uniformly.
         rooms: bank of room responses, each beginning with its direct path.
-        babble: fewest and most clips of ``speech`` that are summed: (3, 7) as in the VoxCeleb recipes, where
-            the public SSPS code adds a single voice, (1, 1).
+        babble: fewest and most clips of ``speech`` that are summed, instead of the policy's; the public SSPS
+            code adds a single voice, (1, 1), where the VoxCeleb recipes sum (3, 7).
+        telephone: share of samples that go through a telephone at the end.
     """
 
     def __init__(
-        self, policy: Policy, noises: Mapping[str, Bank], rooms: Bank | None, babble: tuple[int, int] = (3, 7)
+        self,
+        policy: PolicyName,
+        noises: Mapping[str, Bank],
+        rooms: Bank | None,
+        babble: tuple[int, int] | None = None,
+        telephone: float = 0.0,
     ) -> None:
         super().__init__()
-        if policy not in ("none", "noise", "reverb", "always", "all"):
-            raise IdemvoxError(f"augment.policy is none, noise, reverb, always or all, not {policy!r}")
-        if (policy in ("noise", "always", "all") and not noises) or (
-            policy in ("reverb", "always", "all") and rooms is None
-        ):
+        if policy not in POLICIES:
+            raise unknown_name("augment.policy", policy, get_args(PolicyName))
+        self.policy = POLICIES[policy]
+        _, noise, reverb, both = self.policy.shares
+        if (noise + both and not noises) or (reverb + both and rooms is None):
             raise IdemvoxError(f"augmentation policy {policy!r} needs banks of noise and of rooms")
-        self.policy = policy
         self.noises = nn.ModuleDict(dict(noises))
+        self.kinds: tuple[str, ...] = tuple(sorted(noises))
         self.rooms = rooms
-        self.babble = babble
+        self.babble = babble or self.policy.babble
+        self.telephone = telephone
         self._transfers: dict[tuple[int, torch.device], Tensor] = {}  # by length of the FFT
+        self._buffers: dict[tuple[int, int, torch.device], tuple[Tensor, Tensor, Tensor]] = {}
 
     @classmethod
-    def built_in(cls, policy: Policy, seed: int = 0, rooms: int = 100) -> Augmenter:
+    def built_in(cls, policy: PolicyName, seed: int = 0, rooms: int = 100) -> Augmenter:
         """Make an augmenter without files: rooms by the image-source method and coloured noises."""
         return cls(policy, {"noise": Bank(coloured_noises(seed=seed))}, Bank(room_bank(rooms, seed)))
 
-    def draw(self, seed: int, samples: int) -> Draw:
-        """Decide what befalls a sample of this length: a function of the seed alone."""
-        rng = np.random.default_rng(seed)
-        quarter = rng.integers(4)
-        reverb = self.policy in ("reverb", "always") or (self.policy == "all" and quarter in (1, 3))
-        noise = self.policy in ("noise", "always") or (self.policy == "all" and quarter in (2, 3))
-        room = int(rng.integers(len(self.rooms))) if reverb and self.rooms is not None else -1
-        if not noise:
-            return Draw(room, None, (), 0.0)
-        kind = str(rng.choice(sorted(self.noises)))
-        bank = self._bank(kind)
-        count = int(rng.integers(self.babble[0], self.babble[1] + 1)) if kind == "speech" else 1
-        pieces = rng.integers(len(bank), size=count)
-        spare = [max(bank.sizes[p] - samples, 0) for p in pieces]
-        clips = tuple((int(p), int(rng.integers(s + 1))) for p, s in zip(pieces, spare, strict=True))
-        return Draw(room, kind, clips, float(rng.uniform(*SNR[kind])))
+    def transform_length(self, samples: int) -> int:
+        """Return the length of the FFT by which samples of this length are reverberated."""
+        longest = 1 if self.rooms is None else int(self.rooms.sizes.max())
+        return _fast_length(samples + longest - 1)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing ever befalls anybody."""
+        return self.policy.shares[0] == 1 and not self.telephone
+
+    def draw(self, seeds: npt.ArrayLike, samples: int) -> Draws:
+        """Decide what befalls samples of this length: for each a function of its seed (B,) alone."""
+        low, high = self.babble
+        most = max(high, 1)
+        u = uniform(seeds, 7 + 2 * most)  # (B, ...)
+        which = np.searchsorted(np.cumsum(self.policy.shares)[:3], u[:, 0], side="right")  # 0 to 3
+        noisy = (which == 1) | (which == 3)
+        room = np.where(which >= 2, _below(u[:, 1], 0 if self.rooms is None else len(self.rooms)), -1)
+        gain = 10 ** (np.where(which >= 2, _between(u[:, 2], *self.policy.room_gain), 0.0) / 10)
+        kind = np.where(noisy, _below(u[:, 3], len(self.kinds)), -1)
+        count = noisy.astype(np.int64)
+        snr = np.zeros(len(u))
+        piece, offset = (np.zeros((len(u), most), np.int64) for _ in range(2))
+        for number, name in enumerate(self.kinds):
+            rows = np.flatnonzero(kind == number)
+            sizes = self._bank(name).sizes
+            if name == "speech":
+                count[rows] = low + _below(u[rows, 4], high - low + 1)
+            snr[rows] = _between(u[rows, 5], *SNR[name])
+            piece[rows] = _below(u[rows, 7 : 7 + most], len(sizes))
+            offset[rows] = _below(u[rows, 7 + most :], np.maximum(sizes[piece[rows]] - samples, 0) + 1)
+        return Draws(room, gain, kind, count, piece, offset, snr, u[:, 6] < self.telephone)
 
     def _bank(self, kind: str) -> Bank:
         bank = self.noises[kind]
@@ -227,51 +178,109 @@ class Augmenter(nn.Module):
         return bank
 
     @torch.no_grad()
-    def forward(self, wave: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Augment (B, T) samples by B seeds; the result has the same shape and no gradient."""
-        if self.policy == "none":
+    def forward(self, wave: Tensor, seeds: npt.ArrayLike) -> Tensor:
+        """Augment (B, T) samples by seeds (B,); the result has the same shape and no gradient."""
+        if self.idle:
             return wave
-        draws = [self.draw(seed, wave.shape[1]) for seed in seeds]
-        return self._add_noise(self._reverberate(wave, draws), draws)
+        draws = self.draw(seeds, wave.shape[1])
+        wave = wave.detach().clone()
+        step = _ROWS if wave.device.type == "cpu" else len(wave)
+        for first in range(0, len(wave), step):
+            some = slice(first, first + step)
+            self._augment(wave[some], draws.rows(some))
+        return wave
 
-    def _reverberate(self, wave: Tensor, draws: Sequence[Draw]) -> Tensor:
-        rows = [i for i, d in enumerate(draws) if d.room >= 0]
-        if not rows or self.rooms is None:
-            return wave
-        room = torch.tensor([draws[i].room for i in rows], device=wave.device)
-        size = _fast_length(wave.shape[1] + max(self.rooms.sizes) - 1)
-        product = torch.fft.rfft(wave[rows], size) * self._transfer(room, size)
-        out = wave.clone()
-        out[rows] = torch.fft.irfft(product, size)[:, : wave.shape[1]]
-        return out
+    def _augment(self, wave: Tensor, draws: Draws) -> None:
+        """Do in place what was drawn."""
+        self._reverberate(wave, draws)
+        self._add_noise(wave, draws)
+        rows = np.flatnonzero(draws.telephone)
+        if len(rows):
+            wave[rows] = through_telephone(wave[rows])
 
-    def _transfer(self, room: Tensor, size: int) -> Tensor:
-        """Return the (B, size // 2 + 1) transfer functions of rooms, energy 1; a small bank's are kept."""
+    def _reverberate(self, wave: Tensor, draws: Draws) -> None:
+        rows = np.flatnonzero(draws.room >= 0)
+        if not len(rows) or self.rooms is None:
+            return
+        samples, size = wave.shape[1], self.transform_length(wave.shape[1])
+        dry, spectrum, heard = (buffer[: len(rows)] for buffer in self._workspace(wave, size))
+        dry[:, :samples] = wave if len(rows) == len(wave) else wave[rows]
+        torch.fft.rfft(dry, out=spectrum)
+        self._respond(spectrum, draws.room[rows], size)
+        torch.fft.irfft(spectrum, size, out=heard)
+        gain = draws.room_gain[rows]
+        if (gain != 1).any():
+            heard *= torch.from_numpy(gain).to(heard)[:, None]
+        wave[rows] = heard[:, :samples]
+
+    def _workspace(self, wave: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (R, size) zeros, (R, size // 2 + 1) complex numbers and (R, size), kept from call to call.
+
+        Memory that is asked for anew each time costs a CPU more than the transforms.  The zeros stay zeros
+        behind the first T samples, as T and the rooms say what ``size`` is.
+        """
+        key = wave.shape[1], size, wave.device
+        kept = self._buffers.get(key)
+        if kept is None or len(kept[0]) < len(wave):
+            kept = (
+                wave.new_zeros(len(wave), size),
+                wave.new_empty(len(wave), size // 2 + 1, dtype=torch.complex64),
+                wave.new_empty(len(wave), size),
+            )
+            self._buffers = {key: kept}
+        return kept
+
+    def _respond(self, spectrum: Tensor, room: npt.NDArray[np.int64], size: int) -> None:
+        """Multiply spectra by their rooms' transfer functions of energy 1; a small bank's are kept."""
         assert self.rooms is not None
         if len(self.rooms) * size > _KEPT:
-            return self._compute_transfer(room, size)
-        key = size, room.device
+            spectrum *= self._transfer(room, size)
+            return
+        key = size, spectrum.device
         if key not in self._transfers:
-            every = torch.arange(len(self.rooms), device=room.device)
-            self._transfers[key] = self._compute_transfer(every, size)
-        return self._transfers[key][room]
+            self._transfers[key] = self._transfer(np.arange(len(self.rooms)), size)
+        if spectrum.device.type == "cpu":  # row by row, without a copy of the transfer functions
+            for row, number in zip(spectrum, room.tolist(), strict=True):
+                row *= self._transfers[key][number]
+        else:
+            spectrum *= self._transfers[key][torch.from_numpy(room).to(spectrum.device)]
 
-    def _compute_transfer(self, room: Tensor, size: int) -> Tensor:
+    def _transfer(self, room: npt.NDArray[np.int64], size: int) -> Tensor:
         assert self.rooms is not None
-        response = self.rooms.take(room, torch.zeros_like(room), max(self.rooms.sizes), wrap=False)
+        response = self.rooms.take(room, np.zeros_like(room), int(self.rooms.sizes.max()), wrap=False)
         transfer: Tensor = torch.fft.rfft(response / response.square().sum(1, keepdim=True).sqrt(), size)
         return transfer
 
-    def _add_noise(self, wave: Tensor, draws: Sequence[Draw]) -> Tensor:
-        noise = torch.zeros_like(wave)
-        for kind in sorted({d.kind for d in draws if d.kind is not None}):
-            cuts = [(i, p, o) for i, d in enumerate(draws) if d.kind == kind for p, o in d.clips]
-            row, piece, offset = torch.tensor(cuts, device=wave.device).T
-            noise.index_add_(0, row, self._bank(kind).take(piece, offset, wave.shape[1]))
-        snr = torch.tensor([d.snr_db for d in draws], device=wave.device)
-        noisy = torch.tensor([d.kind is not None for d in draws], device=wave.device)
-        ratio = wave.square().mean(1) / (noise.square().mean(1).clamp_min(1e-12) * 10 ** (snr / 10))
-        return wave + noise * (ratio.sqrt() * noisy)[:, None]
+    def _add_noise(self, wave: Tensor, draws: Draws) -> None:
+        for number, name in enumerate(self.kinds):
+            rows = np.flatnonzero(draws.kind == number)
+            if not len(rows):
+                continue
+            used = np.arange(draws.piece.shape[1]) < draws.count[rows, None]  # (b, most)
+            clips = self._bank(name).take(draws.piece[rows][used], draws.offset[rows][used], wave.shape[1])
+            if clips.shape[0] == len(rows):
+                noise = clips
+            else:
+                whose = torch.from_numpy(np.nonzero(used)[0]).to(wave.device)
+                noise = torch.zeros(len(rows), wave.shape[1], device=wave.device).index_add_(0, whose, clips)
+            clean = wave[rows]
+            snr = torch.from_numpy(draws.snr_db[rows]).to(clean)
+            ratio = _energy(clean) / (_energy(noise).clamp_min(1e-12 * wave.shape[1]) * 10 ** (snr / 10))
+            wave[rows] = torch.addcmul(clean, noise, ratio.sqrt()[:, None])
+
+
+def _energy(wave: Tensor) -> Tensor:
+    energy: Tensor = torch.linalg.vecdot(wave, wave)
+    return energy
+
+
+def _below(u: npt.NDArray[np.float64], limit: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Turn numbers from [0, 1) into whole numbers from [0, limit)."""
+    return np.floor(u * limit).astype(np.int64)
+
+
+def _between(u: npt.NDArray[np.float64], low: float, high: float) -> npt.NDArray[np.float64]:
+    return low + u * (high - low)
 
 
 def _fast_length(samples: int) -> int:

@@ -7,28 +7,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
 
+from idemvox.audio.mp4 import SUFFIXES as MP4
+from idemvox.audio.mp4 import Mp4File, open_mp4
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
 
-__all__ = ["SAMPLE_RATE", "AudioInfo", "probe", "read", "write_wav"]
+__all__ = ["EXTENSIONS", "SAMPLE_RATE", "AudioInfo", "probe", "read", "read_pcm", "to_pcm", "write_wav"]
 
 SAMPLE_RATE = 16_000
 
 Wave = npt.NDArray[np.float32]
+Pcm = npt.NDArray[np.int16]
 
 # How many seconds before the wanted point decoding must begin for it to come out right. PCM, FLAC: 0, seeking
 # is exact. Opus carries state for a while after a seek (up to 2e-3 of full scale after 80 ms, then fading).
 # Vorbis and MP3: from the beginning. libsndfile 1.2.2 seeks up to 200 samples off in Vorbis files (its issue
-# 885) and at some rates crashes, and an MP3 frame borrows bits from the frames before it.
-RUN_IN = {"OPUS": 10.0, "VORBIS": math.inf} | {f"MPEG_LAYER_{n}": math.inf for n in ("I", "II", "III")}
+# 885) and at some rates crashes, and an MP3 frame borrows bits from the frames before it. AAC: see Mp4File.
+RUN_IN = {"OPUS": 10.0, "VORBIS": math.inf, "AAC": math.inf}
+RUN_IN |= {f"MPEG_LAYER_{n}": math.inf for n in ("I", "II", "III")}
 
-FOREIGN = frozenset({".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm", ".3gp"})  # needs another decoder
+EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", *MP4)  # in any case of letters
+FOREIGN = frozenset({".wma", ".amr", ".webm", ".3gp"})  # audio that nothing here decodes
 
 CONTEXT = 0.1  # seconds on each side of a crop that the resampling filter may look at
 BLOCK = 1 << 18  # frames decoded at a time while running in
@@ -66,7 +72,8 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> Wave:
     allows it: a crop of a long WAV or FLAC costs no more than its own length.
 
     Args:
-        path: WAV, FLAC, Ogg (Vorbis, Opus), MP3 or anything else libsndfile reads.
+        path: WAV, FLAC, Ogg (Vorbis, Opus), MP3 or anything else libsndfile reads; M4A, AAC and MP4 where
+            PyAV is installed (``idemvox[m4a]``), whose length is that of the header, true to a millisecond.
         start: first sample wanted, counted at 16 kHz.
         samples: how many, counted at 16 kHz; None reads to the end.
 
@@ -85,9 +92,27 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> Wave:
         return _resampled(file, start, samples)
 
 
+def read_pcm(path: str | Path, start: int = 0, samples: int | None = None) -> Pcm:
+    """Read as :func:`read` does, as 16-bit samples: (T,) int16, full scale at 32768, clipped beyond it.
+
+    Mono 16-bit files at 16 kHz give their very samples; anything else is rounded.
+    """
+    with open_audio(path) as file:
+        if file.samplerate == SAMPLE_RATE and file.channels == 1 and file.subtype == "PCM_16":
+            pcm: Pcm = _samples(file, start, samples, "int16")[:, 0]
+            return pcm
+    return to_pcm(read(path, start, samples))
+
+
+def to_pcm(wave: npt.NDArray[np.floating]) -> Pcm:
+    """Round a wave with full scale at 1 to 16 bits, clipped beyond it."""
+    pcm: Pcm = np.clip(np.rint(wave * np.float32(32768)), -32768, 32767).astype(np.int16)
+    return pcm
+
+
 def write_wav(path: str | Path, wave: npt.ArrayLike, rate: int = SAMPLE_RATE) -> None:
     """Write a mono wave (full scale at 1, clipped beyond it) as 16-bit PCM WAV, atomically."""
-    pcm = np.clip(np.round(np.asarray(wave, dtype=np.float64) * 32768), -32768, 32767).astype(np.int16)
+    pcm = to_pcm(np.asarray(wave, dtype=np.float64))
     with atomic_write(path, "wb") as file:
         soundfile.write(file, pcm, rate, format="WAV", subtype="PCM_16")
 
@@ -100,7 +125,7 @@ class _Straight(soundfile.SoundFile):  # type: ignore[misc]
 
 
 @contextmanager
-def open_audio(path: str | Path) -> Iterator[soundfile.SoundFile]:
+def open_audio(path: str | Path) -> Iterator[soundfile.SoundFile | Mp4File]:
     """Open an audio file; whatever goes wrong while it is open becomes an IdemvoxError naming the path.
 
     Blocks read one after the other are the whole read at once; ``read`` needs a number of frames.
@@ -109,8 +134,12 @@ def open_audio(path: str | Path) -> Iterator[soundfile.SoundFile]:
     if path.suffix.lower() == ".raw":
         raise IdemvoxError(f"cannot read {path}: raw samples have no header; convert to WAV first")
     try:
-        with path.open("rb"), _Straight(path) as file:
-            yield file
+        if path.suffix.lower() in MP4:
+            with open_mp4(path) as sound:
+                yield sound
+        else:
+            with path.open("rb"), _Straight(path) as file:
+                yield file
     except soundfile.LibsndfileError as error:
         raise IdemvoxError(f"cannot read {path}: {_reason(path, error)}") from error
     except OSError as error:
@@ -150,15 +179,21 @@ def _resampled(file: soundfile.SoundFile, start: int, samples: int | None) -> Wa
 
 def _frames(file: soundfile.SoundFile, start: int, frames: int | None) -> Wave:
     """Mono frames [start, start + frames) at the file's own rate, or as many of them as there are."""
+    wave = _samples(file, start, frames, "float32")
+    return np.ascontiguousarray(wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1))
+
+
+def _samples(file: soundfile.SoundFile, start: int, frames: int | None, dtype: str) -> npt.NDArray[Any]:
+    """Return the same frames of every channel: (T, channels)."""
     available = max(0, file.frames - start)
     frames = available if frames is None else min(frames, available)
     if not frames:
-        return np.zeros(0, dtype=np.float32)
+        return np.zeros((0, file.channels), dtype=dtype)
     run_in = RUN_IN.get(file.subtype, 0.0) * file.samplerate
     begin = 0 if run_in >= start else start - int(run_in)
     if begin:
         file.seek(begin)
     for position in range(begin, start, BLOCK):
         file.read(min(BLOCK, start - position), dtype="float32")
-    wave = file.read(frames, dtype="float32", always_2d=True)  # (T, channels)
-    return np.ascontiguousarray(wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1))
+    wave: npt.NDArray[Any] = file.read(frames, dtype=dtype, always_2d=True)
+    return wave

@@ -19,28 +19,34 @@ from idemvox.corpus.scan import Facts
 from idemvox.files import atomic_write
 
 __all__ = [
+    "SLACK",
     "Problem",
     "Summary",
     "by_reason",
     "counted",
+    "duration",
     "judge",
     "printable",
+    "rate_notes",
+    "reasons_table",
     "worth_knowing",
     "write_problems",
 ]
 
 SILENCE = 1e-3  # peak below -60 dB of full scale
 LOUDEST = 8.0  # a float file that goes further was not scaled to [-1, 1]
-MP3_SLACK = 0.1  # seconds by which an MP3's header may be wrong
+SLACK = {".mp3": 0.1, ".m4a": 0.1, ".mp4": 0.1}  # seconds by which such a file's header may be wrong
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A file that was left out."""
+    """What is wrong with a file, or with an utterance in it."""
 
     path: str  # as found or listed
     reason: str  # one of a few phrases, to be counted
     detail: str  # about this very file
+    id: str = ""  # of the utterance, where there is a manifest
+    serious: bool = True  # not fit to learn from; else worth a look
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +60,12 @@ class Summary:
     left_out: tuple[Problem, ...]
     notes: tuple[str, ...]  # things worth knowing that are no reason to leave a file out
     problems: Path | None  # the CSV with every file left out; None where there is none
+    unit: str = "file"  # what a row of the manifest is
 
     def table(self, examples: int = 3) -> RenderableType:
         """What was taken, and what was left out and why, to be printed by rich."""
         top = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        top.add_row("taken", f"{counted(self.taken, 'file')}, {_duration(self.hours)}")
+        top.add_row("taken", f"{counted(self.taken, self.unit)}, {duration(self.hours)}")
         if self.speakers is not None:
             top.add_row("speakers", f"{self.speakers:,}")
         top.add_row("left out", counted(len(self.left_out), "file") if self.left_out else "none")
@@ -67,13 +74,7 @@ class Summary:
         top.add_row("manifest", Text(str(self.manifest)))
         if not self.left_out:
             return top
-        why = Table(title="Left out", title_justify="left", title_style="bold")
-        why.add_column("why")
-        why.add_column("files", justify="right")
-        why.add_column("for example", overflow="fold")
-        for reason, few in by_reason(self.left_out).items():
-            shown = "\n".join(f"{p.path}: {p.detail}" for p in few[:examples])
-            why.add_row(Text(reason), f"{len(few):,}", Text(shown))
+        why = reasons_table("Left out", self.left_out, examples)
         return Group(top, why, Text(f"every file left out: {self.problems}"))
 
 
@@ -86,7 +87,7 @@ def judge(path: str, fact: Facts, min_seconds: float) -> Problem | None:
 def _fault(path: str, fact: Facts, min_seconds: float) -> tuple[str, str]:
     """Reason and detail; two empty strings for a good file."""
     promised = fact.promised / fact.rate if fact.rate else 0.0
-    slack = MP3_SLACK if path.lower().endswith(".mp3") else 0.0
+    slack = SLACK.get(os.path.splitext(path)[1].lower(), 0.0)
     if printable(path) != path:
         return "name is not text", "rename it: its name is not valid UTF-8"
     if fact.fault and promised:
@@ -108,18 +109,37 @@ def _fault(path: str, fact: Facts, min_seconds: float) -> tuple[str, str]:
     return "", ""
 
 
+def reasons_table(title: str, problems: Sequence[Problem], examples: int, count: str = "files") -> Table:
+    """Problems counted by reason, each with a few examples."""
+    why = Table(title=title, title_justify="left", title_style="bold")
+    why.add_column("why")
+    why.add_column(count, justify="right")
+    why.add_column("for example", overflow="fold")
+    for reason, few in by_reason(problems).items():
+        shown = "\n".join(f"{p.path}: {p.detail}" if p.path else p.detail for p in few[:examples])
+        why.add_row(Text(reason), f"{len(few):,}", Text(shown))
+    return why
+
+
 def worth_knowing(facts: Sequence[Facts]) -> list[str]:
     """Notes on rates, channels and unmarked ends."""
-    notes: list[str] = []
-    rates = Counter(fact.rate for fact in facts if fact.rate != SAMPLE_RATE)
-    if rates:
-        each = ", ".join(f"{count:,} at {rate / 1000:g} kHz" for rate, count in sorted(rates.items()))
-        notes.append(f"{counted(rates.total(), 'file')} not at 16 kHz ({each}): resampled when read")
-    if several := sum(fact.channels > 1 for fact in facts):
-        notes.append(f"{counted(several, 'file')} with several channels: averaged when read")
+    rates = Counter(fact.rate for fact in facts)
+    notes = rate_notes(rates, sum(fact.channels > 1 for fact in facts))
     if unended := sum(not fact.ended for fact in facts):
         ogg = counted(unended, "Ogg file")
         notes.append(f"{ogg} without an end mark, recorded live or broken off: taken nonetheless")
+    return notes
+
+
+def rate_notes(rates: Counter[int], several: int) -> list[str]:
+    """Notes on how many files have which rate, and how many have several channels."""
+    notes: list[str] = []
+    rates = Counter({rate: count for rate, count in rates.items() if rate != SAMPLE_RATE})
+    if rates:
+        each = ", ".join(f"{count:,} at {rate / 1000:g} kHz" for rate, count in sorted(rates.items()))
+        notes.append(f"{counted(rates.total(), 'file')} not at 16 kHz ({each}): resampled when read")
+    if several:
+        notes.append(f"{counted(several, 'file')} with several channels: averaged when read")
     return notes
 
 
@@ -153,6 +173,6 @@ def printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
-def _duration(hours: float) -> str:
+def duration(hours: float) -> str:
     """Hours, or minutes where it is less than two hours."""
     return f"{hours:,.1f} h" if hours >= 2 else f"{hours * 60:.1f} min"

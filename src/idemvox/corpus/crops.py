@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
-from idemvox.audio.read import SAMPLE_RATE, read
+from idemvox.audio.read import SAMPLE_RATE, Pcm, read_pcm
 from idemvox.corpus.manifest import Manifest
+from idemvox.draws import mix, name_number, uniform
 from idemvox.errors import IdemvoxError
 
-__all__ = ["AudioSource", "Crop", "CropDataset", "FileSource", "Item", "Views", "collate", "draw_seed"]
+__all__ = ["AudioSource", "Crop", "Cropper", "FileSource", "Views", "samples_before"]
+
+Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """How one named view is cut.
+    """How one named view is cut, and whose augmentation it gets.
 
     Attributes:
         count: crops of each utterance.
         seconds: length of each; a shorter utterance is wrapped round.
         augment: whether the augmentation policy is applied; a reference view stays clean.
+        disjoint: crops of all the views so marked do not overlap where the utterance is long enough, and lie
+            as far apart as it allows where not (CEL, AAT); otherwise crops fall where they fall (SSPS).
+        cut_as: the view whose crops these are once more, to be augmented otherwise.
+        augment_as: the view whose draws of augmentation these crops get too (AAT's discriminator needs pairs
+            that share theirs); otherwise no two crops share one.
     """
 
     count: int
     seconds: float
     augment: bool = True
+    disjoint: bool = False
+    cut_as: str | None = None
+    augment_as: str | None = None
 
     @property
     def samples(self) -> int:
@@ -42,17 +51,23 @@ class Crop:
 Views = dict[str, Crop]
 
 
+def samples_before(samples: int, speed: float) -> int:
+    """Return how many samples last ``samples`` when they are played ``speed`` times as fast."""
+    return math.ceil(samples * speed)
+
+
 class AudioSource(Protocol):
-    """Where crops come from: files today, anything that can give a range of samples."""
+    """Where crops come from: files or a pack; anything that can give a range of samples, to any thread."""
+
+    @property
+    def lengths(self) -> Numbers:
+        """(N,) samples at 16 kHz of each utterance."""
+        ...
 
     def __len__(self) -> int: ...
 
-    def samples(self, index: int) -> int:
-        """Length of an utterance in 16-kHz samples."""
-        ...
-
-    def read(self, index: int, start: int, samples: int) -> npt.NDArray[np.float32]:
-        """Return at most ``samples`` samples from ``start``, mono, in [-1, 1]."""
+    def read_into(self, index: int, start: int, out: Pcm) -> int:
+        """Fill ``out`` with 16-bit samples from ``start`` on; return how many there were."""
         ...
 
 
@@ -61,43 +76,33 @@ class FileSource:
 
     def __init__(self, manifest: Manifest) -> None:
         self._paths = [str(manifest.path(u)) for u in manifest]
-        self._samples = np.array([int(u.seconds * SAMPLE_RATE) for u in manifest], dtype=np.int64)
+        self._begins = np.array([round((u.start or 0) * SAMPLE_RATE) for u in manifest], np.int64)
+        self.lengths = np.array([round(u.seconds * SAMPLE_RATE) for u in manifest], np.int64)
 
     def __len__(self) -> int:
         return len(self._paths)
 
-    def samples(self, index: int) -> int:
-        return int(self._samples[index])
-
-    def read(self, index: int, start: int, samples: int) -> npt.NDArray[np.float32]:
-        return read(self._paths[index], start, samples)
-
-
-def draw_seed(*numbers: int) -> int:
-    """Mix whole numbers such as (seed, epoch, utterance, view) into one 63-bit seed."""
-    return int(np.random.SeedSequence([n & 0xFFFFFFFF for n in numbers]).generate_state(1, np.uint64)[0] >> 1)
+    def read_into(self, index: int, start: int, out: Pcm) -> int:
+        wanted = min(len(out), max(int(self.lengths[index]) - start, 0))
+        wave = read_pcm(self._paths[index], int(self._begins[index]) + start, wanted)
+        out[: len(wave)] = wave
+        return len(wave)
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One utterance of a batch: its number, and name -> (n, T) crops."""
+class Cropper:
+    """Cuts the views of utterances.
 
-    index: int
-    views: Mapping[str, Tensor]
-
-
-class CropDataset(Dataset[Item]):
-    """The views of each utterance in one epoch.
-
-    The start of a crop depends on (seed, epoch, utterance, view, crop) alone: not on the order of reading,
-    the number of workers or the batch.
+    The start of a crop depends on (seed, epoch, utterance, view's name, crop) alone: not on the order of
+    reading, the number of readers or the batch.
 
     Args:
         source: the audio.
         views: what to cut.
         seed: of the run.
-        partnered: names of the views that are cut from the utterance's partner where partners are set
+        partnered: names of the views that are cut from the utterance's partner where there are partners
             (supervised positive sampling).
+        speeds: at which utterances may be played: one is drawn for all the augmented views of an utterance
+            in an epoch, and so much more or less audio read.
     """
 
     def __init__(
@@ -105,62 +110,112 @@ class CropDataset(Dataset[Item]):
         source: AudioSource,
         views: Views,
         seed: int,
-        partnered: frozenset[str] = frozenset({"positive"}),
+        partnered: Collection[str] = frozenset({"positive"}),
+        speeds: Sequence[float] = (1.0,),
     ) -> None:
+        for name, crop in views.items():
+            for other in (crop.cut_as, crop.augment_as):
+                if other is not None and (other not in views or views[other].count != crop.count):
+                    raise ValueError(f"view {name!r} follows {other!r}, which is no view of as many crops")
+            if crop.cut_as is not None and views[crop.cut_as].samples != crop.samples:
+                raise ValueError(f"view {name!r} is cut as {crop.cut_as!r}, which has another length")
         self.source = source
         self.views = views
         self.seed = seed
-        self.partnered = partnered
-        self.epoch = 0
-        self.without: frozenset[str] = frozenset()
-        self.partners: npt.NDArray[np.int64] | None = None
+        self.partnered = frozenset(partnered)
+        self.speeds = tuple(speeds)
 
-    def set_epoch(
+    def width(self, name: str) -> int:
+        """Return how many samples of a crop :meth:`read` needs room for."""
+        crop = self.views[name]
+        return samples_before(crop.samples, max(self.speeds)) if crop.augment else crop.samples
+
+    def speed(self, ids: Numbers, epoch: int) -> Numbers:
+        """Return the number (B,) of the speed drawn for each utterance in an epoch."""
+        u = uniform(mix(self.seed, epoch, ids, name_number("speed")), 1)[:, 0]
+        return np.floor(u * len(self.speeds)).astype(np.int64)
+
+    def _samples(self, crop: Crop, speed: Numbers) -> Numbers:
+        """Return how many samples (B,) make a crop of each utterance."""
+        if not crop.augment:
+            return np.full(len(speed), crop.samples)
+        return np.array([samples_before(crop.samples, each) for each in self.speeds])[speed]
+
+    def starts(
+        self, ids: Numbers, epoch: int, partners: Numbers | None = None
+    ) -> dict[str, tuple[Numbers, Numbers]]:
+        """Return for each view the utterances (B,) that it is cut from and the first samples (B, n)."""
+        placed: dict[str, tuple[Numbers, Numbers]] = {}
+        speed = self.speed(ids, epoch)
+        together = self._disjoint(ids, epoch, speed)
+        for name, crop in self.views.items():
+            whose = partners[ids] if partners is not None and name in self.partnered else ids
+            seeds = mix(self.seed, epoch, whose, name_number(crop.cut_as or name))
+            room = np.maximum(self.source.lengths[whose] - self._samples(crop, speed), 0) + 1  # (B,)
+            start = np.floor(uniform(seeds, crop.count) * room[:, None]).astype(np.int64)
+            if name in together:
+                start = np.where((whose == ids)[:, None], together[name], start)
+            placed[name] = whose, start
+        return {name: placed[crop.cut_as or name] for name, crop in self.views.items()}
+
+    def _disjoint(self, ids: Numbers, epoch: int, speed: Numbers) -> dict[str, Numbers]:
+        """Place the crops of the disjoint views of each utterance in random order, random gaps between."""
+        marked = {name: crop for name, crop in self.views.items() if crop.disjoint and crop.cut_as is None}
+        if not marked:
+            return {}
+        sizes = np.stack(
+            [self._samples(c, speed) for c in marked.values() for _ in range(c.count)], 1
+        )  # (B, k)
+        crops = sizes.shape[1]
+        draws = uniform(mix(self.seed, epoch, ids, name_number("disjoint")), 2 * crops)  # (B, 2k)
+        order = draws[:, :crops].argsort(1)
+        size = np.take_along_axis(sizes, order, 1)
+        length = self.source.lengths[ids][:, None]
+        spare = length - size.sum(1, keepdims=True)
+        gaps = np.floor(np.sort(draws[:, crops:]) * (np.maximum(spare, 0) + 1)).astype(np.int64)
+        # where too short, evenly over what there is
+        spread = np.maximum(length - size, 0) * np.arange(crops) // max(crops - 1, 1)
+        start = np.empty(order.shape, np.int64)
+        np.put_along_axis(start, order, np.where(spare >= 0, size.cumsum(1) - size + gaps, spread), 1)
+        cuts = np.cumsum([crop.count for crop in marked.values()])[:-1]
+        return dict(zip(marked, np.split(start, cuts, 1), strict=True))
+
+    def read(
         self,
+        ids: Numbers,
         epoch: int,
-        partners: npt.NDArray[np.int64] | None = None,
-        without: frozenset[str] = frozenset(),
+        out: Mapping[str, Pcm],
+        partners: Numbers | None = None,
     ) -> None:
-        """Choose the epoch.
+        """Fill the views named in ``out``, name -> (B, n, T) 16-bit samples, for the utterances ``ids`` (B,).
 
         Args:
+            ids: positions in the corpus.
             epoch: from 0 on.
+            out: only the views in it are read; T is at least the view's :meth:`width`, and what is behind the
+                samples for the utterance's speed is left as it was.
             partners: (N,) the utterance that stands in for each one's partnered views, ``None`` for itself.
-            without: names of views that nobody looks at in this epoch.
+
+        Raises:
+            IdemvoxError: an utterance gives no audio at all.
         """
-        self.epoch = epoch
-        self.partners = partners
-        self.without = without
+        places = self.starts(ids, epoch, partners)
+        speed = self.speed(ids, epoch)
+        for name, crops in out.items():
+            whose, start = places[name]
+            wanted = self._samples(self.views[name], speed).tolist()
+            for row, (index, first) in enumerate(zip(whose.tolist(), start.tolist(), strict=True)):
+                for number, at in enumerate(first):
+                    self._fill(index, at, crops[row, number, : wanted[row]])
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Item:
-        return Item(
-            index,
-            {
-                name: torch.from_numpy(np.stack([self._cut(index, name, v, n) for n in range(crop.count)]))
-                for v, (name, crop) in enumerate(self.views.items())
-                if name not in self.without
-            },
-        )
-
-    def _cut(self, index: int, name: str, view: int, number: int) -> npt.NDArray[np.float32]:
-        if self.partners is not None and name in self.partnered:
-            index = int(self.partners[index])
-        length, wanted = self.source.samples(index), self.views[name].samples
-        rng = np.random.default_rng([self.seed, self.epoch, index, view, number])
-        start = int(rng.integers(0, max(length - wanted, 0) + 1))
-        wave = self.source.read(index, start, wanted)
-        if len(wave) == 0:
+    def _fill(self, index: int, start: int, out: Pcm) -> None:
+        """Read one crop, wrapping a shorter utterance round."""
+        got = self.source.read_into(index, start, out)
+        if got == 0:
             raise IdemvoxError(
-                f"utterance {index} of the manifest gave no audio although it lists "
-                f"{length / SAMPLE_RATE:.2f} s; its file has changed: run `idemvox prepare` again"
+                f"utterance {index} of the corpus gave no audio although it lists "
+                f"{self.source.lengths[index] / SAMPLE_RATE:.2f} s; its file has changed: "
+                "run `idemvox prepare` again"
             )
-        return np.resize(wave, wanted) if len(wave) < wanted else wave
-
-
-def collate(items: list[Item]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Stack items into ids (B,) and name -> (B, n, T)."""
-    ids = torch.tensor([item.index for item in items])
-    return ids, {name: torch.stack([item.views[name] for item in items]) for name in items[0].views}
+        if got < len(out):
+            out[got:] = np.resize(out[:got], len(out) - got)

@@ -19,6 +19,7 @@ __all__ = ["Manifest", "Utterance", "load_manifest", "save_manifest"]
 
 REQUIRED = ("id", "path", "seconds", "rate")
 LABELS = ("speaker", "recording")
+START = "start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Utterance:
         rate: sampling rate of the file in Hz; reading always gives 16 kHz.
         speaker: None where unknown; only evaluation, supervised rows and diagnostics may read it.
         recording: the call, video or session; None where unknown; diagnostics only.
+        start: where in the file the utterance begins, in seconds; None if it is the whole file.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Utterance:
     rate: int = 16_000
     speaker: str | None = None
     recording: str | None = None
+    start: float | None = None
 
 
 class Manifest(Sequence[Utterance]):
@@ -87,15 +90,15 @@ class Manifest(Sequence[Utterance]):
 
     def without_labels(self) -> Manifest:
         """The same utterances with no speaker and no recording: what self-supervised training may see."""
-        bare = (Utterance(u.id, u.path, u.seconds, u.rate) for u in self._utterances)
+        bare = (Utterance(u.id, u.path, u.seconds, u.rate, start=u.start) for u in self._utterances)
         return Manifest(bare, self.root)
 
 
 def load_manifest(file: str | Path) -> Manifest:
     """Read a manifest CSV; paths in it start from the folder that the file is in.
 
-    Columns ``id,path,seconds,rate`` are required, ``speaker,recording`` optional (empty = unknown),
-    others are ignored.
+    Columns ``id,path,seconds,rate`` are required; ``speaker,recording`` (empty = unknown) and ``start``
+    (empty = the whole file) are optional; others are ignored.
 
     Raises:
         IdemvoxError: no such file, a missing column, a duplicate id, an empty id or path, or a bad number;
@@ -119,7 +122,7 @@ def _rows(file: Path, stream: Iterable[str]) -> Iterator[Utterance]:
     try:
         header = [name.strip() for name in next(reader, [])]
         i_id, i_path, i_seconds, i_rate = _columns(file, header)
-        i_speaker, i_recording = (header.index(c) if c in header else None for c in LABELS)
+        i_speaker, i_recording, i_start = (header.index(c) if c in header else None for c in (*LABELS, START))
         width = len(header)
         seen: dict[str, int] = {}
         rates: dict[str, int] = {}  # few distinct ones, each checked once
@@ -143,6 +146,7 @@ def _rows(file: Path, stream: Iterable[str]) -> Iterator[Utterance]:
                 rate,
                 _label(row, i_speaker),
                 _label(row, i_recording),
+                _start(file, line, row[i_start]) if i_start is not None and row[i_start] else None,
             )
     except csv.Error as error:
         raise _wrong(file, reader.line_num, f"not CSV ({error}); repair or delete the line") from error
@@ -177,6 +181,16 @@ def _seconds(file: Path, line: int, text: str) -> float:
     return seconds
 
 
+def _start(file: Path, line: int, text: str) -> float:
+    try:
+        start = float(text)
+    except ValueError:
+        start = math.nan
+    if not (0 <= start < math.inf):
+        raise _wrong(file, line, f"start is {text!r}; write seconds from the file's beginning, such as 12.5")
+    return start
+
+
 def _rate(file: Path, line: int, text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise _wrong(file, line, f"rate is {text!r}; write the file's samples per second, such as 16000")
@@ -190,17 +204,22 @@ def _wrong(file: Path, line: int, what: str) -> IdemvoxError:
 def save_manifest(manifest: Manifest, file: str | Path) -> None:
     """Write a manifest CSV, atomically, its paths relative to the folder that it is written to.
 
-    The columns ``speaker`` and ``recording`` are always there, empty where unknown.
+    Seconds are written to the microsecond, which tells every sample apart. The columns ``speaker`` and
+    ``recording`` are always there, empty where unknown; ``start`` only where an utterance is a part of its
+    file.
     """
     file = Path(file)
     home = os.path.abspath(file.parent)
     root = os.path.abspath(manifest.root)
     with atomic_write(file) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*REQUIRED, *LABELS])
+        parts = any(u.start is not None for u in manifest)
+        writer.writerow([*REQUIRED, *LABELS, *([START] if parts else [])])
         for u in manifest:
             path = u.path if root == home and not os.path.isabs(u.path) else _seen_from(home, root, u.path)
-            writer.writerow([u.id, path, f"{u.seconds:.3f}", u.rate, u.speaker or "", u.recording or ""])
+            start = [] if not parts else ["" if u.start is None else round(u.start, 6)]
+            row = [u.id, path, round(u.seconds, 6), u.rate, u.speaker or "", u.recording or ""]
+            writer.writerow([*row, *start])
 
 
 def _seen_from(home: str, root: str, path: str) -> str:

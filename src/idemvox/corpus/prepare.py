@@ -1,19 +1,21 @@
-"""A folder of audio, or a table that lists audio, in; a checked manifest out."""
+"""A folder of audio, a table or any other list of candidates in; a checked manifest out."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from idemvox.audio.read import FOREIGN
 from idemvox.corpus.checks import Problem, Summary, by_reason, counted, judge, worth_knowing, write_problems
 from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
-from idemvox.corpus.scan import EXTENSIONS, Found, examine_all, find_audio
+from idemvox.corpus.scan import EXTENSIONS, Facts, Found, examine_all, find_audio
 from idemvox.corpus.table import Candidate, listed
 from idemvox.errors import IdemvoxError
 
-__all__ = ["Problem", "Summary", "prepare_folder", "prepare_table"]
+__all__ = ["Problem", "Summary", "prepare_candidates", "prepare_folder", "prepare_table"]
+
+OVERSHOOT = 0.5  # seconds by which a listed part may end after its file; it is then cut there
 
 
 def prepare_folder(
@@ -34,7 +36,7 @@ def prepare_folder(
     channels will do. An interrupted scan goes on where it was when it is started again with the same ``out``.
 
     Args:
-        folder: any tree of WAV, FLAC, Ogg, Opus and MP3 files; hidden files are skipped, links followed.
+        folder: any tree of WAV, FLAC, Ogg, Opus, MP3 and M4A files; hidden files are skipped, links followed.
         out: the CSV file to write.
         min_seconds: shortest utterance to take; a training crop is 2 s.
         speaker_from: where a path below ``folder`` names the speaker, such as ``"{speaker}/{recording}/*"``.
@@ -48,9 +50,7 @@ def prepare_folder(
     Raises:
         IdemvoxError: no such folder, no audio in it, none of it good, or a pattern that fits no file.
     """
-    folder, out = Path(folder), _output(out)
-    if not folder.is_dir():
-        raise IdemvoxError(f"no folder {folder}" if not folder.exists() else f"{folder} is not a folder")
+    folder, out = existing_folder(folder), _output(out)
     speaker_of = path_pattern("speaker", speaker_from)
     recording_of = path_pattern("recording", recording_from)
     found = find_audio(folder)
@@ -65,8 +65,16 @@ def prepare_folder(
         if pattern and unlabelled:
             share = f"{len(unlabelled):,} of {len(candidates):,} files"
             notes.append(f"{kind} unknown for {share}: outside {pattern!r}, e.g. {unlabelled[0]}")
-    closed = [Problem(name, "folder cannot be opened", detail) for name, detail in found.closed]
-    return _prepare(candidates, folder, out, min_seconds, workers, progress, notes, closed)
+    return prepare_candidates(
+        candidates,
+        folder,
+        out,
+        min_seconds=min_seconds,
+        workers=workers,
+        progress=progress,
+        notes=notes,
+        closed=found.closed,
+    )
 
 
 def prepare_table(
@@ -99,7 +107,96 @@ def prepare_table(
     candidates, repeats = listed(csv_file, where or {})
     notes = [f"{counted(repeats, 'repeated row')}: taken once"] if repeats else []
     home = csv_file.parent if root is None else Path(root)
-    return _prepare(candidates, home, out, min_seconds, workers, progress, notes, [])
+    return prepare_candidates(
+        candidates, home, out, min_seconds=min_seconds, workers=workers, progress=progress, notes=notes
+    )
+
+
+def prepare_candidates(
+    candidates: Sequence[Candidate],
+    root: Path,
+    out: str | Path,
+    *,
+    min_seconds: float,
+    workers: int | None = None,
+    progress: bool = True,
+    notes: Sequence[str] = (),
+    closed: Sequence[tuple[str, str]] = (),
+    cut: Callable[[Utterance], Iterable[Utterance]] | None = None,
+    journal: Path | None = None,
+    unit: str = "file",
+) -> Summary:
+    """Examine the candidates' files, each once, judge them, write the manifest and the list of problems.
+
+    Every way to prepare a corpus ends here. Same candidates and files, same bytes in ``out``.
+
+    Args:
+        candidates: in the order of the manifest; several may be parts of one file. What is silent or broken
+            is judged by the whole file, what is too short by the part.
+        root: folder that their paths start from.
+        out, min_seconds, workers, progress: as for :func:`prepare_folder`.
+        notes: said in the summary before those that the files themselves give rise to.
+        closed: folders that could not be listed, and why.
+        cut: makes several rows of a good one, such as pieces of a long recording.
+        journal: remembers what was examined, for an interrupted scan. None is beside ``out`` and goes away
+            at the end; one that is given stays, for the caller's next manifest.
+        unit: what to call a row in the summary.
+
+    Raises:
+        IdemvoxError: nothing usable among the candidates.
+    """
+    out = _output(out)
+    facts = _facts(candidates, root, journal or out.with_name(out.name + ".partial"), workers, progress)
+    good: list[Utterance] = []
+    left_out = {name: Problem(name, "folder cannot be opened", detail) for name, detail in closed}
+    for candidate in candidates:
+        row = _row(candidate, facts[candidate.path], min_seconds)
+        if isinstance(row, Problem):
+            left_out.setdefault(row.path, row)
+        else:
+            good.extend([row] if cut is None else cut(row))
+    problems = write_problems(out.with_suffix(".problems.csv"), list(left_out.values()))
+    if not good:
+        counts = ", ".join(f"{len(few):,} {why}" for why, few in by_reason(list(left_out.values())).items())
+        first = next(iter(left_out.values()))
+        example = f"{first.path}: {first.detail}"
+        raise IdemvoxError(f"no usable audio in {root}: {counts}; e.g. {example}; all are in {problems}")
+    save_manifest(Manifest(good, root), out)
+    if journal is None:
+        out.with_name(out.name + ".partial").unlink(missing_ok=True)
+    speakers = len({u.speaker for u in good if u.speaker is not None})
+    return Summary(
+        manifest=out,
+        taken=len(good),
+        hours=sum(u.seconds for u in good) / 3600,
+        speakers=speakers or None,
+        left_out=tuple(left_out.values()),
+        notes=(*notes, *worth_knowing([f for f in facts.values() if not f.fault])),
+        problems=problems,
+        unit=unit,
+    )
+
+
+def _facts(
+    candidates: Sequence[Candidate], root: Path, journal: Path, workers: int | None, progress: bool
+) -> dict[str, Facts]:
+    paths = list(dict.fromkeys(c.path for c in candidates))
+    return dict(zip(paths, examine_all([root / p for p in paths], journal, workers, progress), strict=True))
+
+
+def _row(c: Candidate, fact: Facts, min_seconds: float) -> Utterance | Problem:
+    """Return a candidate's row, or why it has none: by its path if the file is to blame, else by its id."""
+    whole = c.start == 0 and c.end is None
+    problem = judge(c.path, fact, min_seconds if whole else 0.0)
+    if problem:
+        return problem
+    end = fact.seconds if c.end is None else min(c.end, fact.seconds)
+    if c.end is not None and c.end > fact.seconds + OVERSHOOT:
+        return Problem(c.id, "ends after its file", f"{c.end:.2f} s of {fact.seconds:.2f} s in {c.path}")
+    if end - c.start < min_seconds:
+        return Problem(c.id, f"shorter than {min_seconds:g} s", f"{end - c.start:.2f} s of {c.path}")
+    start = None if whole else c.start
+    return Utterance(c.id, c.path, end - c.start, fact.rate, c.speaker, c.recording, start)
 
 
 def path_pattern(kind: str, pattern: str | None) -> Callable[[str], str | None]:
@@ -129,6 +226,14 @@ def path_pattern(kind: str, pattern: str | None) -> Callable[[str], str | None]:
     return label
 
 
+def existing_folder(folder: str | Path) -> Path:
+    """Return ``folder`` as a path, or raise if it is none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise IdemvoxError(f"no folder {folder}" if not folder.exists() else f"{folder} is not a folder")
+    return folder
+
+
 def _output(out: str | Path) -> Path:
     out = Path(out)
     if out.is_dir():
@@ -153,43 +258,3 @@ def _strangers(found: Found) -> list[str]:
     """A note where a folder also holds audio in formats that cannot be read."""
     count = sum(found.others[suffix] for suffix in FOREIGN)
     return [f"{counted(count, 'other audio file')} not looked at{_convert(found)}"] if count else []
-
-
-def _prepare(
-    candidates: Sequence[Candidate],
-    root: Path,
-    out: Path,
-    min_seconds: float,
-    workers: int | None,
-    progress: bool,
-    notes: Sequence[str],
-    closed: Sequence[Problem],
-) -> Summary:
-    """Examine the candidates, judge them, write the manifest and the list of problems."""
-    journal = out.with_name(out.name + ".partial")
-    facts = examine_all([root / c.path for c in candidates], journal, workers, progress)
-    good: list[Utterance] = []
-    left_out = list(closed)
-    for c, fact in zip(candidates, facts, strict=True):
-        problem = judge(c.path, fact, min_seconds)
-        if problem:
-            left_out.append(problem)
-        else:
-            good.append(Utterance(c.id, c.path, fact.seconds, fact.rate, c.speaker, c.recording))
-    problems = write_problems(out.with_suffix(".problems.csv"), left_out)
-    if not good:
-        counts = ", ".join(f"{len(few):,} {reason}" for reason, few in by_reason(left_out).items())
-        example = f"{left_out[0].path}: {left_out[0].detail}"
-        raise IdemvoxError(f"no usable audio in {root}: {counts}; e.g. {example}; all are in {problems}")
-    save_manifest(Manifest(good, root), out)
-    journal.unlink(missing_ok=True)
-    speakers = len({u.speaker for u in good if u.speaker is not None})
-    return Summary(
-        manifest=out,
-        taken=len(good),
-        hours=sum(u.seconds for u in good) / 3600,
-        speakers=speakers or None,
-        left_out=tuple(left_out),
-        notes=(*notes, *worth_knowing([f for f in facts if not f.fault])),
-        problems=problems,
-    )

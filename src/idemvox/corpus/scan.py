@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import stat
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,19 +14,18 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from idemvox.audio.read import open_audio
+from idemvox.audio.read import EXTENSIONS, open_audio
 from idemvox.errors import IdemvoxError
 
-__all__ = ["EXTENSIONS", "Facts", "Found", "examine", "examine_all", "find_audio"]
-
-EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+__all__ = ["EXTENSIONS", "Facts", "Found", "examine", "examine_all", "examined", "find_audio"]
 
 BLOCK = 1 << 17  # frames decoded at a time: memory stays bounded however long the file
 STREAMED = (
@@ -34,7 +34,9 @@ STREAMED = (
 
 
 T = TypeVar("T")
+F = TypeVar("F", bound="Facts")
 Mark = tuple[str, int, int]
+Hear = Callable[[npt.NDArray[np.float32], int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +97,18 @@ def find_audio(folder: Path) -> Found:
     return Found(sorted(files), others, closed)
 
 
-def examine(path: Path, stop: threading.Event | None = None) -> Facts:
+def examine(path: Path, stop: threading.Event | None = None, hear: Hear | None = None) -> Facts:
     """Decode a file from end to end, a block at a time.
 
-    A file that cannot be decoded is a fact too (``fault``), not an error. A set ``stop`` ends it early, with
-    what is known so far.
+    A file that cannot be decoded, for whatever reason, is a fact too (``fault``), not an error. A set
+    ``stop`` ends it early, with what is known so far. ``hear`` is called with every block,
+    (T,), the channels averaged, and the rate.
     """
     frames, peak = 0, 0.0
     rate = channels = promised = 0
     ended = True
     try:
+        _refuse_special(path)
         with open_audio(path) as file:
             rate, channels, promised = file.samplerate, file.channels, _promised(file)
             ended = "end-of-stream" not in file.extra_info.lower()
@@ -113,11 +117,23 @@ def examine(path: Path, stop: threading.Event | None = None) -> Facts:
                 if not len(block):
                     break
                 frames += len(block)
-                peak = float(np.maximum(peak, np.abs(block.mean(axis=1)).max()))  # keeps NaN, unlike max()
+                mono = block.mean(axis=1)
+                peak = float(np.maximum(peak, np.abs(mono).max()))  # keeps NaN, unlike max()
+                if hear:
+                    hear(mono, rate)
             fault = ""
     except IdemvoxError as error:
         fault = str(error).removeprefix(f"cannot read {path}: ")
+    except Exception as error:  # noqa: BLE001 - whatever one file does to a decoder, a million others wait
+        fault = f"reading it failed with {type(error).__name__}: {error}"
     return Facts(frames, rate, channels, peak if math.isfinite(peak) else math.nan, promised, ended, fault)
+
+
+def _refuse_special(path: Path) -> None:
+    """Opening a pipe would wait for ever, and a device may never end."""
+    mode = path.stat().st_mode if path.exists() else stat.S_IFREG
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise IdemvoxError("a pipe or device, not a file")
 
 
 def _promised(file: soundfile.SoundFile) -> int:
@@ -134,22 +150,51 @@ def _promised(file: soundfile.SoundFile) -> int:
 def examine_all(
     files: Sequence[Path], journal: Path, workers: int | None = None, progress: bool = True
 ) -> list[Facts]:
-    """Examine files in parallel; ``journal`` remembers what is done, so that an interrupted scan goes on.
+    """Examine files as :func:`examined` does; give the facts of all of them, in their order."""
+    facts: list[Facts | None] = [None] * len(files)
+    for index, fact in examined(
+        files,
+        journal,
+        workers,
+        progress,
+        look=lambda path, stop: examine(path, stop),
+        revive=lambda path, fields: Facts(*fields),
+    ):
+        facts[index] = fact
+    return [fact for fact in facts if fact is not None]
 
-    The journal is left in place: the caller deletes it when the result is safe. A file whose size or time of
-    change is not what the journal says is examined again.
+
+def examined(
+    files: Sequence[str | Path],
+    journal: Path,
+    workers: int | None = None,
+    progress: bool = True,
+    *,
+    look: Callable[[Path, threading.Event], F],
+    revive: Callable[[str, list[Any]], F],
+) -> Iterator[tuple[int, F]]:
+    """Examine files in parallel and give each one's index and facts, in the order in which they are done.
+
+    ``journal`` remembers what is done, so that an interrupted scan goes on. It is left in place: the caller
+    deletes it when the result is safe. A file whose size or time of change is not what the journal says is
+    examined again.
+
+    Args:
+        look: examines a file; ends early when the event is set.
+        revive: makes facts of a path and the fields in the journal; ValueError: of no use any more.
 
     Raises:
         KeyboardInterrupt: with a message that says how far it came and how to go on.
     """
     workers = workers or os.cpu_count() or 1
-    known = _read_journal(journal)
-    facts: list[Facts | None] = [None] * len(files)
+    known = _read_journal(journal, revive)
+    done = 0
     stop = threading.Event()
 
-    def visit(path: Path) -> tuple[Mark, Facts]:
+    def visit(name: str | Path) -> tuple[Mark, F]:
+        path = Path(name)
         mark = _mark(path)
-        return mark, known.get(mark) or examine(path, stop)
+        return mark, known.get(mark) or look(path, stop)
 
     with ExitStack() as stack:
         log = stack.enter_context(_open_journal(journal))
@@ -157,25 +202,24 @@ def examine_all(
         pool = stack.enter_context(ThreadPoolExecutor(workers))
         try:
             for index, (mark, fact) in _as_done(pool, visit, files, 4 * workers):
-                facts[index] = fact
                 if mark not in known and not fact.fault:  # a fault may pass: look again next time
                     log.write(json.dumps([*mark, *astuple(fact)]) + "\n")
                 if bar:
                     bar.advance(bar.task_ids[0])
+                done += 1
+                yield index, fact
         except BaseException as error:
             stop.set()
             pool.shutdown(cancel_futures=True)
             if isinstance(error, KeyboardInterrupt):
-                done = sum(fact is not None for fact in facts)
                 raise KeyboardInterrupt(
                     f"stopped after {done} of {len(files)} files; run the same command again to go on"
                 ) from error
             raise
-    return [fact for fact in facts if fact is not None]
 
 
 def _as_done(
-    pool: ThreadPoolExecutor, call: Callable[[Path], T], files: Sequence[Path], ahead: int
+    pool: ThreadPoolExecutor, call: Callable[[str | Path], T], files: Sequence[str | Path], ahead: int
 ) -> Iterator[tuple[int, T]]:
     """Results with their index as they come; at most ``ahead`` are in flight: a million cost no memory."""
     running: dict[Future[T], int] = {}
@@ -191,7 +235,7 @@ def _mark(path: Path) -> Mark:
     """What tells one state of a file from another: name, size, time of change."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: not a possible name
         return os.fspath(path), -1, -1
     return os.fspath(path), status.st_size, status.st_mtime_ns
 
@@ -207,16 +251,16 @@ def _open_journal(journal: Path) -> IO[str]:
         raise IdemvoxError(f"cannot write {journal}: {error.strerror}; choose another output") from error
 
 
-def _read_journal(journal: Path) -> dict[Mark, Facts]:
+def _read_journal(journal: Path, revive: Callable[[str, list[Any]], F]) -> dict[Mark, F]:
     """Facts by mark; unreadable lines (a scan that was killed) are as if they were not there."""
-    known: dict[Mark, Facts] = {}
+    known: dict[Mark, F] = {}
     if not journal.exists():
         return known
     with journal.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
                 path, size, changed, *rest = json.loads(line)
-                known[path, size, changed] = Facts(*rest)
+                known[path, size, changed] = revive(path, rest)
             except (ValueError, TypeError):
                 continue
     return known

@@ -139,8 +139,8 @@ def _pieces(
             whole = _Piece(
                 id=utterance.id + mark,
                 source=str(manifest.path(utterance)),
-                start=0,
-                samples=None,
+                start=round((utterance.start or 0) * SAMPLE_RATE),
+                samples=None if utterance.start is None else round(utterance.seconds * SAMPLE_RATE),
                 speed=speed,
                 speaker=speaker,
                 owner=utterance.id + mark if speaker is None else speaker,
@@ -163,7 +163,7 @@ def _cut(whole: _Piece, length: float, seconds: tuple[float, float] | None) -> I
     step = length / count * whole.speed * SAMPLE_RATE
     for index in range(count):
         start, end = round(index * step), round((index + 1) * step)
-        yield replace(whole, id=f"{whole.id}#{index}", start=start, samples=end - start)
+        yield replace(whole, id=f"{whole.id}#{index}", start=whole.start + start, samples=end - start)
 
 
 def _deal(pieces: list[_Piece], recordings: int, fewest: int, seed: int) -> list[_Piece]:

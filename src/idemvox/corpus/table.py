@@ -14,12 +14,14 @@ __all__ = ["Candidate", "listed"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file to check and what would stand in its row."""
+    """A file to check, or a part of one, and what would stand in its row."""
 
     id: str
     path: str  # relative to the root, or absolute
-    speaker: str | None
-    recording: str | None
+    speaker: str | None = None
+    recording: str | None = None
+    start: float = 0.0  # seconds into the file
+    end: float | None = None  # None: to the end of the file
 
 
 def listed(file: Path, where: Mapping[str, str]) -> tuple[list[Candidate], int]:

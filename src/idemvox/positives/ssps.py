@@ -8,7 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from idemvox.corpus.crops import Crop, Views, draw_seed
+from idemvox.corpus.crops import Crop, Views
+from idemvox.draws import draw_seed
 from idemvox.errors import IdemvoxError
 from idemvox.positives.base import Positives, Setting
 from idemvox.positives.kmeans import Clusters, spherical_kmeans

@@ -1,65 +1,136 @@
-"""From a manifest to augmented batches on the device."""
+"""From a corpus to augmented batches on the device, read ahead by threads."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from idemvox.audio.augment import Augmenter, Bank, coloured_noises, load_bank, load_rooms
-from idemvox.audio.read import SAMPLE_RATE
+from idemvox.audio.augment import Augmenter
+from idemvox.audio.banks import Bank, coloured_noises, load_bank, load_rooms, trim_room
+from idemvox.audio.read import SAMPLE_RATE, Pcm
 from idemvox.audio.rooms import room_bank
-from idemvox.corpus.crops import AudioSource, CropDataset, FileSource, Views, collate, draw_seed
-from idemvox.corpus.manifest import Manifest
+from idemvox.audio.speed import change_speed
+from idemvox.corpus.corpus import is_corpus, open_corpus
+from idemvox.corpus.crops import AudioSource, Cropper, Numbers, Views, samples_before
+from idemvox.draws import mix, name_number
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Batch
 from idemvox.positives.base import Positives
 from idemvox.recipe import Augment
 
-__all__ = ["Batches", "build_augmenter"]
+__all__ = ["Batches", "Stalls", "build_augmenter", "load_pieces"]
 
 _BABBLE_CLIPS = 400
+_AHEAD = 2  # batches that each reader has under way or done
+STALLED = 0.1  # share of an epoch spent waiting for audio that is worth a warning
 
 
 def build_augmenter(settings: Augment, source: AudioSource, seed: int) -> Augmenter:
     """Load the banks that a recipe names, or make the built-in ones; babble comes from the training audio."""
     if settings.policy == "none":
-        return Augmenter("none", {}, None)
-    noises = {"noise": Bank(load_bank(settings.noise) if settings.noise else coloured_noises(seed=seed))}
+        return Augmenter("none", {}, None, telephone=settings.telephone)
+
+    def bank(path: Path) -> Bank:
+        return Bank(load_pieces(path, seed=seed, max_hours=settings.max_hours))
+
+    noises = {"noise": bank(settings.noise) if settings.noise else Bank(coloured_noises(seed=seed))}
     if settings.music:
-        noises["music"] = Bank(load_bank(settings.music))
-    noises["speech"] = Bank(load_bank(settings.speech) if settings.speech else _excerpts(source, seed))
-    rooms = load_rooms(settings.rooms) if settings.rooms else room_bank(settings.simulated_rooms, seed)
-    return Augmenter(settings.policy, noises, Bank(rooms), settings.babble)
+        noises["music"] = bank(settings.music)
+    noises["speech"] = bank(settings.speech) if settings.speech else Bank(_excerpts(source, seed))
+    rooms = Bank(_rooms(settings.rooms) if settings.rooms else room_bank(settings.simulated_rooms, seed))
+    return Augmenter(settings.policy, noises, rooms, settings.babble, settings.telephone)
 
 
-def _excerpts(source: AudioSource, seed: int) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+def load_pieces(path: Path, *, seconds: float = 5.0, max_hours: float = 8.0, seed: int = 0) -> list[Pcm]:
+    """Read pieces for a bank, in random order up to ``max_hours``, from a folder, a manifest or a pack."""
+    if not is_corpus(path):
+        return load_bank(path, seconds, max_hours, seed)
+    source = open_corpus(path).source
+    pieces, left = [], max_hours * 3600 * SAMPLE_RATE
+    for index in np.random.default_rng([seed, 0xBA2C]).permutation(len(source)).tolist():
+        pieces.append(_whole(source, index, round(seconds * SAMPLE_RATE)))
+        left -= len(pieces[-1])
+        if left < 0:
+            break
+    return pieces
+
+
+def _rooms(path: Path) -> list[npt.NDArray[np.float32]]:
+    if not is_corpus(path):
+        return load_rooms(path)
+    source = open_corpus(path).source
+    return [trim_room(_whole(source, n, 2 * SAMPLE_RATE) / np.float32(32768)) for n in range(len(source))]
+
+
+def _excerpts(source: AudioSource, seed: int) -> list[Pcm]:
     """Read up to 4 seconds of some training utterances, whoever speaks: what babble is made of."""
-    rng = np.random.default_rng([seed, 0xBABB1E])
-    some = rng.permutation(len(source))[:_BABBLE_CLIPS]
-    return [source.read(int(i), 0, 4 * SAMPLE_RATE) for i in some]
+    some = np.random.default_rng([seed, 0xBABB1E]).permutation(len(source))[:_BABBLE_CLIPS]
+    return [_whole(source, index, 4 * SAMPLE_RATE) for index in some.tolist()]
+
+
+def _whole(source: AudioSource, index: int, most: int) -> Pcm:
+    """Read an utterance from its beginning, or the first ``most`` samples of it."""
+    out = np.empty(min(most, int(source.lengths[index])), np.int16)
+    return out[: source.read_into(index, 0, out)]
+
+
+@dataclass(slots=True)
+class Stalls:
+    """How long training has waited for audio."""
+
+    seconds: float = 0.0
+    _since: float = field(default_factory=time.perf_counter)
+
+    def share(self) -> float:
+        """Return the share of the time since the last :meth:`restart` that was spent waiting."""
+        return self.seconds / max(time.perf_counter() - self._since, 1e-9)
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self.seconds, self._since = 0.0, time.perf_counter()
+
+    def advice(self, workers: int, packed: bool) -> str | None:
+        """Say what to do where more than a tenth of the time was spent waiting, else ``None``."""
+        if self.share() <= STALLED:
+            return None
+        ways = [] if packed else ["pack the corpus with `idemvox pack` and train from the pack"]
+        ways.append(f"raise training.workers (now {workers})")
+        if packed:
+            ways.append("put the pack on a faster disk")
+        return f"{self.share():.0%} of the time was spent waiting for audio: {', or '.join(ways)}"
 
 
 class Batches:
     """The batches of each epoch: shuffled, cropped, moved to the device and augmented.
 
     The order of an epoch is a function of (seed, epoch); what befalls a crop, of (seed, epoch, utterance,
-    view, crop).
+    view's name, crop).  So any batch can be made anew: an epoch goes on from any step, and each of several
+    ranks takes its part of the same batches.
 
     Args:
-        manifest: training manifest; labels in it are not looked at.
+        source: the training audio.
         views: of the framework and the positive sampler.
         augmenter: already on the device.
-        batch: utterances per step.
+        batch: utterances per step and rank.
+        workers: threads that read ahead; 0 reads when a batch is asked for.
         labels: (N,) speaker numbers for a supervised framework, ``None`` for any other.
+        speeds: at which augmented views are played, one for all those of an utterance in an epoch.  A voice
+            played faster is another voice: with S speeds the labels 0 to C - 1 become 0 to S C - 1.
+        rank, world: this process's number and how many there are; together they see each utterance once.
     """
 
     def __init__(
         self,
-        manifest: Manifest,
+        source: AudioSource,
         views: Views,
         augmenter: Augmenter,
         *,
@@ -68,13 +139,16 @@ class Batches:
         device: torch.device,
         workers: int,
         labels: Tensor | None = None,
+        speeds: Sequence[float] = (1.0,),
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
-        if len(manifest) < batch:
+        if len(source) < batch * world:
             raise IdemvoxError(
-                f"the training manifest has {len(manifest)} utterances, fewer than one batch of {batch}; "
+                f"the training corpus has {len(source)} utterances, fewer than one batch of {batch * world}; "
                 f"lower training.batch"
             )
-        self.size = len(manifest)
+        self.size = len(source)
         self.views = views
         self.augmenter = augmenter
         self.batch = batch
@@ -82,54 +156,120 @@ class Batches:
         self.device = device
         self.workers = workers
         self.labels = labels
-        self.dataset = CropDataset(FileSource(manifest), views, seed)
+        self.voices = 0 if labels is None else int(labels.max()) + 1
+        self.rank, self.world = rank, world
+        self.cropper = Cropper(source, views, seed, speeds=speeds)
+        self.stalls = Stalls()
 
     @property
     def steps(self) -> int:
         """Number of full batches in an epoch; what is left over comes in another epoch."""
-        return self.size // self.batch
+        return self.size // (self.batch * self.world)
 
-    def epoch(self, epoch: int, positives: Positives) -> Iterator[Batch]:
-        """Yield the shuffled full batches of an epoch.
+    def epoch(self, epoch: int, positives: Positives, first: int = 0) -> Iterator[Batch]:
+        """Yield this rank's part of the shuffled full batches of an epoch, from step ``first`` on.
 
         Where a pass before each epoch makes every reference anew, none is read here: nobody would see it.
         """
-        without = frozenset({"reference"}) if positives.refresh else frozenset[str]()
-        self.dataset.set_epoch(epoch, positives.partners(epoch), without)
         order = np.random.default_rng([self.seed, epoch, 0x0DE2]).permutation(self.size)
-        yield from self._load(order[: self.steps * self.batch].tolist(), epoch)
+        rows = order[: self.steps * self.batch * self.world].reshape(self.steps, self.world, self.batch)
+        names = [name for name in self.views if name != "reference" or not positives.refresh]
+        yield from self._load(list(rows[first:, self.rank]), epoch, names, positives.partners(epoch))
 
     def every(self, epoch: int) -> Iterator[Batch]:
-        """Yield every utterance once, shuffled, the last batch shorter: the fill pass."""
-        self.dataset.set_epoch(epoch)
-        order = np.random.default_rng([self.seed, epoch, 0xF111]).permutation(self.size)
-        yield from self._load(order.tolist(), epoch)
-
-    def _load(self, order: Sequence[int], epoch: int) -> Iterator[Batch]:
-        loader = DataLoader(
-            self.dataset,
-            batch_size=self.batch,
-            sampler=list(order),
-            num_workers=self.workers,
-            collate_fn=collate,
-            pin_memory=self.device.type == "cuda",
+        """Yield this rank's part of all utterances, each once, shuffled, the last batch shorter: a pass."""
+        order = np.random.default_rng([self.seed, epoch, 0xF111]).permutation(self.size)[
+            self.rank :: self.world
+        ]
+        yield from self._load(
+            np.split(order, range(self.batch, len(order), self.batch)), epoch, [*self.views]
         )
-        for ids, waves in loader:
-            views = {name: wave.to(self.device, non_blocking=True) for name, wave in waves.items()}
+
+    def _load(
+        self,
+        batches: Sequence[Numbers],
+        epoch: int,
+        names: Sequence[str],
+        partners: Numbers | None = None,
+    ) -> Iterator[Batch]:
+        for ids, views in self.read_ahead(batches, epoch, names, partners):
+            speed = self.cropper.speed(ids, epoch)
+            labels = None
+            if self.labels is not None:
+                labels = self.labels[ids] + torch.from_numpy(speed) * self.voices
+                labels = labels.to(self.device)
             yield Batch(
-                ids.to(self.device),
-                {
-                    name: self._augment(v, name, views[name], ids, epoch)
-                    for v, name in enumerate(self.views)
-                    if name in views
-                },
-                None if self.labels is None else self.labels[ids].to(self.device),
+                torch.from_numpy(ids).to(self.device),
+                {name: self._prepare(name, pcm, ids, speed, epoch) for name, pcm in views.items()},
+                labels,
             )
 
-    def _augment(self, view: int, name: str, wave: Tensor, ids: Tensor, epoch: int) -> Tensor:
-        if not self.views[name].augment:
+    def read_ahead(
+        self,
+        batches: Sequence[Numbers],
+        epoch: int,
+        names: Sequence[str],
+        partners: Numbers | None = None,
+    ) -> Iterator[tuple[Numbers, dict[str, Tensor]]]:
+        """Yield ids (B,) and the named views (B, n, T) as 16-bit samples, of each batch in order.
+
+        Several threads read the next ones meanwhile.
+        """
+        self.stalls.restart()
+        waiting = iter(batches)
+        running: deque[Future[tuple[Numbers, dict[str, Tensor]]]] = deque()
+        with ThreadPoolExecutor(max(self.workers, 1), "reader") as pool:
+            try:
+                while True:
+                    while (
+                        len(running) < max(_AHEAD * self.workers, 1)
+                        and (ids := next(waiting, None)) is not None
+                    ):
+                        running.append(pool.submit(self._read, ids, epoch, names, partners))
+                    if not running:
+                        return
+                    began = time.perf_counter()
+                    ready = running.popleft().result()
+                    self.stalls.seconds += time.perf_counter() - began
+                    yield ready
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _read(
+        self, ids: Numbers, epoch: int, names: Sequence[str], partners: Numbers | None
+    ) -> tuple[Numbers, dict[str, Tensor]]:
+        """Read the views of a batch into (pinned) memory."""
+        pinned = self.device.type == "cuda"
+        views = {
+            name: torch.empty(self._shape(ids, name), dtype=torch.int16, pin_memory=pinned) for name in names
+        }
+        self.cropper.read(ids, epoch, {name: pcm.numpy() for name, pcm in views.items()}, partners)
+        return ids, views
+
+    def _shape(self, ids: Numbers, name: str) -> tuple[int, int, int]:
+        return len(ids), self.views[name].count, self.cropper.width(name)
+
+    def _prepare(self, name: str, pcm: Tensor, ids: Numbers, speed: Numbers, epoch: int) -> Tensor:
+        """Move (B, n, T) samples to the device, to [-1, 1], and augment them."""
+        wave = pcm.to(self.device, non_blocking=True).float().mul_(1 / 32768)
+        crop = self.views[name]
+        if not crop.augment:
             return wave
-        crops = wave.shape[1]
-        seeds = [draw_seed(self.seed, epoch, i, view, n, 0xA06) for i in ids.tolist() for n in range(crops)]
-        augmented: Tensor = self.augmenter(wave.flatten(0, 1), seeds)
+        if self.cropper.speeds != (1.0,):
+            wave = self._play(wave, speed, crop.samples)
+        if self.augmenter.idle:
+            return wave
+        number = name_number(crop.augment_as or name)
+        seeds = mix(self.seed, epoch, ids[:, None], number, np.arange(crop.count), 0xA06)  # (B, n)
+        augmented: Tensor = self.augmenter(wave.flatten(0, 1), seeds.ravel())
         return augmented.view_as(wave)
+
+    def _play(self, wave: Tensor, speed: Numbers, samples: int) -> Tensor:
+        """Play each utterance's crops (B, n, T) at its speed: (B, n, samples)."""
+        out = wave.new_empty(*wave.shape[:2], samples)
+        for number, factor in enumerate(self.cropper.speeds):
+            rows = torch.from_numpy(np.flatnonzero(speed == number)).to(wave.device)
+            if len(rows):
+                heard = wave[rows, :, : samples_before(samples, factor)].flatten(0, 1)
+                out[rows] = change_speed(heard, factor, samples).unflatten(0, (len(rows), -1))
+        return out

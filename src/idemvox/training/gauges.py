@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-
-from idemvox.corpus.manifest import Manifest
 
 __all__ = ["Log", "PositiveGauge", "progress_bar"]
 
@@ -59,23 +58,15 @@ class Log:
 class PositiveGauge:
     """Measures pseudo-positives over an epoch.
 
-    Coverage is the share of anchors whose positive was replaced.  Where the manifest happens to have labels,
+    Coverage is the share of anchors whose positive was replaced.  Where the corpus happens to have labels,
     also the share of replaced positives of the anchor's own speaker, and of the same recording; these are
     diagnostics: nothing that learns reads them.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
-        self._labels: dict[str, np.ndarray[Any, np.dtype[np.int64]]] = {}
-        for name in ("speaker", "recording"):
-            values = [getattr(u, name) for u in manifest]
-            if any(v is not None for v in values):
-                keys = (
-                    values
-                    if name == "speaker"
-                    else [None if u.recording is None else (u.speaker, u.recording) for u in manifest]
-                )
-                number = {key: n for n, key in enumerate(dict.fromkeys(k for k in keys if k is not None))}
-                self._labels[name] = np.array([-1 if k is None else number[k] for k in keys])
+    def __init__(self, speakers: npt.NDArray[np.int32], recordings: npt.NDArray[np.int32]) -> None:
+        """Take numbers (N,) of speakers and of recordings, -1 where unknown."""
+        labels = {"speaker": speakers, "recording": recordings}
+        self._labels = {name: numbers for name, numbers in labels.items() if (numbers >= 0).any()}
         self._sums: dict[str, float] = defaultdict(float)
 
     def update(self, ids: Tensor, chosen: Tensor) -> None:
@@ -102,12 +93,19 @@ class PositiveGauge:
 
 
 def note(
-    progress: Progress, task: TaskID, advance: int, loss: Tensor | None, since: float, seen: int
+    progress: Progress,
+    task: TaskID,
+    advance: int,
+    loss: Tensor | None,
+    since: float,
+    seen: int,
+    waiting: float = 0.0,
 ) -> None:
-    """Advance a bar, showing the loss and utterances per second."""
+    """Advance a bar, showing the loss, utterances per second and, from 5 % on, the time lost to reading."""
     rate = seen / max(time.perf_counter() - since, 1e-9)
     text = "" if loss is None else f"loss {float(loss):.3f}  "
-    progress.update(task, advance=advance, note=f"{text}{rate:.0f} utt/s")
+    stalled = f"  waiting for audio {waiting:.0%}" if waiting >= 0.05 else ""
+    progress.update(task, advance=advance, note=f"{text}{rate:.0f} utt/s{stalled}")
 
 
 def mean(values: list[Tensor]) -> float:

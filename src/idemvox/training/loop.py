@@ -19,8 +19,7 @@ from lightning_fabric import Fabric
 from rich.progress import Progress
 from torch import Tensor
 
-from idemvox.corpus.crops import FileSource
-from idemvox.corpus.manifest import Manifest, load_manifest
+from idemvox.corpus.corpus import is_pack, open_corpus
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Batch, Framework
 from idemvox.model import build_encoder, load_model, save_model
@@ -129,7 +128,7 @@ class _Run:
             raise IdemvoxError(
                 "no training data: set data.manifest=FILE, made by `idemvox prepare folder DIR`"
             )
-        labelled = load_manifest(recipe.data.manifest)
+        labelled = open_corpus(recipe.data.manifest)
         training = recipe.training
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision
         self.fabric = Fabric(
@@ -139,9 +138,17 @@ class _Run:
         )
         torch.manual_seed(recipe.seed)
 
-        speakers = _speaker_numbers(labelled)
+        speakers = labelled.speakers.astype(np.int64)
         encoder = build_encoder(recipe.encoder, recipe.frontend)
-        classes = int(speakers.max()) + 1 if framework_class.supervised and len(speakers) else 0
+        speeds = recipe.augment.speeds
+        if positives_class.needs_fill and speeds != (1.0,):
+            raise IdemvoxError(
+                f"augment.speeds changes voices from epoch to epoch, so positives {recipe.positives.name!r}, "
+                "which remembers them, cannot be used with it; leave augment.speeds out"
+            )
+        classes = (
+            (int(speakers.max()) + 1) * len(speeds) if framework_class.supervised and len(speakers) else 0
+        )
         self.framework: Framework = framework_class(encoder, framework_options, classes)
         setting = Setting(
             len(labelled),
@@ -157,21 +164,23 @@ class _Run:
         _, self.optimizer = self.fabric.setup(self.framework, optimizer)
         self.positives.to(self.fabric.device)
 
+        self.packed = is_pack(recipe.data.manifest)
         # From here on nobody but the gauge sees a label, unless the framework is supervised.
-        self.gauge = PositiveGauge(labelled)
-        manifest = labelled.without_labels()
+        self.gauge = PositiveGauge(labelled.speakers, labelled.recordings)
+        source = labelled.source
         views = {**self.framework.views(), **self.positives.views()}
         if framework_class.supervised and (speakers < 0).any():
             raise IdemvoxError(f"{recipe.framework.name} needs a speaker for every utterance; some have none")
         self.batches = Batches(
-            manifest,
+            source,
             views,
-            build_augmenter(recipe.augment, FileSource(manifest), recipe.seed).to(self.fabric.device),
+            build_augmenter(recipe.augment, source, recipe.seed).to(self.fabric.device),
             batch=training.batch,
             seed=recipe.seed,
             device=self.fabric.device,
             workers=training.workers,
             labels=torch.from_numpy(speakers) if framework_class.supervised else None,
+            speeds=speeds,
         )
         self.first = 0  # epochs that the starting weights have behind them
         self.done = 0  # epochs of this run
@@ -315,7 +324,7 @@ class _Run:
             for name, value in result.metrics.items():
                 sums[name].append(value)
             seen += len(batch.ids)
-            note(bar, task, 1, result.loss.detach(), began, seen)
+            note(bar, task, 1, result.loss.detach(), began, seen, batches.stalls.share())
             if step % max(1, batches.steps // 20) == 0:
                 at = epoch + (step + 1) / batches.steps
                 log.write(
@@ -324,12 +333,13 @@ class _Run:
         bar.remove_task(task)
         seconds = time.perf_counter() - began
         numbers |= {name: mean(values) for name, values in sums.items()}
-        numbers |= {"utterances_per_second": seen / seconds, "lr": lr, **self.gauge.result()}
+        numbers |= {
+            "utterances_per_second": seen / seconds,
+            "waiting_for_audio": batches.stalls.share(),
+            "lr": lr,
+            **self.gauge.result(),
+        }
+        if advice := batches.stalls.advice(training.workers, self.packed):
+            bar.console.print(f"epoch {epoch + 1}: {advice}")
         log.write("epoch", (epoch + 1) * batches.steps, at=epoch + 1, **numbers)
         return numbers
-
-
-def _speaker_numbers(manifest: Manifest) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Number the speakers in order of name; -1 where unknown."""
-    number = {name: n for n, name in enumerate(manifest.speakers)}
-    return np.array([number[u.speaker] if u.speaker is not None else -1 for u in manifest], dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from rich.progress import track
 from torch import nn
 
 from idemvox.audio.read import SAMPLE_RATE, probe, read
-from idemvox.corpus.manifest import Manifest
+from idemvox.corpus.manifest import Manifest, Utterance
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
 
@@ -66,6 +67,8 @@ class _Job:
     path: Path
     seconds: float
     row: int
+    start: int = 0  # sample, at 16 kHz
+    samples: int | None = None  # to the end
 
 
 def embed_files(
@@ -107,8 +110,7 @@ def embed_files(
     encoder.to(place)
     rows: list[Any] = [None] * len(jobs)
     batches = _batches(jobs, batch_seconds)
-    cut = None if max_seconds is None else round(max_seconds * SAMPLE_RATE)
-    loaded = _read_ahead(batches, cut, workers)
+    loaded = _read_ahead(batches, workers)
     with _evaluating(encoder), torch.no_grad():
         for batch, waves in track(loaded, "embedding", total=len(batches), disable=not progress):
             for job, vector in zip(batch, _embed(encoder, waves, place, precision), strict=True):
@@ -122,11 +124,23 @@ def embed_files(
 
 
 def _jobs(source: Manifest | Sequence[str | Path], max_seconds: float | None) -> list[_Job]:
-    most = float("inf") if max_seconds is None else max_seconds
     if isinstance(source, Manifest):
-        return [_Job(u.id, source.path(u), min(u.seconds, most), row) for row, u in enumerate(source)]
+        return [_job(u, source.path(u), row, max_seconds) for row, u in enumerate(source)]
+    cut = None if max_seconds is None else round(max_seconds * SAMPLE_RATE)
+    most = max_seconds or math.inf
     paths = list(dict.fromkeys(str(path) for path in source))
-    return [_Job(p, Path(p), min(probe(Path(p)).seconds, most), row) for row, p in enumerate(paths)]
+    return [
+        _Job(p, Path(p), min(probe(Path(p)).seconds, most), row, samples=cut) for row, p in enumerate(paths)
+    ]
+
+
+def _job(utterance: Utterance, path: Path, row: int, max_seconds: float | None) -> _Job:
+    limits = [] if max_seconds is None else [max_seconds]
+    if utterance.start is not None:
+        limits.append(utterance.seconds)
+    samples = round(min(limits) * SAMPLE_RATE) if limits else None
+    start = round((utterance.start or 0) * SAMPLE_RATE)
+    return _Job(utterance.id, path, min([utterance.seconds, *limits]), row, start, samples)
 
 
 def _batches(jobs: list[_Job], batch_seconds: float) -> list[list[_Job]]:
@@ -139,9 +153,9 @@ def _batches(jobs: list[_Job], batch_seconds: float) -> list[list[_Job]]:
     return batches
 
 
-def _read(job: _Job, most: int | None) -> Floats:
+def _read(job: _Job) -> Floats:
     try:
-        wave = read(job.path, 0, most)
+        wave = read(job.path, job.start, job.samples)
     except IdemvoxError as error:
         raise IdemvoxError(f"cannot embed {job.id!r}: {error}; repair the file or leave it out") from error
     if len(wave) < _SHORTEST:
@@ -153,14 +167,14 @@ def _read(job: _Job, most: int | None) -> Floats:
 
 
 def _read_ahead(
-    batches: list[list[_Job]], most: int | None, workers: int, ahead: int = 2
+    batches: list[list[_Job]], workers: int, ahead: int = 2
 ) -> Iterator[tuple[list[_Job], list[Floats]]]:
     """Yield each batch with its waves, while threads read the next ``ahead`` batches."""
     with ThreadPoolExecutor(max(1, workers)) as pool:
         waiting: deque[tuple[list[_Job], list[Future[Floats]]]] = deque()
         try:
             for batch in batches:
-                waiting.append((batch, [pool.submit(_read, job, most) for job in batch]))
+                waiting.append((batch, [pool.submit(_read, job) for job in batch]))
                 if len(waiting) > ahead:
                     jobs, futures = waiting.popleft()
                     yield jobs, [future.result() for future in futures]

@@ -58,6 +58,8 @@ def write_results(
     rows: Sequence[Row],
     notes: str = "",
     where: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+    per: str = "seed",
 ) -> tuple[Path, Path]:
     """Write ``NAME.json`` (all numbers) and ``NAME.md`` (a table to read), each atomically.
 
@@ -66,12 +68,15 @@ def write_results(
         name: of both files, without an ending.
         title: heading of the table.
         command: what to run to get the numbers again; write paths in it as a reader would.
-        rows: one per system and trial list: ``{"system": str, "trials": str, "eer": [one per seed], ...}``.
+        rows: one per system and trial list: ``{"system": str, "trials": str, "eer": [one per seed], ...}``;
+            what was timed instead of scored has no trials.
             A list of numbers holds one value per seed and is shown as mean, sample standard deviation and
             each value; everything else is shown as it is.  Keys that are ``eer`` or begin with ``eer_`` hold
             fractions and are shown in per cent; the threshold in ``eer_threshold`` is not.
         notes: text under the table, such as what the trials are, and which recordings are simulated.
         where: the machine if it was another one; this one, from :func:`machine`, if left out.
+        extra: further keys of the JSON file.
+        per: what a list of numbers has one of, such as ``"round"``.
 
     Returns:
         The paths of both files.
@@ -79,7 +84,8 @@ def write_results(
     if not rows:
         raise IdemvoxError(f"no results to write to {name}")
     for row in rows:
-        if not isinstance(row.get("system"), str) or not isinstance(row.get("trials"), str):
+        scored = any(key.startswith(("eer", "mindcf")) for key in row)
+        if not isinstance(row.get("system"), str) or (scored and not isinstance(row.get("trials"), str)):
             raise IdemvoxError(f"a results row needs the texts 'system' and 'trials', got {dict(row)}")
     place, versions = dict(where) if where is not None else machine(), library_versions()
     values = {
@@ -89,11 +95,12 @@ def write_results(
         "versions": versions,
         "rows": [dict(row) for row in rows],
         "notes": notes,
+        **(extra or {}),
     }
     as_json, as_text = Path(folder) / f"{name}.json", Path(folder) / f"{name}.md"
     write_json(as_json, values)
     with atomic_write(as_text) as file:
-        file.write(_markdown(title, command, rows, notes, place, versions))
+        file.write(_markdown(title, command, rows, notes, place, versions, per))
     return as_json, as_text
 
 
@@ -104,6 +111,7 @@ def _markdown(
     notes: str,
     place: Mapping[str, Any],
     versions: Mapping[str, str],
+    per: str,
 ) -> str:
     every = dict.fromkeys(key for row in rows for key in row)
     keys = [key for key in _HEADINGS if key in every] + [key for key in every if key not in _HEADINGS]
@@ -114,7 +122,7 @@ def _markdown(
         *(_line(_cell(key, row.get(key)) for key in keys) for row in rows),
     ]
     several = any(_per_seed(value) and len(value) > 1 for row in rows for value in row.values())
-    legend = "Mean ± sample standard deviation over seeds; in brackets, each seed.\n\n" if several else ""
+    legend = f"Mean ± sample standard deviation over {per}s; in brackets, each {per}.\n\n" if several else ""
     text = f"# {title}\n\n```\n{command}\n```\n\n" + "\n".join(lines) + f"\n\n{legend}"
     if notes:
         text += notes.strip() + "\n\n"

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import idemvox.corpus.voices as voices
+import idemvox.corpus.debian as voices
 from idemvox.audio.channel import active_rms
 from idemvox.audio.read import probe, read, write_wav
+from idemvox.corpus.debian import VOICES, Voice, fetch_voices, join_clips, trim
 from idemvox.corpus.synthesise import draw_voice, speak, synthetic_voices
-from idemvox.corpus.voices import VOICES, Voice, fetch_voices, join_clips, trim
 from idemvox.errors import IdemvoxError
 
 RATE = 16_000

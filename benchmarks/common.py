@@ -1,0 +1,41 @@
+"""What several benchmarks share: where the corpora are, and fair timing on a noisy machine."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+
+def corpora() -> Path:
+    """Find the corpora, or say where they should be."""
+    folder = Path(os.environ.get("IDEMVOX_CORPORA", "../shared/corpora")).resolve()
+    if not (folder / "manifest.csv").is_file():
+        sys.exit(f"no corpora in {folder}: set IDEMVOX_CORPORA to the folder that holds manifest.csv")
+    return folder
+
+
+def in_turn(ways: Mapping[str, tuple[Callable[[], object], float]], rounds: int) -> dict[str, list[float]]:
+    """Time every way in every round, after one run to warm up: name -> things per second, by round.
+
+    Args:
+        ways: name -> what to run, and how many things it does.
+        rounds: of all of them, one after the other, so that a slow moment of the machine strikes them alike.
+    """
+    for run, _ in ways.values():
+        run()
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, (run, things) in ways.items():
+            began = time.perf_counter()
+            run()
+            rates[name].append(things / (time.perf_counter() - began))
+    return rates
+
+
+def times(rates: Mapping[str, list[float]], name: str, base: str) -> float:
+    """Return how many times as fast one way is as another: the median of the ratios within each round."""
+    return statistics.median(a / b for a, b in zip(rates[name], rates[base], strict=True))

@@ -1,0 +1,210 @@
+"""How many utterances a second one core gets ready for the device, against the usual way.
+
+    python benchmarks/loader.py [--rounds 5] [--quick]
+
+An utterance is what SimCLR with SSPS takes of it in a step: two 2-second crops and a 4-second reference.
+All ways read the same 4-second WAV files of real speech (IDEMVOX_CORPORA), from the page cache, in one
+process with one thread, in turn, several rounds; ratios are taken within a round.
+
+* usual: as the public toolkits load: decode the whole file, crop, and for each augmented view read one noise
+  and one room file from disk, convolve by scipy, mix; float32 batches.
+* delivered: 16-bit batches from a pack, on their way to the device; augmentation is the device's work.
+* augmented: the same, and the policy ``always`` on that one core too.
+* unpacked: as augmented, from the WAV files instead of the pack.
+
+Writes docs/results/loader.{md,json}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import torch
+from rich.console import Console
+from scipy import signal
+
+from common import corpora, in_turn, times
+from idemvox.audio.augment import SNR, Augmenter
+from idemvox.audio.banks import Bank, load_bank, load_rooms
+from idemvox.audio.read import SAMPLE_RATE, read, write_wav
+from idemvox.audio.rooms import room_bank
+from idemvox.corpus.crops import AudioSource, Crop, FileSource
+from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
+from idemvox.corpus.pack import pack
+from idemvox.corpus.packed import PackedSource
+from idemvox.positives.base import Setting
+from idemvox.positives.same import Same
+from idemvox.processes import command_line
+from idemvox.training.data import Batches
+from idemvox.verification.results import write_results
+
+BATCH = 256
+VIEWS = {
+    "anchor": Crop(1, 2.0),
+    "positive": Crop(1, 2.0),
+    "reference": Crop(1, 4.0, augment=False),
+}
+Wave = npt.NDArray[np.float32]
+
+
+def make_corpus(folder: Path, utterances: int, noises: int, rooms: int) -> Path:
+    """Write 4-second WAV files of real speech, pieces of real noise and simulated rooms; return the list."""
+    rng = np.random.default_rng(0)
+    listed = [u for u in load_table(corpora() / "manifest.csv") if u.seconds > 2]
+    rows, joined, n = [], np.zeros(0, np.float32), 0
+    while len(rows) < utterances:
+        while len(joined) < 4 * SAMPLE_RATE:
+            joined = np.concatenate([joined, read(corpora() / listed[n].path)])
+            n += 1
+        name = f"speech/{len(rows):05}.wav"
+        write_wav(folder / name, joined[: 4 * SAMPLE_RATE])
+        rows.append(Utterance(name, name, 4.0))
+        joined = joined[4 * SAMPLE_RATE :]
+    pieces = [p for kind in ("noise", "music") for p in load_bank(corpora() / kind)]
+    for number in range(noises):
+        write_wav(folder / "noise" / f"{number}.wav", pieces[rng.integers(len(pieces))] / 32768)
+    for number, room in enumerate(room_bank(rooms, seed=0, rt60=(0.2, 0.8))):
+        write_wav(folder / "rooms" / f"{number}.wav", room / np.abs(room).max() * 0.9)
+    save_manifest(Manifest(rows, folder), folder / "manifest.csv")
+    return folder / "manifest.csv"
+
+
+def load_table(file: Path) -> Manifest:
+    """Read the corpora's own table, whose rows have no rate."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    names = lines[0].split(",")
+    fields = [dict(zip(names, line.split(","), strict=False)) for line in lines[1:]]
+    good = [f for f in fields if f["source"] == "speechocean762"]
+    return Manifest((Utterance(f["path"], f["path"], float(f["seconds"])) for f in good), file.parent)
+
+
+class Usual:
+    """A map-style dataset as the public toolkits write it: everything from disk, on the CPU, each time."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.files = [str(manifest.path(u)) for u in manifest]
+        self.noises = sorted(str(p) for p in (folder / "noise").glob("*.wav"))
+        self.rooms = sorted(str(p) for p in (folder / "rooms").glob("*.wav"))
+        self.rng = np.random.default_rng(0)
+
+    def crop(self, wave: Wave, seconds: float) -> Wave:
+        samples = round(seconds * SAMPLE_RATE)
+        start = self.rng.integers(0, max(len(wave) - samples, 0) + 1)
+        return wave[start : start + samples]
+
+    def augment(self, wave: Wave) -> Wave:
+        room, _ = soundfile.read(self.rooms[self.rng.integers(len(self.rooms))], dtype="float32")
+        room = room / np.sqrt(np.sum(room**2))
+        wave = signal.convolve(wave, room, mode="full")[: len(wave)]
+        noise, _ = soundfile.read(self.noises[self.rng.integers(len(self.noises))], dtype="float32")
+        noise = np.resize(noise, len(wave)) if len(noise) < len(wave) else self.crop(noise, len(wave) / 16000)
+        snr = self.rng.uniform(*SNR["noise"])
+        clean_db, noise_db = (10 * np.log10(np.mean(x**2) + 1e-4) for x in (wave, noise))
+        return np.asarray(wave + np.sqrt(10 ** ((clean_db - noise_db - snr) / 10)) * noise, np.float32)
+
+    def __getitem__(self, index: int) -> dict[str, Wave]:
+        wave, _ = soundfile.read(self.files[index], dtype="float32")
+        return {
+            name: self.augment(self.crop(wave, c.seconds)) if c.augment else self.crop(wave, c.seconds)
+            for name, c in VIEWS.items()
+        }
+
+
+def usual(data: Usual, utterances: int) -> None:
+    """Load float batches of shuffled utterances."""
+    order = np.random.default_rng(1).permutation(len(data.files))[:utterances]
+    for ids in np.split(order, range(BATCH, utterances, BATCH)):
+        items = [data[i] for i in ids.tolist()]
+        for name in VIEWS:
+            torch.from_numpy(np.stack([item[name] for item in items]))
+
+
+def ffts(augmenter: Augmenter, utterances: int) -> None:
+    """Do nothing but the transforms that ``augmented`` does: one there and one back for each view."""
+    assert augmenter.rooms is not None
+    size = augmenter.transform_length(2 * SAMPLE_RATE)
+    wave = torch.randn(16, 2 * SAMPLE_RATE)
+    for _ in range(2 * utterances // len(wave)):
+        torch.fft.irfft(torch.fft.rfft(wave, size), size)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work; writes nothing")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    share = 10 if args.quick else 1
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        file = make_corpus(folder, 2560 // share, 500 // share, 500 // share)
+        pack(file, folder / "pack", progress=False)
+        manifest = load_manifest(file)
+        augmenter = Augmenter(
+            "always", {"noise": Bank(load_bank(folder / "noise"))}, Bank(load_rooms(folder / "rooms"))
+        )
+        data = Usual(folder, manifest)
+        same = Same(Same.Options(), Setting(len(manifest), 1, 1, 0))
+
+        def batches(source: AudioSource, policy: Augmenter) -> Batches:
+            return Batches(
+                source, VIEWS, policy, batch=BATCH // share, seed=0, device=torch.device("cpu"), workers=0
+            )
+
+        packed = batches(PackedSource(folder / "pack"), augmenter)
+        files = batches(FileSource(manifest), augmenter)
+        count = packed.steps * packed.batch
+
+        def deliver() -> None:
+            order = np.random.default_rng(2).permutation(len(manifest))[:count]
+            for _ in packed.read_ahead(np.split(order, packed.steps), 0, list(VIEWS)):
+                pass
+
+        ways: dict[str, tuple[Callable[[], None], int]] = {
+            "usual": (lambda: usual(data, count // 4), count // 4),
+            "delivered": (deliver, count),
+            "augmented": (lambda: [None for _ in packed.epoch(0, same)] and None, count),
+            "unpacked": (lambda: [None for _ in files.epoch(0, same)] and None, count),
+            "FFTs of augmented alone": (lambda: ffts(augmenter, count), count),
+        }
+        rates = in_turn(ways, args.rounds)
+    ratios = {name: times(rates, name, "usual") for name in ways}
+    rows = [
+        {
+            "system": name,
+            "utterances_per_second_and_core": rates[name],
+            "median": statistics.median(rates[name]),
+            "times_the_usual": ratios[name],
+        }
+        for name in ways
+    ]
+    console = Console()
+    for row in rows:
+        console.print(
+            f"{row['system']:<26} {row['median']:>9.0f} utterances/s   {row['times_the_usual']:.1f} x"
+        )
+    if not args.quick:
+        write_results(
+            args.out,
+            "loader",
+            "Loading: utterances per second and core",
+            command_line(),
+            rows,
+            (__doc__ or "").split("\n\n", 2)[2].rsplit("\n\n", 1)[0],
+            extra={"ratios": {name: ratios[name] for name in ("delivered", "augmented", "unpacked")}},
+        )
+
+
+if __name__ == "__main__":
+    main()

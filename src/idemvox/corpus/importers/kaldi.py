@@ -1,0 +1,115 @@
+"""Kaldi data folders: ``wav.scp``, ``utt2spk`` and ``segments``."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+from idemvox.corpus.checks import Summary, counted
+from idemvox.corpus.importers.layout import read_columns, reading
+from idemvox.corpus.prepare import existing_folder, prepare_candidates
+from idemvox.corpus.table import Candidate
+from idemvox.errors import IdemvoxError
+
+__all__ = ["prepare_kaldi"]
+
+FIRST = "write the audio to files first, e.g. with Kaldi's wav-copy, and list those"
+
+
+def prepare_kaldi(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    root: str | Path | None = None,
+    min_seconds: float = 2.0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Check the audio of a Kaldi data folder and write its manifest.
+
+    Where there is a ``segments`` file a row is a part of a recording, and ``recording`` is the recording's
+    name in ``wav.scp``; each recording is decoded once. A segment may end up to 0.5 s after its recording,
+    as in Kaldi, and is cut there; an end of -1 is the recording's.
+
+    Args:
+        folder: holds ``wav.scp``, and ``utt2spk`` where speakers are known.
+        out: the CSV file to write.
+        root: folder that relative paths start from; None is the current one, as in Kaldi.
+        min_seconds, workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
+
+    Raises:
+        IdemvoxError: no ``wav.scp``, a line of it that is a command or an offset into an archive (commands
+            are never run), a malformed line in any of the files, or nothing usable.
+    """
+    folder = existing_folder(folder)
+    if not (folder / "wav.scp").exists():
+        raise IdemvoxError(f"no Kaldi data folder in {folder}: looked for wav.scp (and utt2spk, segments)")
+    paths = _paths(folder / "wav.scp")
+    speakers = _speakers(folder / "utt2spk")
+    if (folder / "segments").exists():
+        candidates = _segments(folder / "segments", paths, speakers)
+    else:
+        candidates = [Candidate(name, path, speakers.get(name)) for name, path in paths.items()]
+    if not candidates:
+        raise IdemvoxError(f"nothing is listed in {folder}: wav.scp or segments is empty")
+    unknown = sum(c.speaker is None for c in candidates)
+    return prepare_candidates(
+        candidates,
+        Path.cwd() if root is None else Path(root),
+        out,
+        min_seconds=min_seconds,
+        workers=workers,
+        progress=progress,
+        notes=[f"speaker unknown of {counted(unknown, 'utterance')}: not in utt2spk"] if unknown else [],
+        unit="utterance",
+    )
+
+
+def _paths(scp: Path) -> dict[str, str]:
+    """Read the path of each name; it may hold spaces."""
+    paths: dict[str, str] = {}
+    with reading(scp), scp.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            name, path = (*line.strip().split(maxsplit=1), "")[:2]
+            where = f"{scp}, line {number}"
+            if not path:
+                raise IdemvoxError(f"{where}: expected 'name path', got {line.strip()[:120]!r}")
+            if path.endswith("|") or path.startswith("|"):
+                raise IdemvoxError(
+                    f"{where}: {name} comes out of a command ({path[:80]!r}), and idemvox runs none; {FIRST}"
+                )
+            if re.search(r":\d+(\[.*\])?$", path):
+                raise IdemvoxError(f"{where}: {name} is in an archive ({path[-80:]!r}); {FIRST}")
+            if name in paths:
+                raise IdemvoxError(f"{where}: {name} is there twice; names must differ")
+            paths[name] = path
+    return paths
+
+
+def _speakers(file: Path) -> dict[str, str]:
+    if not file.exists():
+        return {}
+    return {name: speaker for _, (name, speaker, *_) in read_columns(file, "utterance speaker")}
+
+
+def _segments(file: Path, paths: dict[str, str], speakers: dict[str, str]) -> list[Candidate]:
+    found: dict[str, Candidate] = {}
+    for number, (name, recording, first, last, *_) in read_columns(file, "utterance recording start end"):
+        try:
+            start, end = float(first), float(last)
+        except ValueError:
+            start = end = math.nan
+        if not (0 <= start < math.inf and (end > start or end == -1)):
+            raise IdemvoxError(
+                f"{file}, line {number}: {first} to {last} is no part of a recording, in seconds"
+            )
+        if recording not in paths:
+            raise IdemvoxError(f"{file}, line {number}: recording {recording} is not in wav.scp")
+        if name in found:
+            raise IdemvoxError(f"{file}, line {number}: {name} is there twice; names must differ")
+        end_or_none = None if end == -1 else end
+        found[name] = Candidate(name, paths[recording], speakers.get(name), recording, start, end_or_none)
+    return list(found.values())

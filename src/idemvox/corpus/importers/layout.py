@@ -1,0 +1,153 @@
+"""What the importers share: finding a corpus in a folder, reading its lists, rewriting its trial keys."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from idemvox.corpus.checks import Summary, counted
+from idemvox.errors import IdemvoxError
+from idemvox.files import atomic_write
+
+__all__ = ["TrialFile", "joined", "places", "read_columns", "with_trials", "write_trials"]
+
+LABELS = {"tgt": "1", "imp": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFile:
+    """A trial list that was written, ``label id id`` in the ids of a manifest."""
+
+    path: Path
+    trials: int
+    ids: frozenset[str]
+
+
+def joined(place: str, name: str) -> str:
+    """``place/name``, or ``name`` where the place is the folder itself."""
+    return f"{place}/{name}" if place else name
+
+
+def places(folder: Path, holds: str, depth: int = 3) -> list[str]:
+    """Folders, at most ``depth`` below, with an entry that ``holds`` (a regular expression) matches.
+
+    Sorted by depth and name, relative to ``folder`` (itself: ``""``). Inside one that is found nothing more
+    is looked for, so that a corpus of a million files is found by opening a few folders.
+    """
+    found: list[str] = []
+    level = [""]
+    for _ in range(depth + 1):
+        below: list[str] = []
+        for place in level:
+            try:
+                entries = sorted(os.scandir(folder / place), key=lambda entry: entry.name)
+            except OSError as error:
+                raise IdemvoxError(f"cannot open the folder {folder / place}: {error.strerror}") from error
+            if any(re.fullmatch(holds, entry.name) for entry in entries):
+                found.append(place)
+            else:
+                below += [joined(place, e.name) for e in entries if e.is_dir() and e.name[0] != "."]
+        level = below
+    return found
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """What goes wrong with a list becomes an error that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise IdemvoxError(f"cannot read {file}: {error.strerror}; it is part of the corpus") from error
+    except UnicodeDecodeError as error:
+        raise IdemvoxError(f"{file} is not UTF-8 text; is it really a list?") from error
+
+
+def read_columns(file: Path, wanted: str) -> Iterator[tuple[int, list[str]]]:
+    """Line number and fields of each line that is not blank.
+
+    Args:
+        file: fields are separated by white space.
+        wanted: names of the columns, such as ``"model file"``: at least so many fields each line must have.
+
+    Raises:
+        IdemvoxError: the file cannot be read, or a line has too few fields.
+    """
+    least = len(wanted.split())
+    with reading(file), file.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            fields = line.split()
+            if fields and len(fields) < least:
+                raise IdemvoxError(f"{file}, line {number}: expected '{wanted}', got {line.strip()[:120]!r}")
+            if fields:
+                yield number, fields
+
+
+def read_models(file: Path) -> dict[str, str]:
+    """Read the file that each enrolment model is made of, from lines ``model file``."""
+    models: dict[str, str] = {}
+    for number, (model, name, *_) in read_columns(file, "model file"):
+        if models.setdefault(model, name) != name:
+            raise IdemvoxError(
+                f"{file}, line {number}: a second file of model {model}; only one a model is supported"
+            )
+    return models
+
+
+def write_trials(
+    keys: Path, out: Path, models: Mapping[str, str], files: Collection[str], place: str = ""
+) -> TrialFile:
+    """Rewrite a key file, lines ``model file tgt|imp``, as ``label id id``, atomically.
+
+    Streams: 4 million trials take seconds and the memory of their ids.
+
+    Args:
+        keys: the key file.
+        out: the list to write.
+        models: file of each enrolment model.
+        files: every file there is, as the key file writes them.
+        place: put before a file, it gives its id.
+
+    Raises:
+        IdemvoxError: a line that is no trial, a model or a file that is not known.
+    """
+    ids = {name: joined(place, name) for name in files}
+    enrolled = {model: ids[name] for model, name in models.items() if name in ids}
+    used: set[str] = set()
+    count = 0
+    with reading(keys), keys.open(encoding="utf-8-sig") as lines, atomic_write(out) as file:
+        for number, line in enumerate(lines, 1):
+            fields = line.split()
+            if not fields:
+                continue
+            try:
+                model, name, label = fields[:3]
+                first, second = enrolled[model], ids[name]
+                file.write(f"{LABELS[label]} {first} {second}\n")
+            except (KeyError, ValueError) as error:
+                what = "expected 'model file tgt|imp', the model and the file being in the corpus's lists"
+                raise IdemvoxError(f"{keys}, line {number}: {what}, got {line.strip()[:200]!r}") from error
+            used.add(first)
+            used.add(second)
+            count += 1
+    return TrialFile(out, count, frozenset(used))
+
+
+def with_trials(summary: Summary, lists: Collection[TrialFile], place: str = "") -> Summary:
+    """Add to a summary which trial lists there are, and which of them name files that were left out.
+
+    Args:
+        summary: of the manifest that the lists go with.
+        lists: the lists.
+        place: put before an id, it gives the path in the summary.
+    """
+    left_out = {problem.path for problem in summary.left_out}
+    notes = []
+    for each in lists:
+        missing = sum(joined(place, name) in left_out for name in each.ids)
+        lost = f"; it names {counted(missing, 'file')} left out, so it cannot be scored" if missing else ""
+        notes.append(f"{counted(each.trials, 'trial')}: {each.path}{lost}")
+    return replace(summary, notes=(*notes, *summary.notes))

@@ -1,0 +1,89 @@
+"""MUSAN: noise, music and speech to mix in, cut into pieces that are quick to read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from idemvox.corpus.checks import Summary
+from idemvox.corpus.importers.layout import joined, places
+from idemvox.corpus.manifest import Utterance
+from idemvox.corpus.prepare import existing_folder, prepare_candidates
+from idemvox.corpus.scan import find_audio
+from idemvox.corpus.table import Candidate
+from idemvox.errors import IdemvoxError
+
+__all__ = ["KINDS", "prepare_musan"]
+
+KINDS = ("noise", "music", "speech")
+
+
+def prepare_musan(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    piece: float = 5.0,
+    min_seconds: float = 1.0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> list[Summary]:
+    """Check MUSAN and write a manifest of each kind: ``musan.csv`` gives ``musan.noise.csv`` and so on.
+
+    A row is a piece of a file, from its ``start`` on: no audio is written. Ids are the path and the number
+    of the piece, ``noise/free-sound/noise-free-sound-0000.wav#0000``; the recording is the file.
+
+    Args:
+        folder: holds ``noise``, ``music`` and ``speech`` or some of them, or ``musan`` with them.
+        out: where the manifests go, each with its kind put into the name.
+        piece: length of a piece in seconds.
+        min_seconds: shortest file to take, and shortest last piece.
+        workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
+
+    Returns:
+        One summary for each kind that is there.
+
+    Raises:
+        IdemvoxError: no MUSAN in the folder, or nothing usable of a kind.
+    """
+    folder, out = existing_folder(folder), Path(out)
+    homes = places(folder, "|".join(KINDS), depth=1)
+    if not homes:
+        raise IdemvoxError(f"no MUSAN in {folder}: looked for {', '.join(KINDS)} in it and in musan/")
+    if piece < min_seconds:
+        raise IdemvoxError(f"pieces of {piece:g} s are shorter than the shortest taken, {min_seconds:g} s")
+
+    def cut(row: Utterance) -> Iterator[Utterance]:
+        for number in range(math.ceil(row.seconds / piece)):
+            start = number * piece
+            seconds = min(piece, row.seconds - start)
+            if seconds >= min_seconds:
+                yield replace(row, id=f"{row.id}#{number:04}", seconds=seconds, start=start)
+
+    home = homes[0]
+    journal = out.with_name(out.name + ".partial")  # one for all three, so that none is examined again
+    summaries = []
+    for kind in KINDS:
+        if not (folder / home / kind).is_dir():
+            continue
+        found = find_audio(folder / home / kind)
+        if not found.files:
+            raise IdemvoxError(f"no audio in {folder / home / kind}; unpack the corpus again")
+        names = [f"{kind}/{name}" for name in found.files]
+        summaries.append(
+            prepare_candidates(
+                [Candidate(name, joined(home, name), recording=name) for name in names],
+                folder,
+                out.with_name(f"{out.stem}.{kind}{out.suffix}"),
+                min_seconds=min_seconds,
+                workers=workers,
+                progress=progress,
+                closed=[(joined(home, f"{kind}/{name}"), why) for name, why in found.closed],
+                cut=cut,
+                journal=journal,
+                unit="piece",
+            )
+        )
+    journal.unlink(missing_ok=True)
+    return summaries

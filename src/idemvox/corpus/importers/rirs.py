@@ -1,0 +1,78 @@
+"""RIRS_NOISES: simulated room impulse responses, and the real ones on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from idemvox.corpus.checks import Summary
+from idemvox.corpus.importers.layout import joined, places, read_columns
+from idemvox.corpus.prepare import existing_folder, prepare_candidates
+from idemvox.corpus.scan import find_audio
+from idemvox.corpus.table import Candidate
+from idemvox.errors import IdemvoxError
+
+__all__ = ["prepare_rirs"]
+
+SIMULATED, REAL = "simulated_rirs", "real_rirs_isotropic_noises"
+
+
+def prepare_rirs(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    real: bool = False,
+    min_seconds: float = 0.05,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Check the room impulse responses of RIRS_NOISES and write their manifest.
+
+    Ids are paths, ``simulated_rirs/smallroom/Room001/Room001-00001.wav``; the recording is the room,
+    ``smallroom/Room001``.
+
+    Args:
+        folder: holds ``simulated_rirs``, or ``RIRS_NOISES`` with it.
+        out: the CSV file to write.
+        real: take the measured responses too, those that ``real_rirs_isotropic_noises/rir_list`` names: the
+            folder also holds noises. Most have several channels, which reading averages; the channels of
+            one are different places, so that the average is no real response.
+        min_seconds: shortest response to take.
+        workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
+
+    Raises:
+        IdemvoxError: no RIRS_NOISES in the folder, no list of the real ones, or nothing usable.
+    """
+    folder = existing_folder(folder)
+    homes = places(folder, SIMULATED, depth=1)
+    found = find_audio(folder / homes[0] / SIMULATED) if homes else None
+    if not found or not found.files:
+        raise IdemvoxError(
+            f"no RIRS_NOISES in {folder}: looked for {SIMULATED}/smallroom/Room001/*.wav (and mediumroom, "
+            "largeroom) in it and in RIRS_NOISES/"
+        )
+    home = homes[0]
+    candidates = []
+    for name in found.files:
+        path = f"{SIMULATED}/{name}"
+        candidates.append(Candidate(path, joined(home, path), recording=name.rpartition("/")[0] or None))
+    if real:
+        candidates += _real(folder, home)
+    return prepare_candidates(
+        candidates,
+        folder,
+        out,
+        min_seconds=min_seconds,
+        workers=workers,
+        progress=progress,
+        closed=[(joined(home, f"{SIMULATED}/{name}"), why) for name, why in found.closed],
+    )
+
+
+def _real(folder: Path, home: str) -> list[Candidate]:
+    """Read lines ``--rir-id 00001 --room-id NAME RIRS_NOISES/real_rirs_isotropic_noises/x.wav``."""
+    listed = folder / home / REAL / "rir_list"
+    candidates = []
+    for _, fields in read_columns(listed, "--rir-id NUMBER --room-id NAME FILE"):
+        path = f"{REAL}/{Path(fields[-1]).name}"
+        candidates.append(Candidate(path, joined(home, path), recording=f"real/{fields[3]}"))
+    return sorted(candidates, key=lambda c: c.id)

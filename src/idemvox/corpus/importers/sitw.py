@@ -1,0 +1,99 @@
+"""Speakers in the Wild: ``dev`` and ``eval``, each with ``audio``, ``lists`` and ``keys``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from idemvox.corpus.checks import Summary, counted
+from idemvox.corpus.importers.layout import (
+    TrialFile,
+    joined,
+    places,
+    read_columns,
+    read_models,
+    with_trials,
+    write_trials,
+)
+from idemvox.corpus.prepare import existing_folder, prepare_candidates
+from idemvox.corpus.scan import find_audio
+from idemvox.corpus.table import Candidate
+from idemvox.errors import IdemvoxError
+
+__all__ = ["prepare_sitw"]
+
+CONDITIONS = ("core-core", "core-multi")  # enrolled from whole files; assist enrols from marked parts
+
+
+def prepare_sitw(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    min_seconds: float = 0.1,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Check SITW; write the manifest of the parts that are there, and their trials beside it.
+
+    Ids are paths below ``folder``, ``eval/audio/unotx.flac``. Speaker and recording (the session, one
+    original video) are those of ``keys/meta.lst``; that ``eval`` has this file too is not confirmed, and
+    without it they stay unknown.
+
+    ``trials/sitw-eval-core-core.txt`` and the like (dev, core-multi) hold the trials of ``keys/``, with the
+    enrolment models replaced by their files from ``lists/enroll-core.lst``. The assist conditions, which
+    enrol from marked parts of a file, are not prepared.
+
+    Args:
+        folder: holds ``dev`` and ``eval`` or one of them, or ``sitw_database.v4`` with them, or is one.
+        out: the CSV file to write.
+        min_seconds: shortest utterance to take; a trial list wants them all.
+        workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
+
+    Raises:
+        IdemvoxError: no SITW in the folder, a list missing or malformed, or nothing usable.
+    """
+    folder, out = existing_folder(folder), Path(out)
+    parts = [place for place in places(folder, "audio") if (folder / place / "keys").is_dir()]
+    if not parts:
+        raise IdemvoxError(
+            f"no SITW in {folder}: looked for audio/, lists/enroll-core.lst and keys/core-core.lst in it, in "
+            "dev/ and eval/, and in sitw_database.v4/"
+        )
+    candidates: list[Candidate] = []
+    trials: list[TrialFile] = []
+    closed: list[tuple[str, str]] = []
+    for place in parts:
+        part = folder / place
+        found = find_audio(part / "audio")
+        closed += [(joined(place, f"audio/{name}"), why) for name, why in found.closed]
+        models = read_models(part / "lists" / "enroll-core.lst")
+        tests = (fields[0] for _, fields in read_columns(part / "lists" / "test-core.lst", "file"))
+        files = sorted({*models.values(), *tests, *(f"audio/{name}" for name in found.files)})
+        about = _about(part / "keys" / "meta.lst")
+        for name in files:
+            path = joined(place, name)
+            candidates.append(Candidate(path, path, *about.get(name, (None, None))))
+        for condition in CONDITIONS:
+            keys = part / "keys" / f"{condition}.lst"
+            if condition == "core-core" or keys.exists():
+                to = out.parent / "trials" / f"sitw-{part.resolve().name}-{condition}.txt"
+                trials.append(write_trials(keys, to, models, files, place))
+    unknown = sum(c.speaker is None for c in candidates)
+    summary = prepare_candidates(
+        candidates,
+        folder,
+        out,
+        min_seconds=min_seconds,
+        workers=workers,
+        progress=progress,
+        notes=[f"speaker unknown of {counted(unknown, 'file')}: not in keys/meta.lst"] if unknown else [],
+        closed=closed,
+    )
+    return with_trials(summary, trials)
+
+
+def _about(meta: Path) -> dict[str, tuple[str, str]]:
+    """Speaker and session of each file; empty where there is no such list."""
+    if not meta.exists():
+        return {}
+    rows = read_columns(meta, "file speaker gender microphone session")
+    return {name: (speaker, session) for _, (name, speaker, _, _, session, *_) in rows}

@@ -1,0 +1,90 @@
+"""VOiCES from a Distance, development data of the 2019 challenge: ``sid_dev`` and its lists and keys."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from idemvox.corpus.checks import Summary, counted
+from idemvox.corpus.importers.layout import (
+    joined,
+    places,
+    read_columns,
+    read_models,
+    with_trials,
+    write_trials,
+)
+from idemvox.corpus.prepare import existing_folder, prepare_candidates
+from idemvox.corpus.table import Candidate
+from idemvox.errors import IdemvoxError
+
+__all__ = ["TRIALS", "prepare_voices"]
+
+TRIALS = "voices2019-dev.txt"
+ENROL, TEST, KEYS = "dev-enroll.lst", "dev-test.lst", "dev-trial-keys.lst"
+NAME = re.compile(r".*-(rm\d+)-([a-z]+)-(sp\d+)-(ch\d+)-sg\d+-(mc\d+)-.*")
+
+
+def prepare_voices(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    min_seconds: float = 0.1,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Check the VOiCES 2019 development data; write their manifest, and their trials beside it.
+
+    The files are those of ``dev-enroll.lst`` and ``dev-test.lst``, under the paths given there, which are the
+    ids: ``sid_dev/sp0032/Lab41-SRI-VOiCES-rm1-none-sp0032-ch127535-sg0012-mc01-stu-clo-dg080.wav``. The
+    name tells the speaker (``sp0032``) and the recording: ``rm1-none-mc01-ch127535``. Read chapters were
+    played in a room (rm) against a distractor (none, babble, music, television) and picked up by several
+    microphones (mc), so that what two segments share besides their speaker is exactly these four.
+
+    ``trials/voices2019-dev.txt`` holds the 4,038,656 trials of ``dev-trial-keys.lst``, with the enrolment
+    models replaced by their files.
+
+    Args:
+        folder: holds ``sid_dev`` and the lists, at most four levels down (as published both are in
+            ``Development_Data/Speaker_Recognition``, the lists in ``sid_dev_lists_and_keys``).
+        out: the CSV file to write.
+        min_seconds: shortest utterance to take; a trial list wants them all.
+        workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
+
+    Raises:
+        IdemvoxError: no ``sid_dev`` or a list missing, a malformed list, or nothing usable.
+    """
+    folder, out = existing_folder(folder), Path(out)
+    homes = places(folder, "sid_dev", depth=4)
+    lists = {name: places(folder, re.escape(name), depth=4) for name in (ENROL, TEST, KEYS)}
+    if not homes or not all(lists.values()):
+        wanted = {"sid_dev/": homes, **lists}
+        there = ", ".join(name for name, found in wanted.items() if found) or "none of them"
+        raise IdemvoxError(
+            f"no VOiCES 2019 development data in {folder}: looked for {', '.join(wanted)} up to four levels "
+            f"down; found {there}"
+        )
+    enrol, test, keys = (folder / found[0] / name for name, found in lists.items())
+    models = read_models(enrol)
+    files = sorted({*models.values(), *(fields[0] for _, fields in read_columns(test, "file"))})
+    trials = write_trials(keys, out.parent / "trials" / TRIALS, models, files)
+    candidates = [_candidate(homes[0], name) for name in files]
+    unknown = [c.id for c in candidates if c.speaker is None]
+    summary = prepare_candidates(
+        candidates,
+        folder,
+        out,
+        min_seconds=min_seconds,
+        workers=workers,
+        progress=progress,
+        notes=[f"speaker unknown of {counted(len(unknown), 'file')}, e.g. {unknown[0]}"] if unknown else [],
+    )
+    return with_trials(summary, [trials], homes[0])
+
+
+def _candidate(home: str, name: str) -> Candidate:
+    match = NAME.fullmatch(name)
+    if not match:
+        return Candidate(name, joined(home, name))
+    room, distractor, speaker, chapter, microphone = match.groups()
+    return Candidate(name, joined(home, name), speaker, f"{room}-{distractor}-{microphone}-{chapter}")

@@ -1,0 +1,133 @@
+"""VoxCeleb1 and VoxCeleb2: ``wav/id10001/1zcIwhmdeo4/00001.wav``, ``aac/id00012/21Uxsk56VDQ/00001.m4a``."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from idemvox.corpus.checks import Summary, counted
+from idemvox.corpus.importers.layout import joined, places
+from idemvox.corpus.prepare import existing_folder, prepare_candidates
+from idemvox.corpus.scan import find_audio
+from idemvox.corpus.table import Candidate
+from idemvox.errors import IdemvoxError
+
+__all__ = ["prepare_voxceleb1", "prepare_voxceleb2"]
+
+SPEAKERS = {"VoxCeleb1": r"id1\d{4}", "VoxCeleb2": r"id0\d{4}"}
+PREFERRED = (".wav", ".flac")  # where an utterance is there twice: quick to read at any point
+
+
+def prepare_voxceleb1(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    min_seconds: float = 2.0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Check VoxCeleb1 and write its manifest.
+
+    Ids are those of the official trial lists, ``id10001/1zcIwhmdeo4/00001.wav``, whatever the format of the
+    file; a recording is a speaker's video, ``id10001/1zcIwhmdeo4``. The first release, with names instead of
+    ``id10001``, is not supported.
+
+    Args:
+        folder: holds the folders of the speakers itself or up to three levels down, as in ``wav/`` or
+            ``vox1_dev_wav/wav/`` and ``vox1_test_wav/wav/``; several such places make one manifest.
+        out, min_seconds, workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
+
+    Raises:
+        IdemvoxError: no VoxCeleb1 in the folder, or nothing usable in it.
+    """
+    return _prepare("VoxCeleb1", folder, out, min_seconds, workers, progress)
+
+
+def prepare_voxceleb2(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    min_seconds: float = 2.0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Check VoxCeleb2 and write its manifest.
+
+    The .m4a files of the release need PyAV (``idemvox[m4a]``); converted ones (``wav/`` instead of ``aac/``)
+    do not, and are taken where both are there. Ids are paths from the speaker on,
+    ``id00012/21Uxsk56VDQ/00001.m4a``.
+
+    Args:
+        folder: as for :func:`prepare_voxceleb1`, such as with ``dev/aac/`` and ``test/aac/`` in it.
+        out, min_seconds, workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
+
+    Raises:
+        IdemvoxError: no VoxCeleb2 in the folder, or nothing usable in it.
+    """
+    return _prepare("VoxCeleb2", folder, out, min_seconds, workers, progress)
+
+
+def _prepare(
+    corpus: str,
+    folder: str | Path,
+    out: str | Path,
+    min_seconds: float,
+    workers: int | None,
+    progress: bool,
+) -> Summary:
+    folder = existing_folder(folder)
+    bases = places(folder, SPEAKERS[corpus])
+    if not bases:
+        raise _not_here(corpus, folder)
+    chosen: dict[str, tuple[int, str]] = {}  # rank of the format and path, by speaker/video/utterance
+    strays: list[str] = []
+    closed: list[tuple[str, str]] = []
+    twice = 0
+    layout = re.compile(f"({SPEAKERS[corpus]}/[^/]+/[^/]+)[.][^./]+")
+    for base in bases:
+        found = find_audio(folder / base)
+        closed += [(joined(base, name), why) for name, why in found.closed]
+        for name in found.files:
+            match = layout.fullmatch(name)
+            if not match:
+                strays.append(joined(base, name))
+                continue
+            suffix = os.path.splitext(name)[1].lower()
+            rank = PREFERRED.index(suffix) if suffix in PREFERRED else len(PREFERRED)
+            known = chosen.get(match[1])
+            twice += known is not None
+            if known is None or rank < known[0]:
+                chosen[match[1]] = rank, joined(base, name)
+    if not chosen:
+        raise _not_here(corpus, folder)
+    candidates = []
+    for name, (_, path) in sorted(chosen.items()):
+        speaker, video, _ = name.split("/")
+        suffix = ".wav" if corpus == "VoxCeleb1" else os.path.splitext(path)[1]
+        candidates.append(Candidate(name + suffix, path, speaker, f"{speaker}/{video}"))
+    notes = []
+    if twice:
+        notes.append(f"{counted(twice, 'file')} of an utterance that is there already: not taken")
+    if strays:
+        notes.append(f"{counted(len(strays), 'file')} outside speaker/video/: not taken, e.g. {strays[0]}")
+    return prepare_candidates(
+        candidates,
+        folder,
+        out,
+        min_seconds=min_seconds,
+        workers=workers,
+        progress=progress,
+        notes=notes,
+        closed=closed,
+    )
+
+
+def _not_here(corpus: str, folder: Path) -> IdemvoxError:
+    example = "id10001/VIDEO/00001.wav" if corpus == "VoxCeleb1" else "id00012/VIDEO/00001.m4a"
+    others = [name for name, speakers in SPEAKERS.items() if name != corpus and places(folder, speakers)]
+    hint = f"; this is {others[0]}: idemvox prepare {others[0].lower()}" if others else ""
+    return IdemvoxError(
+        f"no {corpus} in {folder}: looked for {example} in it and up to three levels down, such as in wav/, "
+        f"dev/aac/ or vox1_dev_wav/wav/{hint}"
+    )
