@@ -47,7 +47,7 @@ def uniform(seeds: npt.ArrayLike, count: int) -> npt.NDArray[np.float64]:
     """Return ``count`` numbers from [0, 1) for each seed: (..., count); SplitMix64 started there."""
     steps = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
     bits = _finish(np.asarray(seeds, np.uint64)[..., None] + steps)
-    return (bits >> np.uint64(11)) * 2.0**-53
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def name_number(name: str) -> int:

@@ -50,17 +50,15 @@ class Policy:
     room_gain: tuple[float, float] = (0.0, 0.0)
 
 
-_AAT = {"babble": (1, 1), "room_gain": (-7.0, 3.0)}
-
 POLICIES: Mapping[PolicyName, Policy] = {
     "none": Policy((1, 0, 0, 0)),
     "noise": Policy((0, 1, 0, 0)),
     "reverb": Policy((0, 0, 1, 0)),
     "always": Policy((0, 0, 0, 1)),
     "all": Policy((0.25, 0.25, 0.25, 0.25)),
-    "aat-1": Policy((0, 1, 0, 0), **_AAT),
-    "aat-2": Policy((0, 0.75, 0.25, 0), **_AAT),
-    "aat-3": Policy((0, 0, 0, 1), **_AAT),
+    "aat-1": Policy((0, 1, 0, 0), (1, 1), (-7, 3)),
+    "aat-2": Policy((0, 0.75, 0.25, 0), (1, 1), (-7, 3)),
+    "aat-3": Policy((0, 0, 0, 1), (1, 1), (-7, 3)),
     "voxceleb_trainer": Policy((0.2, 0.6, 0.2, 0)),
 }
 """By the names of the papers and their code: ``always`` is SimCLR's and SSPS's, ``all`` DINO's, ``aat-1`` to
@@ -132,7 +130,7 @@ class Augmenter(nn.Module):
         self.babble = babble or self.policy.babble
         self.telephone = telephone
         self._transfers: dict[tuple[int, torch.device], Tensor] = {}  # by length of the FFT
-        self._buffers: dict[tuple[int, int, torch.device], tuple[Tensor, Tensor, Tensor]] = {}
+        self._workspaces: dict[tuple[int, int, torch.device], tuple[Tensor, Tensor, Tensor]] = {}
 
     @classmethod
     def built_in(cls, policy: PolicyName, seed: int = 0, rooms: int = 100) -> Augmenter:
@@ -220,14 +218,14 @@ class Augmenter(nn.Module):
         behind the first T samples, as T and the rooms say what ``size`` is.
         """
         key = wave.shape[1], size, wave.device
-        kept = self._buffers.get(key)
+        kept = self._workspaces.get(key)
         if kept is None or len(kept[0]) < len(wave):
             kept = (
                 wave.new_zeros(len(wave), size),
                 wave.new_empty(len(wave), size // 2 + 1, dtype=torch.complex64),
                 wave.new_empty(len(wave), size),
             )
-            self._buffers = {key: kept}
+            self._workspaces = {key: kept}
         return kept
 
     def _respond(self, spectrum: Tensor, room: npt.NDArray[np.int64], size: int) -> None:
@@ -276,7 +274,8 @@ def _energy(wave: Tensor) -> Tensor:
 
 def _below(u: npt.NDArray[np.float64], limit: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Turn numbers from [0, 1) into whole numbers from [0, limit)."""
-    return np.floor(u * limit).astype(np.int64)
+    numbers: npt.NDArray[np.int64] = np.floor(u * np.asarray(limit)).astype(np.int64)
+    return numbers
 
 
 def _between(u: npt.NDArray[np.float64], low: float, high: float) -> npt.NDArray[np.float64]:

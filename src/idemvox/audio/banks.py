@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from idemvox.audio.read import SAMPLE_RATE, Pcm, read_pcm
+from idemvox.audio.read import SAMPLE_RATE, Pcm, from_pcm, read_pcm
 from idemvox.errors import IdemvoxError
 
 __all__ = ["Bank", "Room", "coloured_noises", "load_bank", "load_rooms", "trim_room"]
@@ -127,7 +127,7 @@ def load_rooms(folder: Path, seconds: float = 1.0) -> list[Room]:
     rooms = [piece for file in _files(folder) for piece in _pieces(file, 10 * SAMPLE_RATE)[:1]]
     if not rooms:
         raise IdemvoxError(f"no audio ({', '.join(sorted(SUFFIXES))}) below {folder}")
-    return [trim_room(room.astype(np.float32) / 32768, seconds) for room in rooms]
+    return [trim_room(from_pcm(room), seconds) for room in rooms]
 
 
 def trim_room(room: Room, seconds: float = 1.0) -> Room:

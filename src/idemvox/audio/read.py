@@ -19,7 +19,17 @@ from idemvox.audio.mp4 import Mp4File, open_mp4
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
 
-__all__ = ["EXTENSIONS", "SAMPLE_RATE", "AudioInfo", "probe", "read", "read_pcm", "to_pcm", "write_wav"]
+__all__ = [
+    "EXTENSIONS",
+    "SAMPLE_RATE",
+    "AudioInfo",
+    "from_pcm",
+    "probe",
+    "read",
+    "read_pcm",
+    "to_pcm",
+    "write_wav",
+]
 
 SAMPLE_RATE = 16_000
 
@@ -108,6 +118,11 @@ def to_pcm(wave: npt.NDArray[np.floating]) -> Pcm:
     """Round a wave with full scale at 1 to 16 bits, clipped beyond it."""
     pcm: Pcm = np.clip(np.rint(wave * np.float32(32768)), -32768, 32767).astype(np.int16)
     return pcm
+
+
+def from_pcm(pcm: Pcm) -> Wave:
+    """Return 16-bit samples as a wave with full scale at 1."""
+    return pcm.astype(np.float32) * np.float32(1 / 32768)
 
 
 def write_wav(path: str | Path, wave: npt.ArrayLike, rate: int = SAMPLE_RATE) -> None:

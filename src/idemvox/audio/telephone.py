@@ -34,7 +34,8 @@ def through_telephone(wave: Tensor) -> Tensor:
     coded = mu_law(narrow * gain)
     back = torch.fft.rfft(coded)
     wide = torch.fft.irfft(back, 2 * half)[:, :samples] * 2
-    return wide * (_rms(wave) / _rms(wide).clamp_min(1e-9))
+    heard: Tensor = wide * (_rms(wave) / _rms(wide).clamp_min(1e-9))
+    return heard
 
 
 def mu_law(wave: Tensor) -> Tensor:

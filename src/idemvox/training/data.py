@@ -16,7 +16,7 @@ from torch import Tensor
 
 from idemvox.audio.augment import Augmenter
 from idemvox.audio.banks import Bank, coloured_noises, load_bank, load_rooms, trim_room
-from idemvox.audio.read import SAMPLE_RATE, Pcm
+from idemvox.audio.read import SAMPLE_RATE, Pcm, from_pcm
 from idemvox.audio.rooms import room_bank
 from idemvox.audio.speed import change_speed
 from idemvox.corpus.corpus import is_corpus, open_corpus
@@ -68,7 +68,7 @@ def _rooms(path: Path) -> list[npt.NDArray[np.float32]]:
     if not is_corpus(path):
         return load_rooms(path)
     source = open_corpus(path).source
-    return [trim_room(_whole(source, n, 2 * SAMPLE_RATE) / np.float32(32768)) for n in range(len(source))]
+    return [trim_room(from_pcm(_whole(source, n, 2 * SAMPLE_RATE))) for n in range(len(source))]
 
 
 def _excerpts(source: AudioSource, seed: int) -> list[Pcm]:

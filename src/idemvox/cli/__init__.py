@@ -1,0 +1,47 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from idemvox.cli.corpus import doctor, pack
+from idemvox.cli.learn import demo, recipes, train
+from idemvox.cli.prepare import prepare
+from idemvox.cli.verify import embed, evaluate, verify
+from idemvox.errors import IdemvoxError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Learn from unlabelled recordings whether two of them are of the same person.\n\n"
+    "From speech to a verdict:\n\n"
+    "  idemvox prepare folder recordings/ --out train.csv\n\n"
+    "  idemvox train recipes/simclr.yaml data.manifest=train.csv --out runs/simclr\n\n"
+    "  idemvox evaluate runs/simclr trials.txt --root recordings/\n\n"
+    "  idemvox verify monday.wav tuesday.wav --model runs/simclr\n\n"
+    "Or see it all happen on real voices: idemvox demo",
+)
+app.add_typer(prepare, name="prepare")
+for command in (doctor, pack, train, recipes, evaluate, embed, verify, demo):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; what a user can put right is said without a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        app(standalone_mode=True)
+    except IdemvoxError as error:
+        Console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {error}"))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

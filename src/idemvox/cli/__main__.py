@@ -1,0 +1,5 @@
+"""``python -m idemvox.cli``."""
+
+from idemvox.cli import main
+
+main()

@@ -1,0 +1,37 @@
+"""What the commands share: the console, options that several have, and how a long one is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+__all__ = ["Device", "Model", "Quiet", "Workers", "console", "fetch_device", "resumable"]
+
+console = Console()
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Parallel readers; default: one per core.")]
+Model = Annotated[Path, typer.Argument(help="A run folder, or the model folder in it.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU if there is one.")]
+
+
+def fetch_device(name: str | None) -> str:
+    """Return the device asked for, or the best there is."""
+    import torch
+
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def resumable(how: str = "stopped; run the same command again to go on") -> Iterator[None]:
+    """Say on Ctrl-C how to go on, in the words of what was stopped or in these; the exit status is 130."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        console.print(f"\n{str(stop) or how}", markup=False, highlight=False)
+        raise typer.Exit(130) from stop
