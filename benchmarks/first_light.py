@@ -50,11 +50,12 @@ BASE = (
 )
 MORE = ("training.lr=2.5e-3",)  # times 0.4 every 4 epochs since the base began: 4e-4, then 1.6e-4
 SSPS = (
-    "positives.clusters=3785",
+    "positives.clusters=4200",
     "positives.neighbours=1",
     "positives.queue=1000000",
     "positives.seconds=4",
     "positives.refresh=true",
+    "positives.whiten=0.5",
 )
 
 

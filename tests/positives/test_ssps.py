@@ -492,3 +492,21 @@ def test_a_sampler_in_use_can_be_restored_too():
     chosen(sampler, torch.arange(40))
     sampler.load_state_dict(state)
     assert torch.equal(chosen(sampler, torch.arange(40)), expected)
+
+
+def test_whitened_references_find_the_voice_under_the_channel():
+    """Recordings differ along a few strong axes, voices along many weaker ones."""
+    torch.manual_seed(0)
+    voices = torch.randn(40, 24).repeat_interleave(8, 0) + 0.5 * torch.randn(320, 24)
+    references = torch.cat([voices, 4 * torch.randn(320, 4)], 1)
+    everyone, right = torch.arange(320), {}
+    for power in (0.0, 0.5):
+        options = SSPS.Options(clusters=320, neighbours=1, queue=1000, whiten=power)
+        sampler = SSPS(options, Setting(320, 28, 2, seed=0))
+        sampler.observe(everyone, references)
+        fill(sampler)
+        sampler.start_epoch(0)
+        right[power] = float((chosen(sampler, everyone) // 8 == everyone // 8).float().mean())
+    assert right[0.0] < 0.6 and right[0.5] > 0.75
+    with pytest.raises(IdemvoxError, match="whiten is a power from 0 to 1"):
+        SSPS.Options(whiten=2.0)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from idemvox.errors import IdemvoxError
 
-__all__ = ["Clusters", "spherical_kmeans"]
+__all__ = ["Clusters", "spherical_kmeans", "whiten"]
 
 _BLOCK = 1 << 26  # similarities held at once: 256 MiB in fp32
 
@@ -40,6 +40,29 @@ def _assign(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     rows = max(1, _BLOCK // len(centroids))
     parts = [torch.max(block @ centroids.T, dim=1) for block in x.split(rows)]
     return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
+
+
+@torch.no_grad()
+def whiten(x: Tensor, power: float) -> Tensor:
+    """Make the directions in which vectors differ most count less.
+
+    The vectors are normalised and centred, and along each principal axis divided by its singular value to
+    the ``power``: 0 keeps the shape of the cloud, 1 makes it round (PCA whitening).
+
+    Args:
+        x: (N, D) vectors of any norm.
+        power: from 0 to 1.
+
+    Returns:
+        (N, D) along the principal axes, of any norm.
+    """
+    centred = F.normalize(x.float(), dim=1)
+    centred = centred - centred.mean(dim=0)
+    variance, axes = torch.linalg.eigh(centred.T.double() @ centred.double())
+    floor = 1e-6 * variance[-1].clamp_min(1e-12)  # axes along which nothing differs hold only rounding
+    scale = variance.clamp_min(floor) ** (-power / 2) * (variance > floor)
+    whitened: Tensor = centred @ (axes * scale).float()
+    return whitened
 
 
 @torch.no_grad()
