@@ -130,6 +130,7 @@ def main() -> None:
             results,
             (__doc__ or "").split("\n\n", 2)[2].rsplit("\n\n", 1)[0]
             + "".join(f"\n\n{name.replace('_', ' ')}: {value:.2g}" for name, value in exact.items()),
+            per="round",
             extra={"exactness": exact},
         )
 

@@ -202,6 +202,7 @@ def main() -> None:
             command_line(),
             rows,
             (__doc__ or "").split("\n\n", 2)[2].rsplit("\n\n", 1)[0],
+            per="round",
             extra={"ratios": {name: ratios[name] for name in ("delivered", "augmented", "unpacked")}},
         )
 

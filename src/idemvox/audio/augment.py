@@ -175,20 +175,23 @@ class Augmenter(nn.Module):
         assert isinstance(bank, Bank)
         return bank
 
-    @torch.no_grad()
     def forward(self, wave: Tensor, seeds: npt.ArrayLike) -> Tensor:
         """Augment (B, T) samples by seeds (B,); the result has the same shape and no gradient."""
         if self.idle:
             return wave
+        return self.augment_(wave.detach().clone(), seeds)
+
+    @torch.no_grad()
+    def augment_(self, wave: Tensor, seeds: npt.ArrayLike) -> Tensor:
+        """Do the same in place, which spares a CPU the copy, and return ``wave``."""
         draws = self.draw(seeds, wave.shape[1])
-        wave = wave.detach().clone()
         step = _ROWS if wave.device.type == "cpu" else len(wave)
         for first in range(0, len(wave), step):
             some = slice(first, first + step)
-            self._augment(wave[some], draws.rows(some))
+            self._apply_draws(wave[some], draws.rows(some))
         return wave
 
-    def _augment(self, wave: Tensor, draws: Draws) -> None:
+    def _apply_draws(self, wave: Tensor, draws: Draws) -> None:
         """Do in place what was drawn."""
         self._reverberate(wave, draws)
         self._add_noise(wave, draws)

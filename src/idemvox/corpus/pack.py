@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from idemvox.audio.read import SAMPLE_RATE, Pcm
-from idemvox.corpus.checks import Problem, counted, printable, write_problems
+from idemvox.corpus.checks import Problem, counted, duration, printable, write_problems
 from idemvox.corpus.crops import FileSource
 from idemvox.corpus.labels import number_labels
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest
@@ -69,8 +69,9 @@ class PackSummary:
     def table(self) -> Table:
         """To be printed by rich."""
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        table.add_row("packed", f"{counted(self.utterances, 'utterance')}, {self.hours:,.1f} h")
-        table.add_row("on disk", f"{self.gib:,.2f} GiB in {counted(self.shards, 'shard')}")
+        size = f"{self.gib:,.2f} GiB" if self.gib >= 1 else f"{self.gib * 1024:,.1f} MiB"
+        table.add_row("packed", f"{counted(self.utterances, 'utterance')}, {duration(self.hours)}")
+        table.add_row("on disk", f"{size} in {counted(self.shards, 'shard')}")
         where = f", listed in {self.problems}" if self.problems else ""
         table.add_row("left out", Text(f"{self.left_out:,}{where}" if self.left_out else "none"))
         table.add_row("pack", Text(str(self.folder)))

@@ -261,8 +261,7 @@ class Batches:
             return wave
         number = name_number(crop.augment_as or name)
         seeds = mix(self.seed, epoch, ids[:, None], number, np.arange(crop.count), 0xA06)  # (B, n)
-        augmented: Tensor = self.augmenter(wave.flatten(0, 1), seeds.ravel())
-        return augmented.view_as(wave)
+        return self.augmenter.augment_(wave.flatten(0, 1), seeds.ravel()).view_as(wave)
 
     def _play(self, wave: Tensor, speed: Numbers, samples: int) -> Tensor:
         """Play each utterance's crops (B, n, T) at its speed: (B, n, samples)."""
