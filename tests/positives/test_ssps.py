@@ -510,23 +510,3 @@ def test_whitened_references_find_the_voice_under_the_channel():
     assert right[0.0] < 0.6 and right[0.5] > 0.75
     with pytest.raises(IdemvoxError, match="whiten is a power from 0 to 1"):
         SSPS.Options(whiten=2.0)
-
-
-@pytest.mark.parametrize("neighbours", [0, 1])
-def test_only_the_nearest_are_given_pseudo_positives_where_not_all_are_trusted(neighbours):
-    torch.manual_seed(0)
-    centre = normalize(torch.randn(10, 16), dim=1).repeat_interleave(10, 0)
-    spread = torch.linspace(0.02, 0.6, 10).repeat(10)[:, None]  # the further, the less to be trusted
-    references = centre + spread * normalize(torch.randn(100, 16), dim=1)
-    everyone = torch.arange(100)
-    clusters = 10 if neighbours == 0 else 100  # its own group; or whoever is nearest
-    options = SSPS.Options(clusters=clusters, neighbours=neighbours, queue=1000, trusted=0.4)
-    sampler = SSPS(options, Setting(100, 16, 2, seed=0))
-    sampler.observe(everyone, references)
-    fill(sampler)
-    sampler.start_epoch(0)
-    found = chosen(sampler, everyone)
-    assert 36 <= int((found >= 0).sum()) <= 40  # someone may be alone in a cluster
-    assert spread.flatten()[found >= 0].mean() < 0.8 * spread.mean()
-    with pytest.raises(IdemvoxError, match="trusted is a share"):
-        SSPS.Options(trusted=0.0)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from idemvox.corpus.crops import Crop, Views
 from idemvox.draws import draw_seed
@@ -106,9 +104,7 @@ class SSPS(Positives):
         ``whiten`` is the power of the singular values that references are divided by before k-means, as
         :func:`~idemvox.positives.kmeans.whiten` does; 0 is the paper's.  What a small encoder's
         representations differ most in is often the recording: 0.5 found more utterances of the anchor's
-        speaker, also from other recordings, for every K that was tried.  ``trusted`` is the share of
-        utterances that may be given pseudo-positives: those that lie nearest to a cluster that they would
-        draw from; the others keep their own.  The paper trusts all.
+        speaker, also from other recordings, for every K that was tried.
         """
 
         clusters: int = 25_000
@@ -119,7 +115,6 @@ class SSPS(Positives):
         seconds: float = 4.0
         refresh: bool = False
         whiten: float = 0.0
-        trusted: float = 1.0
 
         def __post_init__(self) -> None:
             if self.clusters < 2 or self.neighbours < 0 or (self.queue is not None and self.queue < 1):
@@ -128,8 +123,6 @@ class SSPS(Positives):
                 raise IdemvoxError(f"ssps sample_from is 'queue' or 'train', not {self.sample_from!r}")
             if not 0 <= self.whiten <= 1:
                 raise IdemvoxError(f"ssps whiten is a power from 0 to 1, not {self.whiten}")
-            if not 0 < self.trusted <= 1:
-                raise IdemvoxError(f"ssps trusted is a share above 0, up to 1, not {self.trusted}")
 
     reference: Tensor
     """Q-hat: (N, dim), by utterance."""
@@ -137,8 +130,6 @@ class SSPS(Positives):
     """(N,) whether an utterance has a reference."""
     assignment: Tensor
     """(N,) cluster of each utterance in this epoch, -1 before the first k-means."""
-    trusted: Tensor
-    """(N,) whether an utterance may be given a pseudo-positive."""
     near: Tensor
     """(K, max(M, 1)) the clusters to draw from, for each cluster."""
     epoch: Tensor
@@ -155,7 +146,6 @@ class SSPS(Positives):
             "reference": torch.zeros(n, setting.dim),
             "seen": torch.zeros(n, dtype=torch.bool),
             "assignment": torch.full((n,), -1),
-            "trusted": torch.zeros(n, dtype=torch.bool),
             "near": torch.full((self.clusters, max(1, min(options.neighbours, self.clusters - 1))), -1),
             "epoch": torch.zeros((), dtype=torch.int64),
             "step": torch.zeros((), dtype=torch.int64),
@@ -191,11 +181,9 @@ class SSPS(Positives):
         found = spherical_kmeans(
             reference, self.clusters, self.options.iterations, draw_seed(self.setting.seed, epoch)
         )
-        self.near.copy_(self._reachable(found))
         self.assignment.fill_(-1)
         self.assignment[seen] = found.assignment
-        self.trusted.fill_(False)
-        self.trusted[seen] = self._trusted(reference, found)
+        self.near.copy_(self._reachable(found))
         self.epoch.fill_(epoch)
         self.step.zero_()
         self._members = None
@@ -206,15 +194,6 @@ class SSPS(Positives):
             "cluster_largest": float(sizes.max()),
             "queue_filled": self.queue.filled,
         }
-
-    def _trusted(self, reference: Tensor, found: Clusters) -> Tensor:
-        """Return (S,) which references (S, dim) are among those nearest to a cluster that they draw from."""
-        first = self.near[found.assignment, 0]
-        centroid = found.centroids[first.clamp_min(0)]
-        cosine = functional.cosine_similarity(reference.float(), centroid, dim=1)
-        cosine = cosine.masked_fill(first < 0, -2.0)
-        number = math.ceil(self.options.trusted * len(cosine))
-        return cosine >= cosine.topk(number).values[-1]
 
     def _reachable(self, found: Clusters) -> Tensor:
         k, m = len(found.centroids), self.options.neighbours
@@ -253,7 +232,7 @@ class SSPS(Positives):
         options = (reach >= 0).sum(1)  # topk puts the -1 of too few neighbours last
         pick = (dice[0] * options).long().clamp(max=reach.shape[1] - 1)
         cluster = reach.gather(1, pick[:, None]).flatten()
-        cluster = torch.where((own >= 0) & (options > 0) & self.trusted[ids], cluster, -1)
+        cluster = torch.where((own >= 0) & (options > 0), cluster, -1)
         by_slot = self.options.sample_from == "queue" and not self.queue.is_table
         drawn = self._buckets().draw(cluster, self.queue.slot_of[ids] if by_slot else ids, dice[1])
         return drawn if by_slot else torch.where(drawn >= 0, self.queue.slot_of[drawn.clamp_min(0)], -1)
