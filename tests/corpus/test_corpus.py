@@ -65,16 +65,6 @@ def test_ids_of_a_pack_are_not_read_until_one_is_asked_for(
         packed.ids[0]
 
 
-@pytest.mark.parametrize("kind", ["files", "packed"])
-def test_without_labels(corpus, folder: Path, kind: str) -> None:
-    labelled = open_corpus(corpus.labelled if kind == "files" else folder)
-    bare = labelled.without_labels()
-    assert (bare.speakers == -1).all() and (bare.recordings == -1).all() and not bare.speaker_names
-    assert len(bare.speakers) == len(bare.recordings) == 24
-    assert bare.source is labelled.source and bare.ids is labelled.ids
-    assert (labelled.speakers >= 0).all()
-
-
 def test_unlabelled(corpus, tmp_path: Path) -> None:
     pack(corpus.unlabelled, tmp_path / "p", progress=False)
     for path in (corpus.unlabelled, tmp_path / "p"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +38,6 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.source)
-
-    def without_labels(self) -> Corpus:
-        """The same utterances, nobody known: what self-supervised training may see."""
-        unknown = np.full(len(self), -1, np.int32)
-        return replace(self, speakers=unknown, recordings=unknown, speaker_names=())
 
 
 def is_pack(path: str | Path) -> bool:
