@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,6 +25,7 @@ from idemvox.errors import IdemvoxError, unknown_name
 __all__ = ["POLICIES", "SNR", "Augmenter", "Draws", "Policy", "PolicyName"]
 
 _KEPT = 1 << 26  # numbers of transfer functions kept: 512 MiB
+_SILENT = 1e-12  # power below which noise counts as silence
 _ROWS = 8  # samples that are worked on at a time on a CPU: they stay in its cache
 
 PolicyName = Literal[
@@ -203,16 +205,20 @@ class Augmenter(nn.Module):
         rows = np.flatnonzero(draws.room >= 0)
         if not len(rows) or self.rooms is None:
             return
+        everyone = len(rows) == len(wave)
         samples, size = wave.shape[1], self.transform_length(wave.shape[1])
         dry, spectrum, heard = (buffer[: len(rows)] for buffer in self._workspace(wave, size))
-        dry[:, :samples] = wave if len(rows) == len(wave) else wave[rows]
+        dry[:, :samples] = wave if everyone else wave[rows]
         torch.fft.rfft(dry, out=spectrum)
         self._respond(spectrum, draws.room[rows], size)
         torch.fft.irfft(spectrum, size, out=heard)
         gain = draws.room_gain[rows]
         if (gain != 1).any():
             heard *= torch.from_numpy(gain).to(heard)[:, None]
-        wave[rows] = heard[:, :samples]
+        if everyone:
+            wave.copy_(heard[:, :samples])
+        else:
+            wave[rows] = heard[:, :samples]
 
     def _workspace(self, wave: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return (R, size) zeros, (R, size // 2 + 1) complex numbers and (R, size), kept from call to call.
@@ -253,21 +259,32 @@ class Augmenter(nn.Module):
         return transfer
 
     def _add_noise(self, wave: Tensor, draws: Draws) -> None:
+        if wave.device.type == "cpu":  # row by row: what a row needs stays in the cache
+            for row, n in ((row, n) for n, row in enumerate(wave.numpy()) if draws.kind[n] >= 0):
+                self._add_noise_to(row, draws, n)
+            return
         for number, name in enumerate(self.kinds):
             rows = np.flatnonzero(draws.kind == number)
             if not len(rows):
                 continue
             used = np.arange(draws.piece.shape[1]) < draws.count[rows, None]  # (b, most)
             clips = self._bank(name).take(draws.piece[rows][used], draws.offset[rows][used], wave.shape[1])
-            if clips.shape[0] == len(rows):
-                noise = clips
-            else:
-                whose = torch.from_numpy(np.nonzero(used)[0]).to(wave.device)
-                noise = torch.zeros(len(rows), wave.shape[1], device=wave.device).index_add_(0, whose, clips)
+            whose = torch.from_numpy(np.nonzero(used)[0]).to(wave.device)
+            noise = torch.zeros(len(rows), wave.shape[1], device=wave.device).index_add_(0, whose, clips)
             clean = wave[rows]
             snr = torch.from_numpy(draws.snr_db[rows]).to(clean)
-            ratio = _energy(clean) / (_energy(noise).clamp_min(1e-12 * wave.shape[1]) * 10 ** (snr / 10))
+            ratio = _energy(clean) / (_energy(noise).clamp_min(_SILENT * wave.shape[1]) * 10 ** (snr / 10))
             wave[rows] = torch.addcmul(clean, noise, ratio.sqrt()[:, None])
+
+    def _add_noise_to(self, wave: npt.NDArray[np.float32], draws: Draws, n: int) -> None:
+        """Add to one row, (T,), what was drawn for it."""
+        bank = self._bank(self.kinds[draws.kind[n]])
+        noise = bank.cut(int(draws.piece[n, 0]), int(draws.offset[n, 0]), len(wave))
+        for clip in range(1, int(draws.count[n])):
+            noise += bank.cut(int(draws.piece[n, clip]), int(draws.offset[n, clip]), len(wave))
+        power = max(float(noise @ noise), _SILENT * len(wave)) * 10 ** (draws.snr_db[n] / 10)
+        noise *= np.float32(np.sqrt(float(wave @ wave) / power))
+        wave += noise
 
 
 def _energy(wave: Tensor) -> Tensor:
@@ -285,12 +302,9 @@ def _between(u: npt.NDArray[np.float64], low: float, high: float) -> npt.NDArray
     return low + u * (high - low)
 
 
+@lru_cache(maxsize=256)
 def _fast_length(samples: int) -> int:
-    """Return the next length whose factors are 2, 3 and 5, which FFTs like."""
-    best = 1 << (samples - 1).bit_length()
-    for five in (1, 5, 25, 125):
-        for three in (1, 3, 9, 27):
-            odd = five * three
-            if odd < samples:
-                best = min(best, odd << (-(-samples // odd) - 1).bit_length())
-    return best
+    """Return the next multiple of 8 whose factors are 2, 3 and 5, which FFTs like."""
+    most = 2 * samples + 8
+    lengths: list[int] = [8 * 2**a * 3**b * 5**c for a in range(20) for b in range(12) for c in range(9)]
+    return min(length for length in lengths if samples <= length <= most)

@@ -57,7 +57,7 @@ class Bank(nn.Module):
                 gains[n] = peak / 32767
                 piece = np.rint(piece / gains[n]).astype(np.int16)
             audio[start : start + len(piece)] = torch.from_numpy(np.ascontiguousarray(piece))
-        self._starts = starts.tolist()
+        self._starts, self._gains = starts.tolist(), [np.float32(gain) for gain in gains]
         self.register_buffer("audio", audio, persistent=False)
         self.register_buffer("lengths", torch.from_numpy(self.sizes.copy()), persistent=False)
         self.register_buffer("starts", torch.from_numpy(starts), persistent=False)
@@ -76,31 +76,30 @@ class Bank(nn.Module):
         """Cut (B, samples) from the pieces (B,) at ``offset`` (B,); past the end wrap round, or zeros."""
         device = self.audio.device
         if device.type == "cpu":  # slices cost a tenth of a gather there
-            cut = torch.empty(len(piece), samples)
-            for row, p, o in zip(cut, piece.tolist(), offset.tolist(), strict=True):
-                self._copy(p, o, row, wrap)
-        else:
-            where = torch.from_numpy(np.stack([piece, offset])).to(device, non_blocking=True)
-            length = self.lengths[where[0]][:, None]
-            at = where[1][:, None] + torch.arange(samples, device=device)  # (B, T)
-            cut = self.audio[self.starts[where[0]][:, None] + at % length].float()
-            if not wrap:
-                cut = cut.masked_fill(at >= length, 0)
-        index = torch.from_numpy(piece).to(device, non_blocking=True)
-        return cut.mul_(self.gains[index][:, None])
+            rows = [
+                self.cut(p, o, samples, wrap) for p, o in zip(piece.tolist(), offset.tolist(), strict=True)
+            ]
+            return torch.from_numpy(np.stack(rows))
+        where = torch.from_numpy(np.stack([piece, offset])).to(device, non_blocking=True)
+        length = self.lengths[where[0]][:, None]
+        at = where[1][:, None] + torch.arange(samples, device=device)  # (B, T)
+        cut = self.audio[self.starts[where[0]][:, None] + at % length].float()
+        if not wrap:
+            cut = cut.masked_fill(at >= length, 0)
+        return cut.mul_(self.gains[where[0]][:, None])
 
-    def _copy(self, piece: int, offset: int, out: Tensor, wrap: bool) -> None:
-        """Fill ``out`` from one piece, in the bank's own units."""
-        start, length = self._starts[piece], int(self.sizes[piece])
+    def cut(self, piece: int, offset: int, samples: int, wrap: bool = True) -> npt.NDArray[np.float32]:
+        """Return one such row, (samples,), of a bank in the CPU's memory."""
+        audio, start, length = self.audio.numpy(), self._starts[piece], int(self.sizes[piece])
+        gain = self._gains[piece]
         offset %= length
-        done = 0
-        while done < len(out):
-            count = min(length - offset, len(out) - done)
-            out[done : done + count] = self.audio[start + offset : start + offset + count]
-            done, offset = done + count, 0
-            if not wrap:
-                out[done:] = 0
-                return
+        if offset + samples <= length:
+            part: Room = np.multiply(audio[start + offset : start + offset + samples], gain, dtype=np.float32)
+            return part
+        whole = np.multiply(audio[start : start + length], gain, dtype=np.float32)
+        if wrap:
+            return np.resize(np.roll(whole, -offset), samples)
+        return np.pad(whole[offset:], (0, max(samples - length + offset, 0)))[:samples]
 
 
 def load_bank(folder: Path, piece_seconds: float = 5.0, max_hours: float = 8.0, seed: int = 0) -> list[Pcm]:
