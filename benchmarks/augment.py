@@ -85,12 +85,15 @@ def main() -> None:
         if name != "none"
     }
     always = augmenters["always"]
-    size = always.transform_length(SAMPLES)
+    draws = always.draw(seeds, SAMPLES)
+    sizes = [always.transform_length(SAMPLES, room) for room in draws.room.tolist()]
 
     def ffts() -> None:
-        step = 16 if device.type == "cpu" else batch
-        for some in wave.split(step):
-            torch.fft.irfft(torch.fft.rfft(some, size), size)
+        for size in set(sizes):
+            step = 8 if device.type == "cpu" else sizes.count(size)
+            padded = torch.zeros(step, size, device=device)
+            for _ in range(sizes.count(size) // step):
+                torch.fft.irfft(torch.fft.rfft(padded), size, out=padded)
 
     def finished(run: object) -> None:
         if device.type == "cuda":
@@ -126,7 +129,7 @@ def main() -> None:
             args.out,
             "augment" if device.type == "cpu" else f"augment-{device.type}",
             f"Augmentation: 2-second crops per second ({device.type})",
-            command_line(),
+            f"python benchmarks/{command_line()}",
             results,
             (__doc__ or "").split("\n\n", 2)[2].rsplit("\n\n", 1)[0]
             + "".join(f"\n\n{name.replace('_', ' ')}: {value:.2g}" for name, value in exact.items()),

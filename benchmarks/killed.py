@@ -1,6 +1,6 @@
 """Are the results the same after kill -9?  `idemvox prepare` and `idemvox pack`, killed at random moments.
 
-    python benchmarks/killed.py [--kills 20] [--quick]
+    python benchmarks/killed.py [--kills 20] [--files 300] [--quick]
 
 Each command runs once undisturbed on real speech (the dev split in IDEMVOX_CORPORA; noise where there are no
 corpora), and then so many times anew: killed (SIGKILL) at a moment drawn uniformly from the time that the
@@ -37,8 +37,8 @@ IDEMVOX = (sys.executable, "-m", "idemvox.cli")
 Command = Callable[[Path], list[str]]
 
 
-def listed(scratch: Path, most: int | None) -> Path:
-    """Return a table of real speech, or of noise where there is none; at most so many rows."""
+def listed(scratch: Path, most: int) -> Path:
+    """Return a table of real speech, or of noise where there is none, of at most so many rows."""
     corpora = Path(os.environ.get("IDEMVOX_CORPORA", "../shared/corpora")).resolve()
     table = scratch / "table.csv"
     if (corpora / "manifest.csv").is_file():
@@ -122,10 +122,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--files", type=int, default=300, help="that are prepared and packed")
     parser.add_argument("--quick", action="store_true", help="few files, few kills; writes nothing")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
-    kills, most = (3, 60) if args.quick else (args.kills, None)
+    kills, most = (3, 60) if args.quick else (args.kills, args.files)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         table, manifest = listed(scratch, most), scratch / "manifest.csv"
@@ -156,7 +157,7 @@ def main() -> None:
             args.out,
             "killed",
             "Killed and started again",
-            command_line(),
+            f"python benchmarks/{command_line()}",
             rows,
             (__doc__ or "").split("\n\n", 2)[2].rsplit("\n\n", 1)[0],
             per="kill",

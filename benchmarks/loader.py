@@ -128,11 +128,13 @@ def usual(data: Usual, utterances: int) -> None:
 
 def ffts(augmenter: Augmenter, utterances: int) -> None:
     """Do nothing but the transforms that ``augmented`` does: one there and one back for each view."""
-    assert augmenter.rooms is not None
-    size = augmenter.transform_length(2 * SAMPLE_RATE)
-    wave = torch.randn(16, 2 * SAMPLE_RATE)
-    for _ in range(2 * utterances // len(wave)):
-        torch.fft.irfft(torch.fft.rfft(wave, size), size)
+    draws = augmenter.draw(range(2 * utterances), 2 * SAMPLE_RATE)
+    sizes = [augmenter.transform_length(2 * SAMPLE_RATE, room) for room in draws.room.tolist()]
+    for size in set(sizes):
+        wave, spectrum = torch.randn(8, size), torch.empty(8, size // 2 + 1, dtype=torch.complex64)
+        for _ in range(sizes.count(size) // len(wave)):
+            torch.fft.rfft(wave, out=spectrum)
+            torch.fft.irfft(spectrum, size, out=wave)
 
 
 def main() -> None:
@@ -199,7 +201,7 @@ def main() -> None:
             args.out,
             "loader",
             "Loading: utterances per second and core",
-            command_line(),
+            f"python benchmarks/{command_line()}",
             rows,
             (__doc__ or "").split("\n\n", 2)[2].rsplit("\n\n", 1)[0],
             per="round",

@@ -268,7 +268,7 @@ def main() -> None:
             args.out,
             "reading",
             "Reading: random crops of a pack",
-            command_line(),
+            f"python benchmarks/{command_line()}",
             rows,
             (__doc__ or "").split("\n\n", 2)[2].rsplit("\n\n", 1)[0],
             per="round",

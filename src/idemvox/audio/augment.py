@@ -7,7 +7,7 @@ views of an utterance never share a draw unless a framework asks for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -94,10 +94,6 @@ class Draws:
     def __len__(self) -> int:
         return len(self.room)
 
-    def rows(self, some: slice) -> Draws:
-        """Return the draws of some of the samples."""
-        return Draws(*(getattr(self, field.name)[some] for field in fields(self)))
-
 
 class Augmenter(nn.Module):
     """Reverberate and add noise to a batch, each sample by its own draw.
@@ -139,10 +135,17 @@ class Augmenter(nn.Module):
         """Make an augmenter without files: rooms by the image-source method and coloured noises."""
         return cls(policy, {"noise": Bank(coloured_noises(seed=seed))}, Bank(room_bank(rooms, seed)))
 
-    def transform_length(self, samples: int) -> int:
-        """Return the length of the FFT by which samples of this length are reverberated."""
-        longest = 1 if self.rooms is None else int(self.rooms.sizes.max())
-        return _fast_length(samples + longest - 1)
+    def transform_length(self, samples: int, room: int) -> int:
+        """Return the length of the FFT by which so many samples are reverberated in a room."""
+        assert self.rooms is not None
+        return self._lengths(samples, np.array([room])).item()
+
+    def _lengths(self, samples: int, room: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return these (B,); rooms come in a few classes of length, so that many share a transform."""
+        assert self.rooms is not None
+        step = max(samples // 8, 1)
+        classes, which = np.unique(-(-self.rooms.sizes[room] // step), return_inverse=True)
+        return np.array([_fast_length(samples + step * int(c) - 1) for c in classes], np.int64)[which]
 
     @property
     def idle(self) -> bool:
@@ -177,48 +180,58 @@ class Augmenter(nn.Module):
         assert isinstance(bank, Bank)
         return bank
 
-    def forward(self, wave: Tensor, seeds: npt.ArrayLike) -> Tensor:
-        """Augment (B, T) samples by seeds (B,); the result has the same shape and no gradient."""
-        if self.idle:
-            return wave
-        return self.augment_(wave.detach().clone(), seeds)
-
     @torch.no_grad()
-    def augment_(self, wave: Tensor, seeds: npt.ArrayLike) -> Tensor:
-        """Do the same in place, which spares a CPU the copy, and return ``wave``."""
-        draws = self.draw(seeds, wave.shape[1])
-        step = _ROWS if wave.device.type == "cpu" else len(wave)
-        for first in range(0, len(wave), step):
-            some = slice(first, first + step)
-            self._apply_draws(wave[some], draws.rows(some))
-        return wave
+    def forward(self, wave: Tensor, seeds: npt.ArrayLike) -> Tensor:
+        """Augment (B, T) samples by seeds (B,).
 
-    def _apply_draws(self, wave: Tensor, draws: Draws) -> None:
-        """Do in place what was drawn."""
-        self._reverberate(wave, draws)
-        self._add_noise(wave, draws)
+        Args:
+            wave: in [-1, 1], or 16-bit samples as they are read.
+            seeds: what is drawn follows from these alone.
+
+        Returns:
+            (B, T) float32, without a gradient, ``wave`` itself if nothing can befall it.
+        """
+        scale = 1.0 if wave.is_floating_point() else 1 / 32768
+        if self.idle:
+            return wave if scale == 1 else wave * scale
+        draws = self.draw(seeds, wave.shape[1])
+        out = torch.empty(wave.shape, device=wave.device)
+        dry = np.flatnonzero(draws.room < 0)
+        for rows in self._split(dry, wave.device):
+            out[rows] = wave[rows] * scale
+            self._add_noise(out, rows, draws)
+        wet = np.flatnonzero(draws.room >= 0)
+        sizes = self._lengths(wave.shape[1], draws.room[wet]) if len(wet) else wet
+        for size in np.unique(sizes).tolist():
+            for rows in self._split(wet[sizes == size], wave.device):
+                out[rows] = self._reverberate(wave[rows], scale, rows, draws, size)
+                self._add_noise(out, rows, draws)
         rows = np.flatnonzero(draws.telephone)
         if len(rows):
-            wave[rows] = through_telephone(wave[rows])
+            out[rows] = through_telephone(out[rows])
+        return out
 
-    def _reverberate(self, wave: Tensor, draws: Draws) -> None:
-        rows = np.flatnonzero(draws.room >= 0)
-        if not len(rows) or self.rooms is None:
-            return
-        everyone = len(rows) == len(wave)
-        samples, size = wave.shape[1], self.transform_length(wave.shape[1])
-        dry, spectrum, heard = (buffer[: len(rows)] for buffer in self._workspace(wave, size))
-        dry[:, :samples] = wave if everyone else wave[rows]
+    @staticmethod
+    def _split(rows: npt.NDArray[np.int64], device: torch.device) -> list[npt.NDArray[np.int64]]:
+        """Return the rows in parts that are worked on together."""
+        if not len(rows):
+            return []
+        return np.split(rows, range(_ROWS, len(rows), _ROWS)) if device.type == "cpu" else [rows]
+
+    def _reverberate(
+        self, wave: Tensor, scale: float, rows: npt.NDArray[np.int64], draws: Draws, size: int
+    ) -> Tensor:
+        """Return ``wave`` (b, T), the given rows of the batch, times ``scale``, as heard in their rooms."""
+        samples = wave.shape[1]
+        dry, spectrum, heard = (buffer[: len(wave)] for buffer in self._workspace(wave, size))
+        torch.mul(wave, scale, out=dry[:, :samples])
         torch.fft.rfft(dry, out=spectrum)
         self._respond(spectrum, draws.room[rows], size)
         torch.fft.irfft(spectrum, size, out=heard)
         gain = draws.room_gain[rows]
         if (gain != 1).any():
             heard *= torch.from_numpy(gain).to(heard)[:, None]
-        if everyone:
-            wave.copy_(heard[:, :samples])
-        else:
-            wave[rows] = heard[:, :samples]
+        return heard[:, :samples]
 
     def _workspace(self, wave: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return (R, size) zeros, (R, size // 2 + 1) complex numbers and (R, size), kept from call to call.
@@ -229,12 +242,12 @@ class Augmenter(nn.Module):
         key = wave.shape[1], size, wave.device
         kept = self._workspaces.get(key)
         if kept is None or len(kept[0]) < len(wave):
-            kept = (
-                wave.new_zeros(len(wave), size),
-                wave.new_empty(len(wave), size // 2 + 1, dtype=torch.complex64),
-                wave.new_empty(len(wave), size),
+            place, rows = wave.device, len(wave)
+            kept = self._workspaces[key] = (
+                torch.zeros(rows, size, device=place),
+                torch.empty(rows, size // 2 + 1, dtype=torch.complex64, device=place),
+                torch.empty(rows, size, device=place),
             )
-            self._workspaces = {key: kept}
         return kept
 
     def _respond(self, spectrum: Tensor, room: npt.NDArray[np.int64], size: int) -> None:
@@ -258,23 +271,25 @@ class Augmenter(nn.Module):
         transfer: Tensor = torch.fft.rfft(response / response.square().sum(1, keepdim=True).sqrt(), size)
         return transfer
 
-    def _add_noise(self, wave: Tensor, draws: Draws) -> None:
+    def _add_noise(self, wave: Tensor, rows: npt.NDArray[np.int64], draws: Draws) -> None:
+        """Add to these rows of the batch, in place, what was drawn for them."""
+        rows = rows[draws.kind[rows] >= 0]
         if wave.device.type == "cpu":  # row by row: what a row needs stays in the cache
-            for row, n in ((row, n) for n, row in enumerate(wave.numpy()) if draws.kind[n] >= 0):
-                self._add_noise_to(row, draws, n)
+            for n in rows.tolist():
+                self._add_noise_to(wave[n].numpy(), draws, n)
             return
         for number, name in enumerate(self.kinds):
-            rows = np.flatnonzero(draws.kind == number)
-            if not len(rows):
+            some = rows[draws.kind[rows] == number]
+            if not len(some):
                 continue
-            used = np.arange(draws.piece.shape[1]) < draws.count[rows, None]  # (b, most)
-            clips = self._bank(name).take(draws.piece[rows][used], draws.offset[rows][used], wave.shape[1])
+            used = np.arange(draws.piece.shape[1]) < draws.count[some, None]  # (b, most)
+            clips = self._bank(name).take(draws.piece[some][used], draws.offset[some][used], wave.shape[1])
             whose = torch.from_numpy(np.nonzero(used)[0]).to(wave.device)
-            noise = torch.zeros(len(rows), wave.shape[1], device=wave.device).index_add_(0, whose, clips)
-            clean = wave[rows]
-            snr = torch.from_numpy(draws.snr_db[rows]).to(clean)
+            noise = torch.zeros(len(some), wave.shape[1], device=wave.device).index_add_(0, whose, clips)
+            clean = wave[some]
+            snr = torch.from_numpy(draws.snr_db[some]).to(clean)
             ratio = _energy(clean) / (_energy(noise).clamp_min(_SILENT * wave.shape[1]) * 10 ** (snr / 10))
-            wave[rows] = torch.addcmul(clean, noise, ratio.sqrt()[:, None])
+            wave[some] = torch.addcmul(clean, noise, ratio.sqrt()[:, None])
 
     def _add_noise_to(self, wave: npt.NDArray[np.float32], draws: Draws, n: int) -> None:
         """Add to one row, (T,), what was drawn for it."""

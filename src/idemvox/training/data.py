@@ -251,17 +251,17 @@ class Batches:
 
     def _prepare(self, name: str, pcm: Tensor, ids: Numbers, speed: Numbers, epoch: int) -> Tensor:
         """Move (B, n, T) samples to the device, to [-1, 1], and augment them."""
-        wave = pcm.to(self.device, non_blocking=True).float().mul_(1 / 32768)
-        crop = self.views[name]
-        if not crop.augment:
-            return wave
-        if self.cropper.speeds != (1.0,):
+        wave, crop = pcm.to(self.device, non_blocking=True), self.views[name]
+        if not crop.augment or self.augmenter.idle or self.cropper.speeds != (1.0,):
+            wave = wave * (1 / 32768)
+        if crop.augment and self.cropper.speeds != (1.0,):
             wave = self._play(wave, speed, crop.samples)
-        if self.augmenter.idle:
+        if not crop.augment or self.augmenter.idle:
             return wave
         number = name_number(crop.augment_as or name)
         seeds = mix(self.seed, epoch, ids[:, None], number, np.arange(crop.count), 0xA06)  # (B, n)
-        return self.augmenter.augment_(wave.flatten(0, 1), seeds.ravel()).view_as(wave)
+        augmented: Tensor = self.augmenter(wave.flatten(0, 1), seeds.ravel())
+        return augmented.view_as(wave)
 
     def _play(self, wave: Tensor, speed: Numbers, samples: int) -> Tensor:
         """Play each utterance's crops (B, n, T) at its speed: (B, n, samples)."""
