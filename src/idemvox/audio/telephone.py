@@ -20,8 +20,8 @@ MU = 255.0
 def through_telephone(wave: Tensor) -> Tensor:
     """Return (B, T) samples at 16 kHz as a telephone passes them on: same shape, same RMS, no delay.
 
-    Band-pass of zero phase, then mu-law with 256 levels at 8 kHz (ITU-T G.711's law without its piecewise
-    approximation), at the level that telephones are specified for.
+    Band-pass of zero phase, then mu-law with a sign and 7 bits at 8 kHz, the law of ITU-T G.711 without its
+    piecewise approximation, at the level that telephones are specified for.
     """
     samples = wave.shape[1]
     half = math.ceil(samples / 2)
@@ -39,11 +39,10 @@ def through_telephone(wave: Tensor) -> Tensor:
 
 
 def mu_law(wave: Tensor) -> Tensor:
-    """Round samples to 256 levels that lie the closer, the quieter (mu = 255)."""
-    bent = wave.clamp(-1, 1)
-    bent = bent.sign() * torch.log1p(MU * bent.abs()) / math.log1p(MU)
-    level = ((bent + 1) / 2 * 255).round() / 255 * 2 - 1
-    return level.sign() * torch.expm1(level.abs() * math.log1p(MU)) / MU
+    """Round samples to 127 levels and a sign, and silence; the quieter, the closer they lie (mu = 255)."""
+    bent = torch.log1p(MU * wave.abs().clamp_max(1)) / math.log1p(MU)
+    level = (bent * 127).round() / 127
+    return wave.sign() * torch.expm1(level * math.log1p(MU)) / MU
 
 
 def _rms(wave: Tensor) -> Tensor:
