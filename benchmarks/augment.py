@@ -24,7 +24,7 @@ from rich.console import Console
 from scipy import signal
 from torch import Tensor
 
-from common import corpora, in_turn, times
+from common import corpora, in_turn, publish, times
 from idemvox.audio.augment import Augmenter, PolicyName
 from idemvox.audio.banks import Bank, load_bank, trim_room
 from idemvox.audio.rooms import room_bank
@@ -32,8 +32,6 @@ from idemvox.audio.speed import change_speed
 from idemvox.audio.telephone import through_telephone
 from idemvox.corpus.crops import samples_before
 from idemvox.draws import mix
-from idemvox.processes import command_line
-from idemvox.verification.results import write_results
 
 SAMPLES = 32_000
 PHONE, SPEED = "telephone alone", "speed 1.1 alone"
@@ -125,14 +123,13 @@ def main() -> None:
         )
     console.print(exact)
     if not args.quick:
-        write_results(
+        publish(
             args.out,
             "augment" if device.type == "cpu" else f"augment-{device.type}",
             f"Augmentation: 2-second crops per second ({device.type})",
-            f"python benchmarks/{command_line()}",
+            __doc__ or "",
             results,
-            (__doc__ or "").split("\n\n", 2)[2].rsplit("\n\n", 1)[0]
-            + "".join(f"\n\n{name.replace('_', ' ')}: {value:.2g}" for name, value in exact.items()),
+            "".join(f"\n\n{name.replace('_', ' ')}: {value:.2g}" for name, value in exact.items()),
             per="round",
             extra={"exactness": exact},
         )

@@ -6,8 +6,12 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from idemvox.processes import command_line
+from idemvox.verification.results import write_results
 
 
 def corpora() -> Path:
@@ -39,3 +43,17 @@ def in_turn(ways: Mapping[str, tuple[Callable[[], object], float]], rounds: int)
 def times(rates: Mapping[str, list[float]], name: str, base: str) -> float:
     """Return how many times as fast one way is as another: the median of the ratios within each round."""
     return statistics.median(a / b for a, b in zip(rates[name], rates[base], strict=True))
+
+
+def publish(
+    folder: Path,
+    name: str,
+    title: str,
+    doc: str,
+    rows: Sequence[Mapping[str, Any]],
+    notes: str = "",
+    **more: Any,
+) -> None:
+    """Write NAME.json and NAME.md; what the docstring says between its usage and its last line goes along."""
+    about = doc.split("\n\n", 2)[2].rsplit("\n\n", 1)[0]
+    write_results(folder, name, title, f"python benchmarks/{command_line()}", rows, about + notes, **more)

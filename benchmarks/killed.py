@@ -30,8 +30,7 @@ import soundfile
 from rich.console import Console
 from rich.progress import track
 
-from idemvox.processes import command_line
-from idemvox.verification.results import write_results
+from common import publish
 
 IDEMVOX = (sys.executable, "-m", "idemvox.cli")
 Command = Callable[[Path], list[str]]
@@ -153,13 +152,12 @@ def main() -> None:
             f"{row['undisturbed_seconds']:.1f} s: {row['identical']} of {row['runs']} byte-identical"
         )
     if not args.quick:
-        write_results(
+        publish(
             args.out,
             "killed",
             "Killed and started again",
-            f"python benchmarks/{command_line()}",
+            __doc__ or "",
             rows,
-            (__doc__ or "").split("\n\n", 2)[2].rsplit("\n\n", 1)[0],
             per="kill",
         )
     if any(row["identical"] != row["runs"] for row in rows):

@@ -30,7 +30,7 @@ import torch
 from rich.console import Console
 from scipy import signal
 
-from common import corpora, in_turn, times
+from common import corpora, in_turn, publish, times
 from idemvox.audio.augment import SNR, Augmenter
 from idemvox.audio.banks import Bank, load_bank, load_rooms
 from idemvox.audio.read import SAMPLE_RATE, read, write_wav
@@ -41,9 +41,7 @@ from idemvox.corpus.pack import pack
 from idemvox.corpus.packed import PackedSource
 from idemvox.positives.base import Setting
 from idemvox.positives.same import Same
-from idemvox.processes import command_line
 from idemvox.training.data import Batches
-from idemvox.verification.results import write_results
 
 BATCH = 256
 VIEWS = {
@@ -197,13 +195,12 @@ def main() -> None:
             f"{row['system']:<26} {row['median']:>9.0f} utterances/s   {row['times_the_usual']:.1f} x"
         )
     if not args.quick:
-        write_results(
+        publish(
             args.out,
             "loader",
             "Loading: utterances per second and core",
-            f"python benchmarks/{command_line()}",
+            __doc__ or "",
             rows,
-            (__doc__ or "").split("\n\n", 2)[2].rsplit("\n\n", 1)[0],
             per="round",
             extra={"ratios": {name: ratios[name] for name in ("delivered", "augmented", "unpacked")}},
         )

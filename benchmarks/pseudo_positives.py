@@ -1,15 +1,16 @@
 """How good would the pseudo-positives of SSPS be?  Right speakers against K, M and reference length.
 
-    python benchmarks/pseudo_positives.py RUN MANIFEST [--clusters 300 1000] [--neighbours 0 1 2]
+    python benchmarks/pseudo_positives.py RUN MANIFEST [--clusters 300 1000] [--neighbours 0 1] [--whiten 0]
 
 RUN is a finished run or model folder, MANIFEST labelled utterances (the labels only count what is right):
 those that SSPS would go on with, or held-out speakers.  Two tables: the nearest neighbour by length of the
-reference, then what the sampler itself draws, everything in its queue, for each K and M.
+reference, then what the sampler itself draws, everything in its queue, for each K, M and power of whitening.
 """
 
 from __future__ import annotations
 
 import argparse
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +49,11 @@ def nearest(vectors: Tensor) -> Tensor:
     )
 
 
-def draw(vectors: Tensor, clusters: int, neighbours: int) -> Tensor:
+def draw(vectors: Tensor, clusters: int, neighbours: int, whiten: float = 0.0) -> Tensor:
     """Return (N,) the pseudo-positive that SSPS draws for each utterance, -1 for none."""
     n, dim = vectors.shape
-    ssps = SSPS(
-        SSPS.Options(clusters=clusters, neighbours=neighbours, queue=n), Setting(n, dim, dim, 0, None)
-    )
+    options = SSPS.Options(clusters=clusters, neighbours=neighbours, queue=n, whiten=whiten)
+    ssps = SSPS(options, Setting(n, dim, dim, 0, None))
     everyone = torch.arange(n)
     ssps.observe(everyone, vectors)
     ssps.store(everyone, vectors)
@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--clusters", type=int, nargs="+", help="default: 1/4, 1/2, 0.7 and 0.85 of all")
     parser.add_argument("--neighbours", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--whiten", type=float, nargs="+", default=[0.0, 0.5])
     parser.add_argument("--seconds", type=float, nargs="+", default=[1.5, 2.3, 3.0, 4.0])
     options = parser.parse_args()
     manifest = load_manifest(options.manifest)
@@ -94,15 +95,14 @@ def main() -> None:
     console.print(table)
 
     table = Table(title=f"SSPS's draws, references of {options.seconds[-1]:g} s")
-    for name in ("K", "M", "coverage, %", "right speaker, %", "same recording, %"):
+    for name in ("K", "M", "whiten", "coverage, %", "right speaker, %", "same recording, %"):
         table.add_column(name, justify="right")
     for clusters in options.clusters or [round(part * len(manifest)) for part in (0.25, 0.5, 0.7, 0.85)]:
-        for neighbours in options.neighbours:
-            chosen = draw(vectors, clusters, neighbours)
+        for neighbours, whiten in product(options.neighbours, options.whiten):
+            chosen = draw(vectors, clusters, neighbours, whiten)
             coverage = f"{100 * (chosen >= 0).float().mean():.0f}"
-            table.add_row(
-                str(clusters), str(neighbours), coverage, right(chosen, speakers), right(chosen, recordings)
-            )
+            shares = coverage, right(chosen, speakers), right(chosen, recordings)
+            table.add_row(str(clusters), str(neighbours), f"{whiten:g}", *shares)
     console.print(table)
 
 

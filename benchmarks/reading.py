@@ -35,15 +35,13 @@ import numpy as np
 import soundfile
 from rich.console import Console
 
-from common import in_turn, times
+from common import in_turn, publish, times
 from idemvox.audio.read import SAMPLE_RATE
 from idemvox.corpus.corpus import open_corpus
 from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
 from idemvox.corpus.pack import pack
 from idemvox.corpus.packed import HEADER, IDS, INDEX, RECORDINGS, SPEAKERS, PackedSource
 from idemvox.files import write_json
-from idemvox.processes import command_line
-from idemvox.verification.results import write_results
 
 CROP = 2 * SAMPLE_RATE
 BLOCK = 1 << 20
@@ -264,13 +262,12 @@ def main() -> None:
         }
         console.print(f"{row['system']:<36}", *(f"{v:9.3f} {k.replace('_', ' ')}" for k, v in shown.items()))
     if not args.quick:
-        write_results(
+        publish(
             args.out,
             "reading",
             "Reading: random crops of a pack",
-            f"python benchmarks/{command_line()}",
+            __doc__ or "",
             rows,
-            (__doc__ or "").split("\n\n", 2)[2].rsplit("\n\n", 1)[0],
             per="round",
         )
 

@@ -240,6 +240,8 @@ class Augmenter(nn.Module):
         behind the first T samples, as T and the rooms say what ``size`` is.
         """
         key = wave.shape[1], size, wave.device
+        if wave.device.type != "cpu":
+            self._workspaces.clear()  # a GPU's allocator keeps memory by itself
         kept = self._workspaces.get(key)
         if kept is None or len(kept[0]) < len(wave):
             place, rows = wave.device, len(wave)
@@ -253,11 +255,12 @@ class Augmenter(nn.Module):
     def _respond(self, spectrum: Tensor, room: npt.NDArray[np.int64], size: int) -> None:
         """Multiply spectra by their rooms' transfer functions of energy 1; a small bank's are kept."""
         assert self.rooms is not None
-        if len(self.rooms) * size > _KEPT:
-            spectrum *= self._transfer(room, size)
-            return
         key = size, spectrum.device
         if key not in self._transfers:
+            kept = sum(transfer.numel() for transfer in self._transfers.values())
+            if kept + len(self.rooms) * spectrum.shape[1] > _KEPT:
+                spectrum *= self._transfer(room, size)
+                return
             self._transfers[key] = self._transfer(np.arange(len(self.rooms)), size)
         if spectrum.device.type == "cpu":  # row by row, without a copy of the transfer functions
             for row, number in zip(spectrum, room.tolist(), strict=True):
