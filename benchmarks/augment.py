@@ -25,8 +25,9 @@ from scipy import signal
 from torch import Tensor
 
 from common import corpora, in_turn, publish, times
-from idemvox.audio.augment import Augmenter, PolicyName
+from idemvox.audio.augment import Augmenter
 from idemvox.audio.banks import Bank, load_bank, trim_room
+from idemvox.audio.policies import PolicyName
 from idemvox.audio.rooms import room_bank
 from idemvox.audio.speed import change_speed
 from idemvox.audio.telephone import through_telephone
@@ -84,14 +85,14 @@ def main() -> None:
     }
     always = augmenters["always"]
     draws = always.draw(seeds, SAMPLES)
-    sizes = [always.transform_length(SAMPLES, room) for room in draws.room.tolist()]
+    sizes = always.reverb.transform_lengths(SAMPLES, draws.room).tolist()
 
     def ffts() -> None:
         for size in set(sizes):
-            step = 8 if device.type == "cpu" else sizes.count(size)
+            step = min(32, sizes.count(size)) if device.type == "cpu" else sizes.count(size)
             padded = torch.zeros(step, size, device=device)
             for _ in range(sizes.count(size) // step):
-                torch.fft.irfft(torch.fft.rfft(padded), size, out=padded)
+                torch.fft.irfft(torch.fft.rfft(padded), size)
 
     def finished(run: object) -> None:
         if device.type == "cuda":
@@ -141,7 +142,7 @@ def exactness(augmenter: Augmenter, wave: Tensor, rooms: list[np.ndarray]) -> di
     found = augmenter(wave, seeds)
     alone = torch.cat([augmenter(wave[n : n + 1], seeds[n : n + 1]) for n in range(64)])
     loud = wave.abs().amax(1, keepdim=True)
-    reverberated = Augmenter("reverb", {}, augmenter.rooms)(wave, seeds)
+    reverberated = Augmenter("reverb", {}, augmenter.reverb.rooms)(wave, seeds)
     noise = (found - reverberated).double()
     snr = 10 * torch.log10(reverberated.double().square().mean(1) / noise.square().mean(1))
     drawn = torch.from_numpy(augmenter.draw(seeds, SAMPLES).snr_db)

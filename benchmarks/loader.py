@@ -31,8 +31,9 @@ from rich.console import Console
 from scipy import signal
 
 from common import corpora, in_turn, publish, times
-from idemvox.audio.augment import SNR, Augmenter
+from idemvox.audio.augment import Augmenter
 from idemvox.audio.banks import Bank, load_bank, load_rooms
+from idemvox.audio.policies import SNR
 from idemvox.audio.read import SAMPLE_RATE, read, write_wav
 from idemvox.audio.rooms import room_bank
 from idemvox.corpus.crops import AudioSource, Crop, FileSource
@@ -127,12 +128,11 @@ def usual(data: Usual, utterances: int) -> None:
 def ffts(augmenter: Augmenter, utterances: int) -> None:
     """Do nothing but the transforms that ``augmented`` does: one there and one back for each view."""
     draws = augmenter.draw(range(2 * utterances), 2 * SAMPLE_RATE)
-    sizes = [augmenter.transform_length(2 * SAMPLE_RATE, room) for room in draws.room.tolist()]
+    sizes = augmenter.reverb.transform_lengths(2 * SAMPLE_RATE, draws.room).tolist()
     for size in set(sizes):
-        wave, spectrum = torch.randn(8, size), torch.empty(8, size // 2 + 1, dtype=torch.complex64)
+        wave = torch.randn(32, size)
         for _ in range(sizes.count(size) // len(wave)):
-            torch.fft.rfft(wave, out=spectrum)
-            torch.fft.irfft(spectrum, size, out=wave)
+            torch.fft.irfft(torch.fft.rfft(wave), size)
 
 
 def main() -> None:

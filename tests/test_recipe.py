@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import pytest
 import yaml
 
-from idemvox.audio.augment import POLICIES, PolicyName
+from idemvox.audio.policies import POLICIES, PolicyName
 from idemvox.errors import IdemvoxError
 from idemvox.recipe import Augment, Part, Recipe, Training, build_options, load_recipe, parse_recipe
 from idemvox.registry import ENCODERS, FRAMEWORKS, POSITIVES

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from idemvox.audio import augment
-from idemvox.audio.augment import POLICIES, SNR, Augmenter, Draws
+from idemvox.audio import reverb
+from idemvox.audio.augment import Augmenter
 from idemvox.audio.banks import Bank
+from idemvox.audio.policies import POLICIES, SNR, Draws
 from idemvox.audio.read import SAMPLE_RATE
 from idemvox.audio.rooms import room_bank
 from idemvox.errors import IdemvoxError
@@ -163,7 +164,7 @@ def test_the_direct_path_stays_where_it_was(make, rooms):
 def test_rooms_sound_the_same_whether_kept_or_worked_out_each_time(make, rooms, monkeypatch):
     wave, seeds = speech(6), range(6)
     kept = make("reverb")(wave, seeds)
-    monkeypatch.setattr(augment, "_KEPT", 0)
+    monkeypatch.setattr(reverb, "_KEPT", 0)
     torch.testing.assert_close(Augmenter("reverb", {}, rooms)(wave, seeds), kept, atol=1e-6, rtol=0)
 
 
@@ -187,9 +188,9 @@ def test_nothing_wraps_round_from_the_end(make):
 def test_policies(make):
     wave = speech(2)
     assert make("none")(wave, [0, 1]) is wave
-    for policy, reverb, noise in (("noise", False, True), ("reverb", True, False), ("always", True, True)):
+    for policy, wet, noise in (("noise", False, True), ("reverb", True, False), ("always", True, True)):
         draws = make(policy).draw(range(50), T)
-        assert set(draws.room >= 0) == {reverb} and set(draws.kind >= 0) == {noise} == set(draws.count > 0)
+        assert set(draws.room >= 0) == {wet} and set(draws.kind >= 0) == {noise} == set(draws.count > 0)
 
 
 def shares(augmenter: Augmenter, count: int = 4000) -> dict[str, float]:
@@ -233,7 +234,7 @@ def test_aat_adds_one_voice_and_moves_the_level_of_rooms(make):
     wave, seeds = speech(20), range(20)
     assert np.array_equal(draws.room[:20], make("reverb").draw(seeds, T).room)
     gain = torch.from_numpy(draws.room_gain[:20]).float()[:, None]
-    plain = Augmenter("aat-2", dict(augmenter.noises), augmenter.rooms)
+    plain = Augmenter("aat-2", dict(augmenter.noises), augmenter.reverb.rooms)
     rows = torch.from_numpy(plain.draw(seeds, T).room >= 0)
     expected = make("reverb")(wave, seeds) * gain
     assert rows.any()

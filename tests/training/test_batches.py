@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from idemvox.audio.augment import Augmenter
-from idemvox.audio.banks import Bank
 from idemvox.audio.read import read, read_pcm
+from idemvox.audio.reverb import Reverb
 from idemvox.audio.speed import change_speed
 from idemvox.corpus.crops import Crop, FileSource
 from idemvox.corpus.pack import pack
@@ -172,22 +172,26 @@ def test_all_augmented_views_of_an_utterance_have_one_speed(make):
 
 
 def test_waiting_for_audio_is_measured(make, monkeypatch):
-    batches = make("none", workers=1)
-    read = batches.cropper.read
+    batches = make("none", workers=0)  # a reader works while the consumer waits, and never else
+    now, takes, read = [0.0], [9.0], batches.cropper.read
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     def slowly(*args):
-        time.sleep(0.05)
+        now[0] += takes[0]
         return read(*args)
 
+    def share():
+        for _ in batches.epoch(0, SAME):
+            now[0] += 1  # a step
+        return batches.stalls.share()
+
     monkeypatch.setattr(batches.cropper, "read", slowly)
-    list(batches.epoch(0, SAME))
-    assert 0.7 < batches.stalls.share() < 1
+    assert share() == pytest.approx(0.9)
     advice = batches.stalls.advice(1, packed=False)
-    assert "spent waiting for audio" in advice and "idemvox pack" in advice and "training.workers" in advice
+    assert "90%" in advice and "idemvox pack" in advice and "training.workers" in advice
     assert "idemvox pack" not in batches.stalls.advice(1, packed=True)
-    for _ in batches.epoch(0, SAME):
-        time.sleep(0.1)  # long enough for the readers to be ahead
-    assert batches.stalls.share() < 0.5
+    takes[0] = 1 / 9
+    assert share() == pytest.approx(0.1)
     batches.stalls.restart()
     assert batches.stalls.share() == 0 and batches.stalls.advice(1, packed=False) is None
 
@@ -284,14 +288,14 @@ def test_folders_and_what_stands_in_for_them(corpus, settings):
     source = FileSource(corpus.manifest)
     given = build_augmenter(settings, source, 0)
     assert sorted(given.noises) == ["noise", "speech"]
-    assert (len(given.noises["noise"]), len(given.rooms), len(given.noises["speech"])) == (3, 3, 24)
+    assert (len(given.noises["noise"]), len(given.reverb), len(given.noises["speech"])) == (3, 3, 24)
     with_music = settings.model_copy(
         update={"music": corpus.banks / "noise", "speech": corpus.banks / "noise"}
     )
     everything = build_augmenter(with_music, source, 0)
     assert sorted(everything.noises) == ["music", "noise", "speech"] and len(everything.noises["speech"]) == 3
     bare = build_augmenter(Augment(simulated_rooms=2, babble=(1, 1)), source, 0)
-    assert len(bare.rooms) == 2 and len(bare.noises["noise"]) > 10 and bare.babble == (1, 1)
+    assert len(bare.reverb) == 2 and len(bare.noises["noise"]) > 10 and bare.babble == (1, 1)
 
 
 def test_babble_is_made_of_the_training_audio(corpus, settings):
@@ -304,7 +308,7 @@ def test_babble_is_made_of_the_training_audio(corpus, settings):
 
 def test_no_augmentation_loads_nothing():
     augmenter = build_augmenter(Augment(policy="none", noise="/nowhere", rooms="/nowhere"), None, 0)
-    assert augmenter.idle and augmenter.rooms is None
+    assert augmenter.idle and augmenter.reverb is None
     assert not build_augmenter(Augment(policy="none", telephone=0.5), None, 0).idle
 
 
@@ -318,9 +322,8 @@ def test_banks_come_from_folders_manifests_and_packs_alike(corpus, tmp_path):
         assert len(few) == 5
         settings = Augment(noise=path, rooms=path)
         augmenter = build_augmenter(settings, FileSource(manifest), 0)
-        assert (
-            isinstance(augmenter.rooms, Bank) and len(augmenter.rooms) == len(augmenter.noises["noise"]) == 24
-        )
+        assert isinstance(augmenter.reverb, Reverb)
+        assert len(augmenter.reverb) == len(augmenter.noises["noise"]) == 24
 
 
 def test_a_missing_folder_is_named(corpus, settings):

@@ -76,10 +76,10 @@ class Bank(nn.Module):
         """Cut (B, samples) from the pieces (B,) at ``offset`` (B,); past the end wrap round, or zeros."""
         device = self.audio.device
         if device.type == "cpu":  # slices cost a tenth of a gather there
-            rows = [
-                self.cut(p, o, samples, wrap) for p, o in zip(piece.tolist(), offset.tolist(), strict=True)
-            ]
-            return torch.from_numpy(np.stack(rows))
+            rows = np.empty((len(piece), samples), np.float32)
+            for row, p, o in zip(rows, piece.tolist(), offset.tolist(), strict=True):
+                row *= self.cut(p, o, row, wrap)
+            return torch.from_numpy(rows)
         where = torch.from_numpy(np.stack([piece, offset])).to(device, non_blocking=True)
         length = self.lengths[where[0]][:, None]
         at = where[1][:, None] + torch.arange(samples, device=device)  # (B, T)
@@ -88,18 +88,19 @@ class Bank(nn.Module):
             cut = cut.masked_fill(at >= length, 0)
         return cut.mul_(self.gains[where[0]][:, None])
 
-    def cut(self, piece: int, offset: int, samples: int, wrap: bool = True) -> npt.NDArray[np.float32]:
-        """Return one such row, (samples,), of a bank in the CPU's memory."""
+    def cut(self, piece: int, offset: int, out: npt.NDArray[np.float32], wrap: bool = True) -> np.float32:
+        """Cut such a row, (samples,), from a bank in the CPU's memory; return what to multiply it by."""
         audio, start, length = self.audio.numpy(), self._starts[piece], int(self.sizes[piece])
-        gain = self._gains[piece]
-        offset %= length
-        if offset + samples <= length:
-            part: Room = np.multiply(audio[start + offset : start + offset + samples], gain, dtype=np.float32)
-            return part
-        whole = np.multiply(audio[start : start + length], gain, dtype=np.float32)
-        if wrap:
-            return np.resize(np.roll(whole, -offset), samples)
-        return np.pad(whole[offset:], (0, max(samples - length + offset, 0)))[:samples]
+        piece_audio = audio[start : start + length]
+        part = piece_audio[offset % length :][: len(out)]
+        out[: len(part)] = part
+        at = len(part)
+        while wrap and at < len(out):
+            part = piece_audio[: len(out) - at]
+            out[at : at + len(part)] = part
+            at += len(part)
+        out[at:] = 0
+        return self._gains[piece]
 
 
 def load_bank(folder: Path, piece_seconds: float = 5.0, max_hours: float = 8.0, seed: int = 0) -> list[Pcm]:

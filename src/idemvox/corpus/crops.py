@@ -201,12 +201,19 @@ class Cropper:
         """
         places = self.starts(ids, epoch, partners)
         speed = self.speed(ids, epoch)
-        for name, crops in out.items():
-            whose, start = places[name]
-            wanted = self._samples(self.views[name], speed).tolist()
-            for row, (index, first) in enumerate(zip(whose.tolist(), start.tolist(), strict=True)):
-                for number, at in enumerate(first):
-                    self._fill(index, at, crops[row, number, : wanted[row]])
+        work = [
+            (
+                crops,
+                places[name][0].tolist(),
+                places[name][1].tolist(),
+                self._samples(self.views[name], speed),
+            )
+            for name, crops in out.items()
+        ]
+        for row in range(len(ids)):  # all views of an utterance together, while its file is at hand
+            for crops, whose, starts, lengths in work:
+                for number, start in enumerate(starts[row]):
+                    self._fill(whose[row], start, crops[row, number, : lengths[row]])
 
     def _fill(self, index: int, start: int, out: Pcm) -> None:
         """Read one crop, wrapping a shorter utterance round."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from idemvox.audio.augment import Augmenter
 from idemvox.audio.banks import Bank, coloured_noises, load_bank, load_rooms, trim_room
+from idemvox.audio.memory import empty, to_wave
 from idemvox.audio.read import SAMPLE_RATE, Pcm, from_pcm
 from idemvox.audio.rooms import room_bank
 from idemvox.audio.speed import change_speed
@@ -221,6 +222,7 @@ class Batches:
         with ThreadPoolExecutor(max(self.workers, 1), "reader") as pool:
             try:
                 while True:
+                    began = time.perf_counter()
                     while (
                         len(running) < max(_AHEAD * self.workers, 1)
                         and (ids := next(waiting, None)) is not None
@@ -228,7 +230,6 @@ class Batches:
                         running.append(pool.submit(self._read, ids, epoch, names, partners))
                     if not running:
                         return
-                    began = time.perf_counter()
                     ready = running.popleft().result()
                     self.stalls.seconds += time.perf_counter() - began
                     yield ready
@@ -241,7 +242,7 @@ class Batches:
         """Read the views of a batch into (pinned) memory."""
         pinned = self.device.type == "cuda"
         views = {
-            name: torch.empty(self._shape(ids, name), dtype=torch.int16, pin_memory=pinned) for name in names
+            name: empty(self._shape(ids, name), torch.int16, torch.device("cpu"), pinned) for name in names
         }
         self.cropper.read(ids, epoch, {name: pcm.numpy() for name, pcm in views.items()}, partners)
         return ids, views
@@ -253,7 +254,7 @@ class Batches:
         """Move (B, n, T) samples to the device, to [-1, 1], and augment them."""
         wave, crop = pcm.to(self.device, non_blocking=True), self.views[name]
         if not crop.augment or self.augmenter.idle or self.cropper.speeds != (1.0,):
-            wave = wave * (1 / 32768)
+            wave = to_wave(wave)
         if crop.augment and self.cropper.speeds != (1.0,):
             wave = self._play(wave, speed, crop.samples)
         if not crop.augment or self.augmenter.idle:
