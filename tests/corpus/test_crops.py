@@ -112,6 +112,15 @@ def test_only_the_views_asked_for_are_read():
     assert np.array_equal(out["anchor"], cut(data, [2])["anchor"])
 
 
+def test_waves_are_the_same_samples_with_full_scale_at_one():
+    data = cropper(0.3, 4.0)  # the first one is wrapped round
+    out = {"anchor": np.zeros((2, 1, 8000), np.float32), "local": np.zeros((2, 4, 4000), np.int16)}
+    data.read(np.array([0, 1]), 0, out)
+    pcm = cut(data, [0, 1])
+    assert np.array_equal(out["anchor"], pcm["anchor"] / np.float32(32768)) and out["anchor"].any()
+    assert np.array_equal(out["local"], pcm["local"])
+
+
 def test_starts_are_uniform_from_the_first_to_the_last_possible():
     data = cropper(0.5 + 9 / SECOND, views={"anchor": Crop(1, 0.5)})
     counts = np.bincount([starts(data, 0, epoch)["anchor"][1][0] for epoch in range(1000)])

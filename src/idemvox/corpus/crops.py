@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from idemvox.audio.read import SAMPLE_RATE, Pcm, read_pcm
+from idemvox.audio.read import SAMPLE_RATE, Pcm, Wave, read_pcm
 from idemvox.corpus.manifest import Manifest
 from idemvox.draws import mix, name_number, uniform
 from idemvox.errors import IdemvoxError
@@ -184,16 +184,17 @@ class Cropper:
         self,
         ids: Numbers,
         epoch: int,
-        out: Mapping[str, Pcm],
+        out: Mapping[str, Pcm | Wave],
         partners: Numbers | None = None,
     ) -> None:
-        """Fill the views named in ``out``, name -> (B, n, T) 16-bit samples, for the utterances ``ids`` (B,).
+        """Fill the views named in ``out``, name -> (B, n, T), for the utterances ``ids`` (B,).
 
         Args:
             ids: positions in the corpus.
             epoch: from 0 on.
-            out: only the views in it are read; T is at least the view's :meth:`width`, and what is behind the
-                samples for the utterance's speed is left as it was.
+            out: 16-bit samples, or float32 with full scale at 1; only the views in it are read; T is at least
+                the view's :meth:`width`, and what is behind the samples for the utterance's speed is left as
+                it was.
             partners: (N,) the utterance that stands in for each one's partnered views, ``None`` for itself.
 
         Raises:
@@ -201,28 +202,26 @@ class Cropper:
         """
         places = self.starts(ids, epoch, partners)
         speed = self.speed(ids, epoch)
-        work = [
-            (
-                crops,
-                places[name][0].tolist(),
-                places[name][1].tolist(),
-                self._samples(self.views[name], speed),
-            )
-            for name, crops in out.items()
-        ]
+        wanted = {name: self._samples(self.views[name], speed).tolist() for name in out}
+        cuts = {name: (whose.tolist(), starts.tolist()) for name, (whose, starts) in places.items()}
         for row in range(len(ids)):  # all views of an utterance together, while its file is at hand
-            for crops, whose, starts, lengths in work:
+            for name, crops in out.items():
+                whose, starts = cuts[name]
                 for number, start in enumerate(starts[row]):
-                    self._fill(whose[row], start, crops[row, number, : lengths[row]])
+                    self._fill(whose[row], start, crops[row, number, : wanted[name][row]])
 
-    def _fill(self, index: int, start: int, out: Pcm) -> None:
+    def _fill(self, index: int, start: int, out: npt.NDArray[Any]) -> None:
         """Read one crop, wrapping a shorter utterance round."""
-        got = self.source.read_into(index, start, out)
+        pcm: Pcm = out if out.dtype == np.int16 else np.empty(len(out), np.int16)
+        got = self.source.read_into(index, start, pcm)
         if got == 0:
             raise IdemvoxError(
                 f"utterance {index} of the corpus gave no audio although it lists "
                 f"{self.source.lengths[index] / SAMPLE_RATE:.2f} s; its file has changed: "
                 "run `idemvox prepare` again"
             )
-        if got < len(out):
-            out[got:] = np.resize(out[:got], len(out) - got)
+        if got < len(pcm):
+            pcm[got:] = np.resize(pcm[:got], len(pcm) - got)
+        if pcm is not out:
+            out[:] = pcm
+            out *= np.float32(1 / 32768)

@@ -212,7 +212,10 @@ class Batches:
         names: Sequence[str],
         partners: Numbers | None = None,
     ) -> Iterator[tuple[Numbers, dict[str, Tensor]]]:
-        """Yield ids (B,) and the named views (B, n, T) as 16-bit samples, of each batch in order.
+        """Yield ids (B,) and the named views (B, n, T), of each batch in order.
+
+        They are 16-bit samples, half of what has to travel to a device; a CPU is given waves of those
+        views that nothing is to be done to.
 
         Several threads read the next ones meanwhile.
         """
@@ -242,13 +245,20 @@ class Batches:
         """Read the views of a batch into (pinned) memory."""
         pinned = self.device.type == "cuda"
         views = {
-            name: empty(self._shape(ids, name), torch.int16, torch.device("cpu"), pinned) for name in names
+            name: empty(
+                (len(ids), self.views[name].count, self.cropper.width(name)),
+                torch.float32 if self.device.type == "cpu" and not self._altered(name) else torch.int16,
+                torch.device("cpu"),
+                pinned,
+            )
+            for name in names
         }
         self.cropper.read(ids, epoch, {name: pcm.numpy() for name, pcm in views.items()}, partners)
         return ids, views
 
-    def _shape(self, ids: Numbers, name: str) -> tuple[int, int, int]:
-        return len(ids), self.views[name].count, self.cropper.width(name)
+    def _altered(self, name: str) -> bool:
+        """Return whether anything may befall a view."""
+        return self.views[name].augment and not (self.augmenter.idle and self.cropper.speeds == (1.0,))
 
     def _prepare(self, name: str, pcm: Tensor, ids: Numbers, speed: Numbers, epoch: int) -> Tensor:
         """Move (B, n, T) samples to the device, to [-1, 1], and augment them."""
