@@ -92,7 +92,14 @@ def tiny_recipe(corpus: TinyCorpus) -> Callable[..., Recipe]:
         framework: str = "simclr",
         positives: str = "same",
     ) -> Recipe:
-        quick = {"seconds": 0.2}
+        quick = {
+            "seconds": 0.2,
+            "global_seconds": 0.3,
+            "local_seconds": 0.2,
+            "hidden": 16,
+            "bottleneck": 8,
+            "outputs": 32,
+        }
         known = {f.name for f in fields(FRAMEWORKS[framework].Options)}
         tree: dict[str, Any] = {
             "name": "tiny",

@@ -103,15 +103,36 @@ class Training(_Strict):
     """How long and with what; defaults are SimCLR's in the SSPS paper."""
 
     epochs: int = Field(100, ge=1)
+    schedule_epochs: int | None = Field(
+        None,
+        ge=1,
+        description="that the schedules are laid out for, counted from the very beginning; "
+        "default: those that there will have been when the run ends",
+    )
     batch: int = Field(256, ge=2)
-    lr: float = Field(1e-3, gt=0)
+    optimizer: Literal["adam", "sgd"] = Field("adam", description="sgd has a momentum of 0.9")
+    schedule: Literal["step", "cosine"] = Field(
+        "step", description="step: lr times lr_decay every lr_every epochs; cosine: up, then down to min_lr"
+    )
+    lr: float = Field(1e-3, gt=0, description="the highest")
     lr_decay: float = Field(0.95, gt=0, le=1)
     lr_every: int = Field(5, ge=1, description="epochs between two decays")
-    weight_decay: float = Field(0.0, ge=0)
+    warmup_epochs: int = Field(0, ge=0, description="in which a cosine schedule climbs from 0 to lr")
+    min_lr: float = Field(1e-5, ge=0, description="of the last step of a cosine schedule")
+    weight_decay: float = Field(0.0, ge=0, description="of matrices; not of biases and normalisation")
+    clip: float | None = Field(
+        None, gt=0, description="largest norm of a gradient, of each parameter by itself"
+    )
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = Field("auto", description="auto, cpu, cuda, mps")
     workers: int = Field(2, ge=0, description="threads that read audio ahead; 0: none")
     keep: int = Field(2, ge=1, description="checkpoints kept")
+
+    @model_validator(mode="after")
+    def _room_for_warmup(self) -> Training:
+        if self.schedule == "cosine" and self.warmup_epochs >= (self.schedule_epochs or self.epochs):
+            raise ValueError("warmup_epochs must be fewer than the schedule's epochs")
+        return self
 
 
 class Published(_Strict):

@@ -25,6 +25,7 @@ from idemvox.training import loop
 from idemvox.training.checkpoint import last_checkpoint, load_checkpoint
 from idemvox.training.gauges import progress_bar
 from idemvox.training.loop import _Run, evaluating, train
+from idemvox.training.schedules import warmup_cosine
 
 
 def quiet(recipe: Recipe, folder: Path, resume: bool = False) -> Any:
@@ -245,6 +246,52 @@ def test_weight_decay_is_this_recipes(tiny_recipe, base, tmp_path):
     assert run.optimizer.state_dict()["param_groups"][0]["weight_decay"] == 0.25
 
 
+def test_another_optimiser_begins_anew(tiny_recipe, base, tmp_path):
+    run = begun(tiny_recipe("training.optimizer=sgd"), base, tmp_path)
+    assert run.first == 1 and not run.optimizer.state_dict()["state"]
+
+
+def test_a_teacher_begins_as_its_student(tiny_recipe, base, tmp_path):
+    run = begun(tiny_recipe(framework="dino"), base / "model", tmp_path)
+    weights = load_model(base).encoder.state_dict()
+    assert equal(run.framework.encoder.state_dict(), weights)
+    assert equal(run.framework.teacher.state_dict(), weights)
+
+
+def test_schedules_are_laid_out_for_as_many_epochs_as_the_recipe_says(tiny_recipe, tmp_path, monkeypatch):
+    """Two epochs of four, then one more that starts from them: rates and progress go on as if unbroken."""
+    seen = []
+    monkeypatch.setattr(SimCLR, "after_step", lambda self, progress: seen.append(progress))
+    cosine = ("training.schedule=cosine", "training.warmup_epochs=1", "training.schedule_epochs=4")
+    quiet(tiny_recipe(*cosine), tmp_path / "a")
+    quiet(tiny_recipe(*cosine, "training.epochs=1", f"start_from={tmp_path / 'a'}"), tmp_path / "b")
+    assert seen == pytest.approx([n / 12 for n in range(1, 10)])
+    rates = [e["lr"] for folder in "ab" for e in log(tmp_path / folder, "step")]
+    assert rates == pytest.approx([warmup_cosine(s, 12, 3, 1e-3, 1e-5) for s in range(9)])
+
+
+def test_a_cosine_schedule_is_not_stretched_by_resuming(tiny_recipe, tmp_path):
+    quiet(tiny_recipe("training.schedule=cosine", "training.epochs=1"), tmp_path)
+    with pytest.raises(IdemvoxError, match=r"laid out for 1, as it has no training\.schedule_epochs"):
+        quiet(tiny_recipe("training.schedule=cosine"), tmp_path, resume=True)
+
+
+def test_gradients_are_clipped_where_the_recipe_says_so(tiny_recipe, tmp_path, monkeypatch):
+    largest = []
+    step = torch.optim.Adam.step
+
+    def spy(self, *args, **kwargs):
+        norms = [float(p.grad.norm()) for g in self.param_groups for p in g["params"] if p.grad is not None]
+        largest.append(max(norms))
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", spy)
+    quiet(tiny_recipe("training.epochs=1"), tmp_path / "free")
+    free, largest[:] = max(largest), []
+    quiet(tiny_recipe("training.epochs=1", "training.clip=1e-3"), tmp_path / "clipped")
+    assert free > 0.01 and len(largest) == 3 and max(largest) <= 1.0001e-3
+
+
 def test_a_model_folder_gives_the_encoder_alone(tiny_recipe, base, tmp_path):
     run = begun(tiny_recipe(), base / "model", tmp_path)
     assert equal(run.framework.encoder.state_dict(), load_model(base).encoder.state_dict())
@@ -290,6 +337,11 @@ def test_nothing_to_start_from(tiny_recipe, tmp_path):
         (["frontend.windw=hann"], "did you mean 'frontend.window'"),
         (["augment.noise=/nowhere"], "/nowhere does not exist"),
         (["positives={name: ssps, clusters: 1}"], "clusters >= 2"),
+        (
+            ["training.schedule=cosine", "training.warmup_epochs=2"],
+            "warmup_epochs must be fewer than the schedule's epochs",
+        ),
+        (["framework={name: dino, store: all}"], "store"),
     ],
     ids=str,
 )

@@ -49,6 +49,9 @@ class Framework(nn.Module):
     supervised: ClassVar[bool] = False
     """Whether batches carry speaker labels; a self-supervised framework never sees them."""
 
+    partnered: ClassVar[frozenset[str]] = frozenset({"positive"})
+    """The views that supervised positive sampling cuts from another utterance of the speaker."""
+
     def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
         """Build on ``encoder``; ``speakers`` is the number of classes, 0 unless supervised."""
         super().__init__()
@@ -82,5 +85,16 @@ class Framework(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} has no positives to sample")
 
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin with another model's encoder."""
+        self.encoder.load_state_dict(weights)
+
+    def after_backward(self, epoch: int) -> None:
+        """Change gradients before the optimiser's step, in an epoch counted from 0."""
+
     def after_step(self, progress: float) -> None:
-        """Do what follows the optimiser's step (EMA and the like); progress runs from 0 to 1."""
+        """Do what follows the optimiser's step (EMA and the like).
+
+        Args:
+            progress: share of the schedule that is done, this step included: 1 after the last one.
+        """

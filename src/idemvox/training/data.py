@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,6 +126,7 @@ class Batches:
         labels: (N,) speaker numbers for a supervised framework, ``None`` for any other.
         speeds: at which augmented views are played, one for all those of an utterance in an epoch.  A voice
             played faster is another voice: with S speeds the labels 0 to C - 1 become 0 to S C - 1.
+        partnered: the views that come from an utterance's partner where it has one.
         rank, world: this process's number and how many there are; together they see each utterance once.
     """
 
@@ -141,6 +142,7 @@ class Batches:
         workers: int,
         labels: Tensor | None = None,
         speeds: Sequence[float] = (1.0,),
+        partnered: Collection[str] = frozenset({"positive"}),
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -159,7 +161,7 @@ class Batches:
         self.labels = labels
         self.voices = 0 if labels is None else int(labels.max()) + 1
         self.rank, self.world = rank, world
-        self.cropper = Cropper(source, views, seed, speeds=speeds)
+        self.cropper = Cropper(source, views, seed, partnered, speeds)
         self.stalls = Stalls()
 
     @property

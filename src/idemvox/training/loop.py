@@ -30,7 +30,7 @@ from idemvox.registry import FRAMEWORKS, POSITIVES
 from idemvox.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
 from idemvox.training.data import Batches, build_augmenter
 from idemvox.training.gauges import Log, PositiveGauge, mean, note, progress_bar
-from idemvox.training.schedules import step_decay
+from idemvox.training.optimizer import build_optimizer, clip_each, learning_rate
 
 __all__ = ["Trained", "train"]
 
@@ -86,6 +86,16 @@ def _same_recipe(recipe: Recipe, saved: Path) -> None:
         for key in recipe.differences(load_recipe(saved))
         if key not in _MAY_DIFFER and not key.startswith("published")
     ]
+    training, before = recipe.training, load_recipe(saved).training
+    if (
+        training.schedule == "cosine"
+        and training.schedule_epochs is None
+        and training.epochs != before.epochs
+    ):
+        raise IdemvoxError(
+            f"cannot resume {saved.parent} with training.epochs={training.epochs}: its cosine schedule was "
+            f"laid out for {before.epochs}, as it has no training.schedule_epochs; give the same epochs"
+        )
     if changed:
         raise IdemvoxError(
             f"cannot resume {saved.parent}: the recipe differs in {', '.join(changed)}; "
@@ -158,10 +168,7 @@ class _Run:
             speakers if positives_class.supervised else None,
         )
         self.positives: Positives = positives_class(positives_options, setting)
-        optimizer = torch.optim.Adam(
-            self.framework.parameters(), lr=training.lr, weight_decay=training.weight_decay
-        )
-        _, self.optimizer = self.fabric.setup(self.framework, optimizer)
+        _, self.optimizer = self.fabric.setup(self.framework, build_optimizer(self.framework, training))
         self.positives.to(self.fabric.device)
 
         self.packed = is_pack(recipe.data.manifest)
@@ -181,6 +188,7 @@ class _Run:
             workers=training.workers,
             labels=torch.from_numpy(speakers) if framework_class.supervised else None,
             speeds=speeds,
+            partnered=framework_class.partnered,
         )
         self.first = 0  # epochs that the starting weights have behind them
         self.done = 0  # epochs of this run
@@ -198,6 +206,7 @@ class _Run:
             "first": self.first,
             "done": self.done,
             "framework_name": self.recipe.framework.name,
+            "optimizer_name": self.recipe.training.optimizer,
             "numbers": self.numbers,
         }
 
@@ -220,13 +229,14 @@ class _Run:
         try:
             if state.get("framework_name") == self.recipe.framework.name:
                 self.framework.load_state_dict(state["framework"])
-                decay = [group["weight_decay"] for group in self.optimizer.param_groups]
-                self.optimizer.load_state_dict(state["optimizer"])
-                for group, value in zip(self.optimizer.param_groups, decay, strict=True):
-                    group["weight_decay"] = value  # this recipe's, not the other run's
+                if state["optimizer_name"] == self.recipe.training.optimizer:
+                    decay = [group["weight_decay"] for group in self.optimizer.param_groups]
+                    self.optimizer.load_state_dict(state["optimizer"])
+                    for group, value in zip(self.optimizer.param_groups, decay, strict=True):
+                        group["weight_decay"] = value  # this recipe's, not the other run's
                 self.first = state["first"] + state["done"]
             else:
-                self.framework.encoder.load_state_dict(load_model(source).encoder.state_dict())
+                self.framework.begin_with(load_model(source).encoder.state_dict())
         except (RuntimeError, ValueError) as error:
             raise IdemvoxError(
                 f"start_from {source}: its weights do not fit this recipe's encoder or heads ({error})"
@@ -295,18 +305,19 @@ class _Run:
     def epoch(self, epoch: int, bar: Progress, log: Log) -> dict[str, float]:
         """Train one epoch and return its numbers."""
         training, batches = self.recipe.training, self.batches
-        lr = step_decay(epoch, training.lr, training.lr_decay, training.lr_every)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         numbers = self.positives.start_epoch(epoch)
         self.framework.train()
         last = self.first + training.epochs
+        planned = training.schedule_epochs or last
         task = bar.add_task(f"{self.recipe.name} {epoch + 1}/{last}", total=batches.steps, note="")
         began, seen = time.perf_counter(), 0
         sums: dict[str, list[Tensor]] = defaultdict(list)
         for step, batch in enumerate(batches.epoch(epoch, self.positives)):
             if "reference" in batch.views:
                 self.positives.observe(batch.ids, self.reference(batch))
+            lr = learning_rate(training, epoch, step, batches.steps, planned)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
             with self.fabric.autocast():  # Fabric's wrapper would round the waveforms to bf16 too
                 result = self.framework(batch, self.positives)
             if not torch.isfinite(result.loss):
@@ -315,9 +326,12 @@ class _Run:
                     f"{batch.ids[:8].tolist()}...); lower training.lr, or use training.precision=fp32"
                 )
             self.fabric.backward(result.loss)
+            self.framework.after_backward(epoch)
+            if training.clip:
+                clip_each(self.framework.parameters(), training.clip)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            self.framework.after_step((epoch * batches.steps + step + 1) / (last * batches.steps))
+            self.framework.after_step((epoch * batches.steps + step + 1) / (planned * batches.steps))
             if self.positives.chosen is not None:
                 self.gauge.update(batch.ids, self.positives.chosen)
             sums["loss"].append(result.loss.detach())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["step_decay"]
+import math
+
+__all__ = ["step_decay", "warmup_cosine"]
 
 
 def step_decay(epoch: int, base: float, decay: float, every: int) -> float:
@@ -12,3 +14,22 @@ def step_decay(epoch: int, base: float, decay: float, every: int) -> float:
     [0.001, 0.001, 0.00095, 0.000902]
     """
     return float(base * decay ** (epoch // every))
+
+
+def warmup_cosine(step: int, steps: int, warmup: int, base: float, least: float) -> float:
+    """Return the rate of a step: from 0 in a line up to ``base``, then by half a cosine down to ``least``.
+
+    Args:
+        step: from 0 to ``steps`` - 1; later ones have the last one's.
+        steps: of the whole schedule.
+        warmup: steps before the highest rate.
+        base: the highest rate, of step ``warmup``.
+        least: the rate of the last step.
+
+    >>> [round(warmup_cosine(s, 7, 2, 0.2, 0.0), 4) for s in range(7)]
+    [0.0, 0.1, 0.2, 0.1707, 0.1, 0.0293, 0.0]
+    """
+    if step < warmup:
+        return base * step / warmup
+    done = min((step - warmup) / max(steps - 1 - warmup, 1), 1.0)
+    return least + (base - least) * (1 + math.cos(math.pi * done)) / 2

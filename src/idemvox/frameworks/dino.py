@@ -1,0 +1,140 @@
+"""DINO for speakers, as in the SSPS paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from idemvox.corpus.crops import Crop, Views
+from idemvox.encoders.base import Encoder
+from idemvox.errors import IdemvoxError
+from idemvox.frameworks.base import Batch, Framework, Step, Swap
+from idemvox.heads import DINOHead, Prototypes
+from idemvox.losses.distillation import entropy, self_distillation, sharpened
+from idemvox.registry import FRAMEWORKS
+from idemvox.teacher import cosine_momentum, follow, teacher_of
+
+__all__ = ["DINO"]
+
+
+@FRAMEWORKS.register("dino")
+class DINO(Framework):
+    """A student says of short and long crops what its teacher, its own moving average, says of long ones.
+
+    Caron et al. (2021), for speakers as in Lepage & Dehak (2025), section 2.2: two global crops that both
+    see, four local ones that only the student sees.  The teacher's encoder is what is evaluated, clustered
+    and shipped.
+
+    With SSPS the teacher's outputs of both global crops are those of a pseudo-positive.  The public code
+    keeps their logits, 2 x 65,536 numbers an utterance: 13.1 GB for a queue of 25,000 (``store: logits``).
+    The default keeps the bottleneck, 2 x 256 numbers: 51 MB.  The teacher's present last layer makes logits
+    of it, so they are fresher too; while that layer stands still both ways are the same.
+
+    The centre follows the teacher's logits after pseudo-positives are put in, as in the public code.
+    With supervised positives the local crops come from the other utterance of the speaker.
+    """
+
+    partnered = frozenset({"local"})
+
+    @dataclass(frozen=True, slots=True)
+    class Options:
+        """Defaults: the paper's.
+
+        ``momentum`` is the teacher's at the beginning, by a cosine 1 at the end of the schedule.
+        ``frozen_epochs`` are those in which the last layer learns nothing.  ``average`` takes the mean over
+        the pairs of crops, as the public code does; the paper's eq. 2 sums.
+        """
+
+        student_temperature: float = 0.1
+        teacher_temperature: float = 0.04
+        momentum: float = 0.996
+        centre_momentum: float = 0.9
+        hidden: int = 2048
+        bottleneck: int = 256
+        outputs: int = 65_536
+        global_crops: int = 2
+        global_seconds: float = 4.0
+        local_crops: int = 4
+        local_seconds: float = 2.0
+        frozen_epochs: int = 1
+        average: bool = True
+        store: Literal["bottleneck", "logits"] = "bottleneck"
+
+        def __post_init__(self) -> None:
+            if self.global_crops < 1 or self.local_crops < 0 or self.global_crops + self.local_crops < 2:
+                raise IdemvoxError("dino needs at least one global crop, and two crops in all")
+            if self.store not in ("bottleneck", "logits"):
+                raise IdemvoxError(f"dino store is 'bottleneck' or 'logits', not {self.store!r}")
+
+    centre: Tensor
+    """(outputs,) a moving average of the teacher's logits."""
+
+    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
+        super().__init__(encoder, options, speakers)
+        o = self.options
+        self.head = DINOHead(encoder.dim, o.hidden, o.bottleneck)
+        self.prototypes = Prototypes(o.bottleneck, o.outputs)
+        self.teacher = teacher_of(encoder)
+        self.teacher_head = teacher_of(self.head)
+        self.teacher_prototypes = teacher_of(self.prototypes)
+        self.register_buffer("centre", torch.zeros(o.outputs))
+
+    def views(self) -> Views:
+        o = self.options
+        found = {"global": Crop(o.global_crops, o.global_seconds)}
+        if o.local_crops:
+            found["local"] = Crop(o.local_crops, o.local_seconds)
+        return found
+
+    @property
+    def embedder(self) -> Encoder:
+        return self.teacher
+
+    @property
+    def embedding_dim(self) -> int:
+        o = self.options
+        return int(o.global_crops * (o.bottleneck if o.store == "bottleneck" else o.outputs))
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        super().begin_with(weights)
+        self.teacher.load_state_dict(weights)
+
+    @torch.no_grad()
+    def target(self, batch: Batch) -> Tensor:
+        crops = batch.views["global"]
+        said = self.teacher_head(self.teacher(crops.flatten(0, 1)))  # (B G, bottleneck)
+        if self.options.store == "logits":
+            said = self.teacher_prototypes(said)
+        flat: Tensor = said.view(len(crops), -1)
+        return flat
+
+    def forward(self, batch: Batch, positives: Swap) -> Step:
+        o = self.options
+        target = positives(batch.ids, self.target(batch)).unflatten(1, (o.global_crops, -1))
+        logits = target if o.store == "logits" else self.teacher_prototypes(target)  # (B, G, outputs)
+        probabilities = sharpened(logits, self.centre, o.teacher_temperature)
+        student = torch.cat(
+            [
+                self.prototypes(self.head(self.encoder(crops.flatten(0, 1)))).unflatten(0, crops.shape[:2])
+                for crops in (batch.views[name] for name in self.views())
+            ],
+            dim=1,
+        )  # (B, G + L, outputs), global crops first
+        loss = self_distillation(student, probabilities, o.student_temperature, o.average)
+        if self.training:
+            self.centre.lerp_(logits.detach().float().mean((0, 1)), 1 - o.centre_momentum)
+        return Step(loss, {"teacher_entropy": entropy(probabilities)})
+
+    def after_backward(self, epoch: int) -> None:
+        if epoch < self.options.frozen_epochs:
+            self.prototypes.weight.grad = None
+
+    def after_step(self, progress: float) -> None:
+        momentum = cosine_momentum(progress, self.options.momentum)
+        follow(self.teacher, self.encoder, momentum)
+        follow(self.teacher_head, self.head, momentum)
+        follow(self.teacher_prototypes, self.prototypes, momentum)

@@ -1,0 +1,57 @@
+"""Losses of a student that is to say what its teacher says."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["entropy", "self_distillation", "sharpened"]
+
+
+def sharpened(logits: Tensor, centre: Tensor, temperature: float) -> Tensor:
+    """Return the teacher's probabilities: centred, sharpened, in fp32 and without a gradient.
+
+    Args:
+        logits: (B, G, P) of the teacher.
+        centre: (P,) what is subtracted first, so that no output wins everywhere.
+        temperature: divides what is left; below the student's, so that not all outputs win alike.
+
+    Returns:
+        (B, G, P) softmax((logits - centre) / temperature).
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        return torch.softmax((logits.detach().float() - centre) / temperature, dim=-1)
+
+
+def self_distillation(
+    student: Tensor, teacher: Tensor, temperature: float = 0.1, average: bool = True
+) -> Tensor:
+    """DINO's loss: the cross entropy of every pair of a teacher's and another student's view.
+
+    ``1/B sum_i sum_t sum_{s != t} H(p_it, q_is)`` with q = softmax(student / temperature): Caron et al.
+    (2021), eq. 3; Lepage & Dehak (2025), eq. 2, which sums over the pairs where their code takes the mean.
+
+    Args:
+        student: (B, S, P) logits; the first G views are the teacher's views.
+        teacher: (B, G, P) probabilities, see :func:`sharpened`.
+        temperature: the student's.
+        average: divide by the number of pairs, G (S - 1), as the public code does.
+
+    Returns:
+        Scalar.
+    """
+    views = teacher.shape[1]
+    with torch.autocast(student.device.type, enabled=False):
+        said = torch.log_softmax(student.float() / temperature, dim=-1)  # (B, S, P)
+        # all pairs, less those of a view with itself
+        every = torch.einsum("bp,bsp->", teacher.sum(1), said)
+        own = torch.einsum("bgp,bgp->", teacher, said[:, :views])
+        pairs = views * (student.shape[1] - 1) if average else 1
+        loss: Tensor = (own - every) / (len(student) * pairs)
+        return loss
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Return the mean entropy of (..., P) in nats: log P if every output is alike, 0 if one takes all."""
+    mean: Tensor = torch.special.entr(probabilities).sum(-1).mean()
+    return mean

@@ -1,0 +1,77 @@
+"""DINO's loss against the formula, pair by pair."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from idemvox.losses.distillation import entropy, self_distillation, sharpened
+
+
+def logits(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def oracle(student: Tensor, teacher: Tensor, temperature: float, average: bool) -> float:
+    """Sum over utterances, teacher's views and other student's views, as the paper writes it."""
+    batch, views, outputs = teacher.shape
+    total, pairs = 0.0, 0
+    for i in range(batch):
+        for t in range(views):
+            for s in range(student.shape[1]):
+                if s == t:
+                    continue
+                scaled = [float(v) / temperature for v in student[i, s]]
+                log_sum = math.log(sum(math.exp(v) for v in scaled))
+                total -= sum(float(teacher[i, t, p]) * (scaled[p] - log_sum) for p in range(outputs))
+                pairs += i == 0
+    return total / batch / (pairs if average else 1)
+
+
+@pytest.mark.parametrize("average", [True, False])
+@pytest.mark.parametrize(("student_views", "teacher_views"), [(6, 2), (2, 2), (2, 1), (5, 3)])
+def test_is_the_mean_over_all_pairs_of_different_views(student_views, teacher_views, average):
+    student = logits(3, student_views, 7)
+    teacher = logits(3, teacher_views, 7, seed=1).softmax(-1)
+    found = self_distillation(student.float(), teacher.float(), 0.5, average)
+    assert float(found) == pytest.approx(oracle(student, teacher, 0.5, average), rel=1e-5)
+
+
+def test_gradient_is_of_the_students_alone():
+    student, teacher = (
+        logits(2, 4, 5).float().requires_grad_(),
+        logits(2, 2, 5, seed=1).float().requires_grad_(),
+    )
+    centre = torch.zeros(5)
+    self_distillation(student, sharpened(teacher, centre, 0.04), 0.1).backward()
+    assert teacher.grad is None and student.grad.abs().sum() > 0
+    step = 1e-3
+    moved = student.detach().clone()
+    moved[1, 3, 2] += step
+    rise = self_distillation(moved, sharpened(teacher, centre, 0.04), 0.1)
+    rise = rise - self_distillation(student.detach(), sharpened(teacher, centre, 0.04), 0.1)
+    assert float(rise) / step == pytest.approx(float(student.grad[1, 3, 2]), rel=0.02, abs=1e-4)
+
+
+def test_the_teacher_is_centred_then_sharpened():
+    given, centre = logits(2, 2, 6).float(), logits(6, seed=2).float()
+    found = sharpened(given, centre, 0.04)
+    weights = torch.exp((given.double() - centre.double()) / 0.04)
+    torch.testing.assert_close(found.double(), weights / weights.sum(-1, keepdim=True), atol=1e-5, rtol=0)
+    assert (entropy(found) < entropy(sharpened(given, centre, 1.0))).all()
+
+
+def test_entropy_from_none_to_all():
+    assert float(entropy(torch.eye(8))) == 0
+    assert float(entropy(torch.full((3, 8), 1 / 8))) == pytest.approx(math.log(8))
+
+
+def test_half_precision_in_full_precision_inside():
+    student, teacher = logits(2, 3, 9).bfloat16(), logits(2, 2, 9, seed=1).softmax(-1).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = self_distillation(student, teacher, 0.1)
+    assert found.dtype == torch.float32
+    assert float(found) == pytest.approx(float(self_distillation(student.float(), teacher, 0.1)), rel=1e-6)

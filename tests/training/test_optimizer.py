@@ -1,0 +1,50 @@
+"""Optimisers: what learns, what decays, at what rate, and how gradients are clipped."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from idemvox.recipe import Training
+from idemvox.training.optimizer import build_optimizer, clip_each, learning_rate
+
+
+def network() -> nn.Sequential:
+    found = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    found[2].requires_grad_(False)
+    return found
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_only_matrices_decay_and_only_what_can_learn_learns(name):
+    module = network()
+    optimizer = build_optimizer(module, Training(optimizer=name, weight_decay=0.3, lr=0.1))
+    matrices, rest = optimizer.param_groups
+    assert matrices["weight_decay"] == 0.3 and [p is module[0].weight for p in matrices["params"]] == [True]
+    assert rest["weight_decay"] == 0
+    assert {id(p) for p in rest["params"]} == {id(module[0].bias), *map(id, module[1].parameters())}
+    if name == "sgd":
+        assert matrices["momentum"] == rest["momentum"] == 0.9
+
+
+def test_each_parameter_is_clipped_by_itself():
+    a, b, c = (nn.Parameter(torch.zeros(4)) for _ in range(3))
+    a.grad, b.grad = torch.full((4,), 10.0), torch.full((4,), 0.1)
+    clip_each([a, b, c], 3.0)
+    torch.testing.assert_close(a.grad, torch.full((4,), 1.5))
+    torch.testing.assert_close(b.grad, torch.full((4,), 0.1))
+    assert c.grad is None
+    clip_each([c], 3.0)
+
+
+def test_steps_are_of_epochs_and_cosines_of_steps():
+    step = Training(lr=1e-3, lr_decay=0.5, lr_every=2)
+    assert [learning_rate(step, e, 7, 10, 9) for e in range(4)] == [1e-3, 1e-3, 5e-4, 5e-4]
+    cosine = Training(
+        schedule="cosine", lr=0.2, warmup_epochs=10, epochs=80, schedule_epochs=100, min_lr=1e-5
+    )
+    rates = [learning_rate(cosine, e, s, 5, 100) for e in range(100) for s in range(5)]
+    assert rates[0] == 0 and rates[25] == pytest.approx(0.1) and max(rates) == rates[50] == 0.2
+    assert rates[-1] == pytest.approx(1e-5) and rates[50:] == sorted(rates[50:], reverse=True)
+    assert rates[80 * 5] == pytest.approx(0.023, abs=5e-4)
