@@ -27,7 +27,8 @@ from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_man
 from idemvox.corpus.prepare import prepare_table
 from idemvox.corpus.simulate import simulate_recordings
 from idemvox.demo import study_table
-from idemvox.study import Plan, Study, TestSet
+from idemvox.experiment import TestSet
+from idemvox.study import Plan, Study
 from idemvox.verification.picture import tsne_picture
 from idemvox.verification.results import write_results
 from idemvox.verification.trials import make_trials

@@ -94,6 +94,37 @@ def test_going_on_with_ssps(home, trained):
     assert "2 epochs" in shown  # one of each
 
 
+def test_a_sweep_scores_every_combination_and_goes_on_where_it_was(home, trained):
+    common = (
+        "sweep",
+        home / "tiny.yaml",
+        f"data.manifest={home / 'calls.csv'}",
+        f"start_from={trained}",
+        "positives={name: ssps, clusters: 6, seconds: 0.5}",
+        *("--trials", home / "trials.txt", "--manifest", home / "calls.csv", "--out", home / "sweep", "-q"),
+    )
+    clusters = "positives.clusters=4,6"
+    for wrong, message in (
+        ("positives.neighbours=0,-1", "neighbours >= 0"),
+        ("positives.clustres=4,6", "did you mean 'positives.clusters'"),
+        ("seed=1", "nothing to sweep"),
+        ("positives.neighbours=1,1", "two combinations of this sweep are the same"),
+    ):
+        assert message in refused(*common, wrong)
+    assert not list((home / "sweep").glob("*/seed-*/log.jsonl"))
+    shown = call(*common, clusters, "positives.neighbours=1")
+    assert "clusters 4" in shown and "clusters 6" in shown and "2 combinations" in shown
+    before = {file: file.stat().st_mtime_ns for file in (home / "sweep").glob("*/seed-*/done.json")}
+    assert len(before) == 2
+    call(*common, "positives.neighbours=1", clusters)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    call(*common, "positives.clusters=4,5,6", "positives.neighbours=1")
+    rows = json.loads((home / "sweep" / "sweep.json").read_text())["rows"]
+    assert [row["system"] for row in rows] == ["clusters 4", "clusters 5", "clusters 6"]
+    assert all(len(row["eer"]) == 1 and 0 <= row["coverage"][0] <= 1 for row in rows)
+    assert "other data or with other settings" in refused(*common, "training.lr=0.1", clusters)
+
+
 def test_recipes_of_the_project_are_valid_and_listed():
     folder = Path(__file__).parents[1] / "recipes"
     text = call("recipes", folder)

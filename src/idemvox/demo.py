@@ -16,8 +16,9 @@ from idemvox.corpus.manifest import Manifest, load_manifest, save_manifest
 from idemvox.corpus.simulate import simulate_recordings
 from idemvox.corpus.synthesise import synthetic_voices
 from idemvox.errors import IdemvoxError
+from idemvox.experiment import TestSet
 from idemvox.processes import command_line
-from idemvox.study import SYSTEMS, Plan, Study, TestSet
+from idemvox.study import SYSTEMS, Plan, Study
 from idemvox.verification.results import write_results
 from idemvox.verification.trials import load_trials, make_trials
 

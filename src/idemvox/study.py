@@ -6,31 +6,25 @@ pseudo-positives; ``simclr-supervised`` with positives by label, the upper bound
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from rich.progress import Progress
 
 from idemvox.corpus.manifest import Manifest, load_manifest
-from idemvox.errors import IdemvoxError
-from idemvox.files import read_json, write_json
-from idemvox.model import build_encoder, load_model, save_model
-from idemvox.processes import command_line, process_pool
+from idemvox.experiment import Job, TestSet, claim, run_job
+from idemvox.files import read_json
+from idemvox.processes import process_pool
 from idemvox.recipe import Recipe
 from idemvox.training.gauges import progress_bar
-from idemvox.training.loop import train
-from idemvox.verification.embed import embed_files, load_embeddings, save_embeddings
-from idemvox.verification.report import evaluate, store_report, trial_utterances
-from idemvox.verification.trials import Trials, load_trials, save_trials
+from idemvox.verification.embed import load_embeddings
 
-__all__ = ["SYSTEMS", "Plan", "Study", "TestSet"]
+__all__ = ["SYSTEMS", "Plan", "Study"]
 
 SYSTEMS = ("untrained", "simclr", "simclr-ssps", "simclr-supervised")
 BASE = "simclr-base"
@@ -79,75 +73,6 @@ class Plan:
         return Recipe().override(values)
 
 
-@dataclass(frozen=True)
-class TestSet:
-    """A trial list with the manifest of its utterances."""
-
-    __test__ = False  # not a test, whatever pytest thinks
-
-    name: str
-    trials: Path
-    manifest: Path
-
-    @classmethod
-    def make(cls, trials: Trials, manifest: Path, folder: Path) -> TestSet:
-        """Write made trials beside the study, so that anyone can look at them."""
-        path = folder / f"{trials.name}.txt"
-        save_trials(trials, path)
-        return cls(trials.name, path, manifest)
-
-
-@dataclass(frozen=True)
-class _Task:
-    system: str
-    seed: int
-    folder: Path
-    recipe: Recipe
-    tests: tuple[TestSet, ...]
-    threads: int
-
-
-def _work(task: _Task) -> None:
-    """Train one system if it needs it, then embed and score every test set."""
-    torch.set_num_threads(task.threads)
-    if task.system == "untrained":
-        torch.manual_seed(task.seed)
-        encoder = build_encoder(task.recipe.encoder, task.recipe.frontend)
-        save_model(
-            task.folder / "model", encoder, task.recipe.encoder, task.recipe.frontend, {"recipe": "untrained"}
-        )
-        numbers: dict[str, float] = {}
-    else:
-        numbers = train(task.recipe, task.folder, resume=True, progress=False).numbers
-    if task.system != BASE:
-        _score(task, numbers)
-    write_json(task.folder / "done.json", numbers)
-
-
-def _score(task: _Task, numbers: Mapping[str, float]) -> None:
-    model = load_model(task.folder / "model")
-    precision: Literal["fp32", "bf16"] = "bf16" if task.recipe.training.precision == "bf16" else "fp32"
-    results = {}
-    for test in reversed(task.tests):  # the first one's report stays with the model
-        trials, manifest = load_trials(test.trials), load_manifest(test.manifest)
-        embeddings = embed_files(
-            model.encoder, trial_utterances(trials, manifest), precision=precision, workers=1
-        )
-        save_embeddings(embeddings, task.folder / f"{test.name}.npz")
-        report = evaluate(
-            model.encoder,
-            trials,
-            manifest,
-            embeddings=embeddings,
-            model=model.provenance,
-            precision=precision,
-            command=command_line(),
-        )
-        store_report(model.folder, report)
-        results[test.name] = json.loads(report.to_json())
-    write_json(task.folder / "evaluation.json", {"numbers": dict(numbers), "trials": results})
-
-
 @dataclass
 class Study:
     """A study in a folder; what is there already is not done again.
@@ -170,12 +95,13 @@ class Study:
         """Return the folder of a run."""
         return self.folder / f"seed-{seed}" / system
 
-    def _task(self, system: str, seed: int) -> _Task:
+    def _job(self, system: str, seed: int) -> Job:
         start = None if system in (BASE, "untrained") else self.path(seed, BASE)
         lonely = system == BASE and len(self.plan.seeds) < self.jobs
         threads = max(1, self.jobs // len(self.plan.seeds)) if lonely else 1
         recipe = self.plan.recipe(system, seed, self.train, start)
-        return _Task(system, seed, self.path(seed, system), recipe, tuple(self.tests), threads)
+        tests = () if system == BASE else tuple(self.tests)
+        return Job(self.path(seed, system), recipe, tests, system == "untrained", threads)
 
     def run(self, progress: bool = True) -> None:
         """Train and score whatever is missing; a killed study goes on where it was.
@@ -189,32 +115,21 @@ class Study:
             self._all(pool, lambda: self._show(bar, total))
 
     def _claim(self) -> None:
-        """Write down what this study is, or refuse the folder of another; more seeds are the same study."""
+        """Write down what this study is; more seeds are the same study."""
+        plan = {key: value for key, value in asdict(self.plan).items() if key != "seeds"}
         files = [self.train]
         files += [path for test in self.tests for path in (test.trials, test.manifest)]
-        plan = {key: value for key, value in asdict(self.plan).items() if key != "seeds"}
-        mine = {
-            "plan": json.loads(json.dumps(plan)),
-            "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
-        }
-        claim = self.folder / "study.json"
-        if not claim.is_file():
-            write_json(claim, mine)
-        elif read_json(claim) != mine:
-            raise IdemvoxError(
-                f"{self.folder} holds a study of other data or with other settings; "
-                "delete that folder, or choose another --out"
-            )
+        claim(self.folder / "study.json", {"plan": plan}, files)
 
     def _all(self, pool: ProcessPoolExecutor, show: Callable[[], None]) -> None:
         waiting: dict[Future[None], tuple[str, int]] = {}
 
         def submit(system: str, seed: int) -> None:
-            task = self._task(system, seed)
-            if (task.folder / "done.json").is_file():
+            job = self._job(system, seed)
+            if job.done:
                 finished(system, seed)
             else:
-                waiting[pool.submit(_work, task)] = (system, seed)
+                waiting[pool.submit(run_job, job)] = (system, seed)
 
         def finished(system: str, seed: int) -> None:
             if system == BASE:

@@ -1,4 +1,4 @@
-"""idemvox train, recipes and demo."""
+"""idemvox train, sweep, recipes and demo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 from idemvox.cli.common import Quiet, console, resumable
 from idemvox.errors import IdemvoxError
 
-__all__ = ["demo", "recipes", "train"]
+__all__ = ["demo", "recipes", "sweep", "train"]
 
 
 def train(
@@ -42,6 +42,67 @@ def train(
         table.add_row(name.replace("_", " "), f"{value:.4g}")
     console.print(table)
     console.print(f"model: {trained.model}")
+
+
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file, such as recipes/simclr-ssps.yaml")],
+    overrides: Annotated[
+        list[str],
+        typer.Argument(
+            help="KEY=VALUE for all runs; KEY=VALUE,VALUE,... to try each", metavar="KEY=VALUE,VALUE..."
+        ),
+    ],
+    trials: Annotated[list[Path], typer.Option(help="VoxCeleb-style lists to score on.")],
+    manifest: Annotated[Path, typer.Option(help="Manifest with the trials' utterances.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs; default: runs/sweep-RECIPE")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each combination.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; more than one only on CPUs.")] = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Train a recipe with every combination of some settings, and score each.
+
+    Table 2 of the SSPS paper (K and M):
+
+    idemvox sweep recipes/simclr-ssps.yaml start_from=runs/simclr data.manifest=train.csv
+    positives.clusters=6000,10000,25000,150000 positives.neighbours=0,1,2
+    --trials vox1-O.txt --manifest vox1.csv
+
+    Choose on speakers of the training corpus that you hold out, not on the list that you report. Writes
+    sweep.md and sweep.json beside the runs. Ctrl-C and the same command again go on where it stopped.
+    """
+    from idemvox.experiment import TestSet
+    from idemvox.processes import command_line
+    from idemvox.recipe import load_recipe
+    from idemvox.sweep import Sweep, read_grid
+    from idemvox.verification.results import write_results
+
+    plain, grid = read_grid(overrides)
+    if not grid:
+        raise IdemvoxError("nothing to sweep: give a key several values, such as positives.neighbours=0,1,2")
+    common = load_recipe(recipe).override(plain)
+    folder = out or Path("runs") / f"sweep-{recipe.stem}"
+    tests = tuple(TestSet(path.stem, path, manifest) for path in trials)
+    runs = Sweep(folder, common, grid, tests, tuple(range(common.seed, common.seed + seeds)), jobs)
+    with resumable(f"stopped; the same command goes on where it was (all is in {folder})"):
+        runs.run(console, progress=not quiet)
+    rows = runs.rows()
+    table = Table(title=f"{recipe.stem}: {len(runs.points())} combinations, {seeds} of each")
+    for heading in ("settings", "trials", "EER %", "minDCF p=0.01", "replaced %", "right speaker %"):
+        table.add_column(heading, justify="left" if heading in ("settings", "trials") else "right")
+    for row in rows:
+        shown = [
+            f"{scale * sum(row[key]) / seeds:.{digits}f}" if key in row else ""
+            for key, scale, digits in (
+                ("eer", 100, 2),
+                ("mindcf_001", 1, 4),
+                ("coverage", 100, 0),
+                ("speaker_accuracy", 100, 0),
+            )
+        ]
+        table.add_row(row["system"], row["trials"], *shown)
+    console.print(table)
+    written = write_results(folder, "sweep", f"Sweep of {recipe.stem}", command_line(), rows)
+    console.print(f"written: {', '.join(map(str, written))}", highlight=False)
 
 
 def recipes(
