@@ -53,6 +53,18 @@ def batch() -> Batch:
     return Batch(torch.arange(6), views)
 
 
+def student(framework: DINO, batch: Batch) -> Tensor:
+    """(6, 6, 11) logits: the encoder sees crops of one length at a time, the head all of them."""
+    seen = [framework.encoder(batch.views[name].flatten(0, 1)).view(6, -1, 4) for name in ("global", "local")]
+    return framework.prototypes(framework.head(torch.cat(seen, 1).view(36, 4))).view(6, 6, 11)
+
+
+def teacher(framework: DINO, batch: Batch) -> Tensor:
+    """(6, 2, 11) logits."""
+    seen = framework.teacher(batch.views["global"].flatten(0, 1))
+    return framework.teacher_prototypes(framework.teacher_head(seen)).view(6, 2, 11)
+
+
 def test_the_papers_crops_and_sizes(encoder):
     framework = DINO(encoder, DINO.Options(hidden=8, bottleneck=256, outputs=65_536))
     assert framework.views() == {"global": Crop(2, 4.0), "local": Crop(4, 2.0)}
@@ -71,18 +83,11 @@ def test_the_loss_is_of_the_teachers_global_crops_and_all_the_students(make, bat
     twin, centre = copy.deepcopy(framework), torch.linspace(-0.1, 0.1, 11)
     framework.centre.copy_(centre)
     step = framework(batch, same)
-
-    def through(encoder: nn.Module, head: nn.Module, prototypes: nn.Module, name: str) -> Tensor:
-        crops = batch.views[name]
-        return prototypes(head(encoder(crops.flatten(0, 1)))).view(6, crops.shape[1], -1)
-
-    student = [through(twin.encoder, twin.head, twin.prototypes, name) for name in ("global", "local")]
-    teacher = through(twin.teacher, twin.teacher_head, twin.teacher_prototypes, "global")
-    target = torch.softmax((teacher - centre) / 0.04, -1)
-    expected = self_distillation(torch.cat(student, 1), target, 0.1)
+    logits = teacher(twin, batch)
+    expected = self_distillation(student(twin, batch), torch.softmax((logits - centre) / 0.04, -1))
     torch.testing.assert_close(step.loss, expected)
-    moved = 0.9 * centre + 0.1 * teacher.mean((0, 1))  # after the loss, by its logits before softmax
-    torch.testing.assert_close(framework.centre, moved)
+    # the centre moves after the loss, by the logits before softmax
+    torch.testing.assert_close(framework.centre, 0.9 * centre + 0.1 * logits.mean((0, 1)))
 
 
 def test_the_student_learns_and_the_teacher_follows(make, batch):
@@ -142,16 +147,8 @@ def test_both_global_crops_are_the_pseudo_positives(make, batch):
     order = torch.tensor([3, 0, 5, 1, 2, 4])
     others = framework.target(batch)[order].clone()
     swapped = copy.deepcopy(framework)(batch, lambda ids, targets: others)
-    twin = copy.deepcopy(framework)
-    teacher = twin.teacher_prototypes(twin.target(batch).view(6, 2, 5))[order]
-    student = torch.cat(
-        [
-            twin.prototypes(twin.head(twin.encoder(batch.views[n].flatten(0, 1)))).view(6, -1, 11)
-            for n in ("global", "local")
-        ],
-        1,
-    )
-    expected = self_distillation(student, torch.softmax(teacher / 0.04, -1), 0.1)
+    target = torch.softmax(teacher(copy.deepcopy(framework), batch)[order] / 0.04, -1)
+    expected = self_distillation(student(copy.deepcopy(framework), batch), target)
     torch.testing.assert_close(swapped.loss, expected)
 
 

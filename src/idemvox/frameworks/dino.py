@@ -117,13 +117,14 @@ class DINO(Framework):
         target = positives(batch.ids, self.target(batch)).unflatten(1, (o.global_crops, -1))
         logits = target if o.store == "logits" else self.teacher_prototypes(target)  # (B, G, outputs)
         probabilities = sharpened(logits, self.centre, o.teacher_temperature)
-        student = torch.cat(
+        seen = torch.cat(
             [
-                self.prototypes(self.head(self.encoder(crops.flatten(0, 1)))).unflatten(0, crops.shape[:2])
+                self.encoder(crops.flatten(0, 1)).unflatten(0, crops.shape[:2])
                 for crops in (batch.views[name] for name in self.views())
             ],
             dim=1,
-        )  # (B, G + L, outputs), global crops first
+        )  # (B, G + L, dim), global crops first
+        student = self.prototypes(self.head(seen.flatten(0, 1))).unflatten(0, seen.shape[:2])
         loss = self_distillation(student, probabilities, o.student_temperature, o.average)
         if self.training:
             self.centre.lerp_(logits.detach().float().mean((0, 1)), 1 - o.centre_momentum)
