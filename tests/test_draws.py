@@ -15,6 +15,11 @@ def test_seeds_mix_all_their_numbers():
     assert len({draw_seed(1, 2), draw_seed(2, 1), draw_seed(1, 2, 0), draw_seed(0, 1, 2)}) == 4
 
 
+def test_a_seed_is_what_arrays_would_give_but_for_a_bit():
+    for numbers in ((0,), (7, 3, 77, 0x5353), (2**63 + 1, 2**64 - 1, 0), (-1, 5)):
+        assert draw_seed(*numbers) == int(mix(*numbers)[0]) >> 1
+
+
 def test_arrays_are_mixed_as_their_numbers_would_be():
     ids = np.array([3, 5, 2**40])
     seeds = mix(7, ids[:, None], np.arange(2))

@@ -17,6 +17,7 @@ __all__ = ["draw_seed", "mix", "name_number", "uniform"]
 Seeds = npt.NDArray[np.uint64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_BITS = 2**64 - 1
 
 
 def _finish(x: Seeds) -> Seeds:
@@ -39,8 +40,22 @@ def mix(*numbers: npt.ArrayLike) -> Seeds:
 
 
 def draw_seed(*numbers: int) -> int:
-    """Mix whole numbers into one 63-bit seed, as generators want it."""
-    return int(mix(*numbers)[0]) >> 1
+    """Mix whole numbers into one 63-bit seed, as generators want it: all but the last bit of :func:`mix`'s.
+
+    Reckoned in Python's own numbers, which for a single seed takes a twentieth of the time.
+    """
+    seed = 0
+    for number in numbers:
+        seed = _finish_one(_finish_one(seed + int(_GOLDEN)) ^ number)
+    return seed >> 1
+
+
+def _finish_one(x: int) -> int:
+    """:func:`_finish` of a single number of any size, by its last 64 bits."""
+    x &= _BITS
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & _BITS
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & _BITS
+    return x ^ (x >> 31)
 
 
 def uniform(seeds: npt.ArrayLike, count: int) -> npt.NDArray[np.float64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,29 @@ class Linear(nn.Module):
 
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
         return self.linear(wave)
+
+
+class Swapped:
+    """A positive sampler by hand: what becomes of the targets, and who is nobody's negative."""
+
+    def __init__(
+        self,
+        swap: Callable[[Tensor, Tensor], Tensor] = lambda ids, targets: targets,
+        related: Tensor | None = None,
+    ) -> None:
+        self.swap, self.answer = swap, related
+
+    def __call__(self, ids: Tensor, targets: Tensor) -> Tensor:
+        return self.swap(ids, targets)
+
+    def related(self, ids: Tensor) -> Tensor | None:
+        return self.answer
+
+
+@pytest.fixture
+def sampler() -> type[Swapped]:
+    """Return ``sampler(swap=..., related=None)``."""
+    return Swapped
 
 
 @pytest.fixture

@@ -20,12 +20,22 @@ def batch() -> Batch:
 
 
 @pytest.mark.parametrize(("symmetric", "loss"), [(True, nt_xent), (False, info_nce)])
-def test_the_loss_is_of_the_two_views(batch, symmetric, loss, encoder):
+def test_the_loss_is_of_the_two_views(batch, symmetric, loss, encoder, sampler):
     framework = SimCLR(encoder, SimCLR.Options(temperature=0.2, symmetric=symmetric))
-    step = framework(batch, lambda ids, targets: targets)
+    step = framework(batch, sampler())
     anchor, positive = (framework.encoder(batch.views[n][:, 0]) for n in ("anchor", "positive"))
     assert float(step.loss.detach()) == pytest.approx(float(loss(anchor, positive, 0.2).detach()), abs=1e-6)
     assert torch.equal(framework.target(batch), positive)
+
+
+@pytest.mark.parametrize(("symmetric", "loss"), [(True, nt_xent), (False, info_nce)])
+def test_whom_the_sampler_calls_related_is_no_negative(batch, symmetric, loss, encoder, sampler):
+    framework = SimCLR(encoder, SimCLR.Options(temperature=0.2, symmetric=symmetric))
+    related = torch.rand(5, 5, generator=torch.Generator().manual_seed(0)) < 0.4
+    found = framework(batch, sampler(related=related.fill_diagonal_(False))).loss.detach()
+    anchor, positive = (framework.encoder(batch.views[n][:, 0]).detach() for n in ("anchor", "positive"))
+    assert float(found) == pytest.approx(float(loss(anchor, positive, 0.2, related)), abs=1e-6)
+    assert abs(float(found) - float(loss(anchor, positive, 0.2))) > 1e-3
 
 
 def test_views(batch, encoder):
@@ -34,7 +44,7 @@ def test_views(batch, encoder):
     assert {crop.seconds for crop in three.values()} == {3.0} and all(crop.augment for crop in three.values())
 
 
-def test_the_sampler_is_asked_once_by_id_and_its_answer_is_used(batch, encoder):
+def test_the_sampler_is_asked_once_by_id_and_its_answer_is_used(batch, encoder, sampler):
     framework = SimCLR(encoder, SimCLR.Options(temperature=0.5))
     asked = []
     other = torch.randn(5, 4)
@@ -43,22 +53,22 @@ def test_the_sampler_is_asked_once_by_id_and_its_answer_is_used(batch, encoder):
         asked.append((ids, targets))
         return other
 
-    step = framework(batch, swap)
+    step = framework(batch, sampler(swap))
     assert len(asked) == 1 and torch.equal(asked[0][0], batch.ids)
     assert torch.equal(asked[0][1], framework.target(batch)) and asked[0][1].requires_grad
     anchor = framework.encoder(batch.views["anchor"][:, 0])
     assert float(step.loss.detach()) == pytest.approx(float(nt_xent(anchor, other, 0.5).detach()), abs=1e-6)
 
 
-def test_both_views_learn_unless_replaced(batch, encoder):
+def test_both_views_learn_unless_replaced(batch, encoder, sampler):
     framework = SimCLR(encoder, SimCLR.Options(temperature=0.5))
     for name in ("anchor", "positive"):
         batch.views[name].requires_grad_()
-    framework(batch, lambda ids, targets: targets).loss.backward()
+    framework(batch, sampler()).loss.backward()
     assert all(batch.views[n].grad.abs().sum() > 0 for n in ("anchor", "positive"))
     for name in ("anchor", "positive"):
         batch.views[name].grad = None
-    framework(batch, lambda ids, targets: targets.detach()).loss.backward()
+    framework(batch, sampler(lambda ids, targets: targets.detach())).loss.backward()
     assert batch.views["anchor"].grad.abs().sum() > 0 and batch.views["positive"].grad is None
 
 
@@ -69,7 +79,7 @@ def test_what_is_shipped_is_the_encoder(encoder):
     assert {name.split(".")[0] for name in framework.state_dict()} == {"encoder"}  # no projector
 
 
-def test_it_learns_to_tell_utterances_apart(encoder):
+def test_it_learns_to_tell_utterances_apart(encoder, sampler):
     """A few steps on noise round fixed points bring the loss down from log(2B - 1)."""
     framework = SimCLR(encoder, SimCLR.Options(temperature=0.2))
     points = torch.randn(6, 1, 10)
@@ -77,7 +87,7 @@ def test_it_learns_to_tell_utterances_apart(encoder):
     losses = []
     for _ in range(60):
         views = {n: points + 0.3 * torch.randn(6, 1, 10) for n in ("anchor", "positive")}
-        loss = framework(Batch(torch.arange(6), views), lambda ids, targets: targets).loss
+        loss = framework(Batch(torch.arange(6), views), sampler()).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

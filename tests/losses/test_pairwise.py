@@ -15,21 +15,29 @@ def cosine(a: Tensor, b: Tensor) -> float:
     return float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
 
 
-def slow_info_nce(query: Tensor, target: Tensor, temperature: float) -> float:
-    """Eq. 1 of the SSPS paper, term by term."""
+def slow_info_nce(query: Tensor, target: Tensor, temperature: float, out: Tensor | None = None) -> float:
+    """Eq. 1 of the SSPS paper, term by term, without those that are left out."""
     total = 0.0
     for i in range(len(query)):
-        terms = [math.exp(cosine(query[i], target[j]) / temperature) for j in range(len(target))]
-        total -= math.log(terms[i] / sum(terms))
+        terms = {
+            j: math.exp(cosine(query[i], target[j]) / temperature)
+            for j in range(len(target))
+            if j == i or out is None or not out[i, j]
+        }
+        total -= math.log(terms[i] / sum(terms.values()))
     return total / len(query)
 
 
-def slow_nt_xent(query: Tensor, target: Tensor, temperature: float) -> float:
-    """Every one of the 2B embeddings is an anchor; itself is no candidate."""
+def slow_nt_xent(query: Tensor, target: Tensor, temperature: float, out: Tensor | None = None) -> float:
+    """Every one of the 2B embeddings is an anchor; itself is no candidate, nor is who is left out."""
     both, batch = [*query, *target], len(query)
     total = 0.0
     for i in range(2 * batch):
-        terms = {j: math.exp(cosine(both[i], both[j]) / temperature) for j in range(2 * batch) if j != i}
+        terms = {
+            j: math.exp(cosine(both[i], both[j]) / temperature)
+            for j in range(2 * batch)
+            if j == (i + batch) % (2 * batch) or (j != i and (out is None or not out[i % batch, j % batch]))
+        }
         total -= math.log(terms[(i + batch) % (2 * batch)] / sum(terms.values()))
     return total / (2 * batch)
 
@@ -51,6 +59,44 @@ def test_equals_the_formula(fast, slow, temperature, batch):
     assert float(fast(query, target, temperature)) == pytest.approx(
         slow(query, target, temperature), abs=1e-12
     )
+
+
+def pairs(batch: int, share: float = 0.4) -> Tensor:
+    """Whom to leave out, in one direction only, with something on the diagonal."""
+    return torch.rand(batch, batch, generator=torch.Generator().manual_seed(batch)) < share
+
+
+@pytest.mark.parametrize(("fast", "slow"), ORACLES)
+@pytest.mark.parametrize("temperature", [0.03, 0.5])
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_equals_the_formula_without_those_left_out(fast, slow, temperature, batch):
+    query, target = pair(batch)
+    for out in (pairs(batch), pairs(batch, 0.0), torch.ones(batch, batch, dtype=torch.bool)):
+        assert float(fast(query, target, temperature, out)) == pytest.approx(
+            slow(query, target, temperature, out), abs=1e-12
+        )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_with_everybody_left_out_the_positive_alone_is_certain(loss):
+    """A similarity set to 0 instead would count exp(0)."""
+    query, target = pair()
+    query.requires_grad_()
+    value = loss(query, target, 0.5, torch.ones(5, 5, dtype=torch.bool))
+    value.backward()
+    assert float(value.detach()) == 0.0 and torch.equal(query.grad, torch.zeros_like(query))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_without_those_left_out(loss):
+    query, target = (x.requires_grad_() for x in pair(4, 3))
+    assert torch.autograd.gradcheck(lambda q, t: loss(q, t, 0.3, pairs(4)), (query, target))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_nobody_left_out_is_the_plain_loss(loss):
+    query, target = pair()
+    assert loss(query, target, 0.1, torch.zeros(5, 5, dtype=torch.bool)) == loss(query, target, 0.1)
 
 
 def test_the_default_temperature_is_the_papers():

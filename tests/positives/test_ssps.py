@@ -15,7 +15,7 @@ from idemvox.errors import IdemvoxError
 from idemvox.positives import ssps
 from idemvox.positives.base import Setting
 from idemvox.positives.kmeans import Clusters
-from idemvox.positives.ssps import SSPS, Buckets, nearest_clusters
+from idemvox.positives.ssps import SSPS
 
 DIM = 3
 
@@ -79,74 +79,6 @@ def assert_uniform(found: dict[int, int], among: set[int]) -> None:
     statistic = sum((n - expected) ** 2 / expected for n in found.values())
     degrees = len(among) - 1
     assert statistic < degrees + 4 * math.sqrt(2 * degrees) + 8
-
-
-# -- drawing ----------------------------------------------------------------------------------
-
-CLUSTER = torch.tensor(
-    [2, 0, 2, -1, 0, 2, 4, 2]
-)  # members of 0: 1 4; of 2: 0 2 5 7; of 4: 6; 1 and 3 are empty
-
-
-def test_a_bucket_gives_each_member_an_equal_part_of_the_unit_interval():
-    buckets = Buckets(CLUSTER, 5)
-    for cluster, members in {0: [1, 4], 2: [0, 2, 5, 7], 4: [6]}.items():
-        grid = (torch.arange(10 * len(members)) + 0.5) / (10 * len(members))
-        found = buckets.draw(torch.full_like(grid, cluster).long(), torch.full_like(grid, -1).long(), grid)
-        assert found.bincount(minlength=8).tolist() == [10 if m in members else 0 for m in range(8)]
-
-
-@pytest.mark.parametrize("without", [0, 2, 5, 7])
-def test_a_bucket_leaves_one_member_out_and_the_rest_stay_equal(without):
-    grid = (torch.arange(30) + 0.5) / 30
-    found = Buckets(CLUSTER, 5).draw(torch.full((30,), 2), torch.full((30,), without), grid)
-    assert found.bincount(minlength=8).tolist() == [
-        10 if m in {0, 2, 5, 7} - {without} else 0 for m in range(8)
-    ]
-
-
-def test_leaving_out_somebody_elsewhere_changes_nothing():
-    buckets = Buckets(CLUSTER, 5)
-    grid = (torch.arange(40) + 0.5) / 40
-    plain = buckets.draw(torch.full((40,), 2), torch.full((40,), -1), grid)
-    for other in (1, 3, 4, 6):
-        assert torch.equal(buckets.draw(torch.full((40,), 2), torch.full((40,), other), grid), plain)
-
-
-def test_nobody_to_draw():
-    buckets = Buckets(CLUSTER, 5)
-    cluster = torch.tensor([-1, 1, 3, 4, 4])
-    without = torch.tensor([-1, -1, 0, 6, -1])
-    assert buckets.draw(cluster, without, torch.full((5,), 0.7)).tolist() == [-1, -1, -1, -1, 6]
-    nobody = Buckets(torch.full((5,), -1), 3)
-    assert nobody.draw(torch.tensor([0, -1]), torch.tensor([-1, 2]), torch.rand(2)).tolist() == [-1, -1]
-
-
-def test_the_ends_of_the_unit_interval():
-    last = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
-    found = Buckets(CLUSTER, 5).draw(
-        torch.tensor([2, 2]), torch.tensor([-1, -1]), torch.stack([0 * last, last])
-    )
-    assert found.tolist() == [0, 7]
-
-
-@pytest.mark.parametrize("block", [1, 50, 1 << 26])
-def test_nearest_clusters_by_brute_force(block, monkeypatch):
-    monkeypatch.setattr(ssps, "_BLOCK", block)
-    generator = torch.Generator().manual_seed(0)
-    centroids = normalize(torch.randn(20, 4, generator=generator), dim=1)
-    occupied = torch.rand(20, generator=generator) < 0.7
-    assert not occupied.all()
-    near = nearest_clusters(centroids, occupied, 5)
-    for c in range(20):
-        others = [j for j in range(20) if j != c and occupied[j]]
-        others.sort(key=lambda j: -float(centroids[c] @ centroids[j]))
-        assert near[c].tolist() == others[:5]
-
-
-def test_too_few_occupied_neighbours_end_in_minus_one():
-    near = nearest_clusters(on_a_circle(0, 10, 30, 60), torch.tensor([True, True, False, True]), 4)
-    assert near.tolist() == [[1, 3, -1, -1], [0, 3, -1, -1], [1, 3, 0, -1], [1, 0, -1, -1]]
 
 
 # -- whom -------------------------------------------------------------------------------------
@@ -447,8 +379,9 @@ def test_the_dice_are_thrown_anew_each_step(make):
 
 
 @pytest.mark.parametrize("sample_from", ["queue", "train"])
-def test_each_epoch_draws_from_its_own_clusters(make, monkeypatch, sample_from):
-    sampler = make([0, 0, 0, 1, 1, 1], on_a_circle(0, 90), neighbours=0, queue=6, sample_from=sample_from)
+@pytest.mark.parametrize("queue", [5, 6])
+def test_each_epoch_draws_from_its_own_clusters(make, monkeypatch, sample_from, queue):
+    sampler = make([0, 0, 0, 1, 1, 1], on_a_circle(0, 90), neighbours=0, queue=queue, sample_from=sample_from)
     fill(sampler)
     assert set(counts(sampler, 0)) == {1, 2}
     monkeypatch.setattr(ssps, "spherical_kmeans", Fixed(on_a_circle(0, 90), torch.tensor([0, 1, 1, 0, 0, 1])))
@@ -478,9 +411,10 @@ def test_restored_in_the_middle_of_an_epoch_it_chooses_the_same(sample_from, que
         assert torch.equal(value, other.state_dict()[name]), name
 
 
-def test_a_sampler_in_use_can_be_restored_too():
+@pytest.mark.parametrize("queue", [25, 40])
+def test_a_sampler_in_use_can_be_restored_too(queue):
     """The members of clusters that it remembers are those of the state, not of the epoch before."""
-    sampler = SSPS(SSPS.Options(clusters=5, neighbours=0, queue=40), Setting(40, DIM, 2, seed=4))
+    sampler = SSPS(SSPS.Options(clusters=5, neighbours=0, queue=queue), Setting(40, DIM, 2, seed=4))
     generator = torch.Generator().manual_seed(5)
     sampler.observe(torch.arange(40), torch.randn(40, DIM, generator=generator))
     fill(sampler)

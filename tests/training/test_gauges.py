@@ -27,6 +27,13 @@ def test_shares_of_those_replaced():
     assert all(type(v) is float for v in found.values())  # a numpy number in a checkpoint cannot be read back
 
 
+def test_what_is_no_utterances_counts_as_replaced_and_for_no_accuracy():
+    gauge = PositiveGauge(SPEAKERS, RECORDINGS)
+    gauge.update(torch.tensor([0, 1, 2, 3]), torch.tensor([-1, -1, 1, -1]), torch.tensor([1, 1, 1, 0]) > 0)
+    found = gauge.result()
+    assert found["coverage"] == 3 / 4 and found["speaker_accuracy"] == 1.0
+
+
 def test_unknown_labels_do_not_count():
     gauge = PositiveGauge(SPEAKERS, RECORDINGS)
     gauge.update(torch.tensor([5, 0, 3]), torch.tensor([0, 5, 4]))

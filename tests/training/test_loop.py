@@ -374,7 +374,9 @@ def test_every_utterance_needs_a_speaker_to_classify(tiny_recipe, corpus, tmp_pa
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_recipe, tmp_path, monkeypatch):
     calls, seen = itertools.count(1), []
 
-    def diverging(query: torch.Tensor, target: torch.Tensor, temperature: float) -> torch.Tensor:
+    def diverging(
+        query: torch.Tensor, target: torch.Tensor, temperature: float, leave_out: None
+    ) -> torch.Tensor:
         return (query.sum() + target.sum()) * (float("nan") if next(calls) == 5 else 1.0)
 
     forward = SimCLR.forward
@@ -515,6 +517,17 @@ def test_the_numbers_of_ssps(tiny_recipe, tmp_path, monkeypatch):
         )
         assert 0.5 < epoch["coverage"] <= 1.0  # all but those alone in every cluster within reach
         assert 0 <= epoch["recording_accuracy"] <= epoch["speaker_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("variant", ["sampling=centroid", "sampling=neighbour", "mask_cluster=true"])
+def test_variants_of_ssps_train(tiny_recipe, tmp_path, variant):
+    changes = ("positives.queue=24", f"positives.{variant}")
+    trained = quiet(tiny_recipe(*changes, positives="ssps", labelled=True), tmp_path)
+    for epoch in log(tmp_path, "epoch"):
+        assert 0.5 < epoch["coverage"] <= 1.0 and epoch["queue_filled"] == 1.0
+        assert ("speaker_accuracy" in epoch) == ("centroid" not in variant)
+        assert ("clusters" in epoch) == ("neighbour" not in variant)
+    assert torch.isfinite(torch.tensor(trained.numbers["loss"]))
 
 
 # -- precision --------------------------------------------------------------------------------

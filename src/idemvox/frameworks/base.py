@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -13,8 +13,17 @@ from idemvox.encoders.base import Encoder
 
 __all__ = ["Batch", "Framework", "Step", "Swap"]
 
-Swap = Callable[[Tensor, Tensor], Tensor]
-"""``(ids (B,), targets (B, D)) -> (B, D)``: the positive sampler, which may put pseudo-positives in."""
+
+class Swap(Protocol):
+    """The positive sampler, as a framework sees it."""
+
+    def __call__(self, ids: Tensor, targets: Tensor, /) -> Tensor:
+        """Return the targets (B, D) of the utterances ``ids`` (B,), perhaps with pseudo-positives put in."""
+        ...
+
+    def related(self, ids: Tensor, /) -> Tensor | None:
+        """Return (B, B) which utterances are no negatives of which; ``None``: all others are negatives."""
+        ...
 
 
 class Batch(NamedTuple):

@@ -50,4 +50,4 @@ class SimCLR(Framework):
     def forward(self, batch: Batch, positives: Swap) -> Step:
         query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
         target = positives(batch.ids, self.target(batch))  # (B, D) same utterance's, or a pseudo-positive
-        return Step(self.loss(query, target, self.options.temperature))
+        return Step(self.loss(query, target, self.options.temperature, positives.related(batch.ids)))

@@ -18,7 +18,18 @@ def _single(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def nt_xent(query: Tensor, target: Tensor, temperature: float = 0.03) -> Tensor:
+def _without(logits: Tensor, pairs: Tensor | None) -> Tensor:
+    """Take pairs of rows (B, B) out of the denominators of ``logits`` (nB, nB), but never a row's own."""
+    if pairs is None:
+        return logits
+    others = pairs & ~torch.eye(len(pairs), dtype=torch.bool, device=pairs.device)
+    views = len(logits) // len(pairs)
+    return logits.masked_fill(others.repeat(views, views), float("-inf"))
+
+
+def nt_xent(
+    query: Tensor, target: Tensor, temperature: float = 0.03, leave_out: Tensor | None = None
+) -> Tensor:
     """Symmetric normalised-temperature cross entropy (SimCLR; what the SSPS authors' code trains with).
 
     All 2B embeddings are anchors in turn: one positive (the other view of the same row), 2B - 2
@@ -28,20 +39,24 @@ def nt_xent(query: Tensor, target: Tensor, temperature: float = 0.03) -> Tensor:
         query: (B, D) embeddings of one view, of any norm.
         target: (B, D) embeddings of the other view, or pseudo-positives.
         temperature: divides the cosine similarities.
+        leave_out: (B, B) whether both views of the row j are no negatives of both views of the row i; what
+            is on the diagonal is of no account, the positive stays.
 
     Returns:
         Scalar, the mean over the 2B anchors.
     """
     with torch.autocast(query.device.type, enabled=False):
         both = F.normalize(_single(torch.cat([query, target])), dim=1)  # (2B, D)
-        logits = both @ both.T / temperature  # (2B, 2B)
+        logits = _without(both @ both.T / temperature, leave_out)  # (2B, 2B)
         logits.fill_diagonal_(float("-inf"))
         batch = len(query)
         partner = torch.arange(2 * batch, device=query.device).roll(batch)
         return F.cross_entropy(logits, partner)
 
 
-def info_nce(query: Tensor, target: Tensor, temperature: float = 0.03) -> Tensor:
+def info_nce(
+    query: Tensor, target: Tensor, temperature: float = 0.03, leave_out: Tensor | None = None
+) -> Tensor:
     """One-sided contrastive loss: eq. 1 of the SSPS paper (Lepage & Dehak, 2025).
 
     ``-1/B sum_i log( exp(s(z_i, z'_i) / t) / sum_j exp(s(z_i, z'_j) / t) )`` with cosine similarity s:
@@ -51,10 +66,12 @@ def info_nce(query: Tensor, target: Tensor, temperature: float = 0.03) -> Tensor
         query: (B, D) anchors.
         target: (B, D) positives.
         temperature: t.
+        leave_out: (B, B) whether the row j is left out of the denominator of the row i; what is on the
+            diagonal is of no account, the positive stays.
 
     Returns:
         Scalar, the mean over the B anchors.
     """
     with torch.autocast(query.device.type, enabled=False):
         logits = F.normalize(_single(query), dim=1) @ F.normalize(_single(target), dim=1).T / temperature
-        return F.cross_entropy(logits, torch.arange(len(query), device=query.device))
+        return F.cross_entropy(_without(logits, leave_out), torch.arange(len(query), device=query.device))

@@ -58,6 +58,9 @@ class Positives(nn.Module):
         self.chosen: Tensor | None = None
         """(B,) the ids whose embeddings the last step put in, -1 where it kept the target; for diagnostics.
         ``None`` in a sampler that never replaces embeddings."""
+        self.replaced: Tensor | None = None
+        """(B,) whether the last step replaced the target.  What it put in may be no single utterance's, and
+        ``chosen`` -1 all the same."""
 
     def views(self) -> Views:
         """Name the crops that the sampler reads besides the framework's own: at most ``reference``."""
@@ -76,6 +79,10 @@ class Positives(nn.Module):
 
     def store(self, ids: Tensor, targets: Tensor) -> None:
         """Take in targets (B, embedding_dim) without choosing: the fill pass."""
+
+    def related(self, ids: Tensor) -> Tensor | None:
+        """Return (B, B) which are no negatives of which, the diagonal false; ``None``: all others are."""
+        return None
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Replace some of the targets (B, embedding_dim) of the utterances ``ids`` (B,)."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 __all__ = ["EmbeddingQueue"]
+
+_BLOCK = 1 << 24  # numbers held at once by a search: 64 MiB in fp32
 
 
 class EmbeddingQueue(nn.Module):
@@ -52,6 +55,35 @@ class EmbeddingQueue(nn.Module):
         self.ids[slots] = ids
         self.slot_of[ids] = slots
         self.vectors[slots] = vectors.detach().to(self.vectors.dtype)
+
+    @torch.no_grad()
+    def nearest(self, ids: Tensor, vectors: Tensor) -> Tensor:
+        """Find what is stored of another utterance and most similar (cosine), for each of ``vectors`` (B, D).
+
+        The search is in fp32 whatever the autocast, a block of the queue at a time.
+
+        Args:
+            ids: (B,) their utterances, whose own embeddings are passed over.
+            vectors: of any norm.
+
+        Returns:
+            (B,) slots, -1 where nothing is stored of any other utterance.
+        """
+        query, own = vectors.to(self.vectors.dtype), self.slot_of[ids]
+        best = query.new_full((len(ids),), float("-inf"))
+        slot = torch.full_like(ids, -1)
+        rows = max(1, _BLOCK // max(len(ids), self.vectors.shape[1]))
+        for start in range(0, self.size, rows):
+            held = self.ids[start : start + rows] >= 0
+            with torch.autocast(query.device.type, enabled=False):
+                score = query @ F.normalize(self.vectors[start : start + rows], dim=1).T  # (B, rows)
+            score.masked_fill_(~held, float("-inf"))
+            inside = ((own >= start) & (own < start + rows)).nonzero().flatten()
+            score[inside, own[inside] - start] = float("-inf")
+            value, place = score.max(dim=1)
+            better = value > best
+            best, slot = torch.where(better, value, best), torch.where(better, place + start, slot)
+        return slot
 
     @property
     def filled(self) -> float:

@@ -3,75 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from idemvox.corpus.crops import Crop, Views
 from idemvox.draws import draw_seed
 from idemvox.errors import IdemvoxError
 from idemvox.positives.base import Positives, Setting
+from idemvox.positives.drawing import Buckets, draw_rank, nearest_clusters
 from idemvox.positives.kmeans import Clusters, spherical_kmeans, whiten
 from idemvox.positives.queue import EmbeddingQueue
 from idemvox.registry import POSITIVES
 
-__all__ = ["SSPS", "Buckets", "nearest_clusters"]
+__all__ = ["SSPS"]
 
-_BLOCK = 1 << 26  # similarities held at once
-
-
-def nearest_clusters(centroids: Tensor, occupied: Tensor, neighbours: int) -> Tensor:
-    """Return (K, M) the M occupied clusters nearest to each centroid (K, D), itself left out; -1 for none."""
-    m = min(neighbours, len(centroids))
-    parts = []
-    for rows in torch.arange(len(centroids), device=centroids.device).split(max(1, _BLOCK // len(centroids))):
-        similarity = centroids[rows] @ centroids.T  # (rows, K)
-        similarity[:, ~occupied] = float("-inf")
-        similarity[torch.arange(len(rows)), rows] = float("-inf")
-        best = similarity.topk(m, dim=1)
-        parts.append(best.indices.masked_fill(best.values == float("-inf"), -1))
-    return torch.cat(parts)
-
-
-class Buckets:
-    """The members of each cluster, laid out for drawing many at once.
-
-    Args:
-        cluster: (S,) the cluster of each member, -1 for one that is in none.
-        clusters: K.
-    """
-
-    def __init__(self, cluster: Tensor, clusters: int) -> None:
-        members = (cluster >= 0).nonzero().flatten()
-        self.order = members[torch.argsort(cluster[members], stable=True)]  # members, cluster by cluster
-        self.counts = torch.bincount(cluster[members], minlength=clusters)
-        self.starts = self.counts.cumsum(0) - self.counts
-        self.place = torch.full_like(cluster, -1)
-        self.place[self.order] = torch.arange(len(self.order), device=cluster.device)
-
-    def draw(self, cluster: Tensor, without: Tensor, uniform: Tensor) -> Tensor:
-        """Draw one member of each cluster uniformly.
-
-        Args:
-            cluster: (B,) clusters to draw from; -1 gives -1.
-            without: (B,) a member never to be drawn, -1 for none.
-            uniform: (B,) numbers in [0, 1) that decide.
-
-        Returns:
-            (B,) members, -1 where there is none to draw.
-        """
-        if not len(self.order):
-            return torch.full_like(cluster, -1)
-        wanted = cluster.clamp_min(0)
-        start, count = self.starts[wanted], self.counts[wanted]
-        own = torch.where(without >= 0, self.place[without.clamp_min(0)], -1) - start  # place in the bucket
-        inside = (own >= 0) & (own < count)
-        count = count - inside.long()
-        pick = (uniform * count).long().clamp_max(count - 1)
-        pick = pick + (inside & (pick >= own)).long()
-        found = (cluster >= 0) & (count > 0)
-        return torch.where(found, self.order[(start + pick).clamp(0, len(self.order) - 1)], -1)
+Sampling = Literal["representation", "centroid", "neighbour"]
+Choice = Literal["uniform", "exponential"]
+SampleFrom = Literal["queue", "train"]
 
 
 @POSITIVES.register("ssps")
@@ -87,7 +38,18 @@ class SSPS(Positives):
     Paper and public code part at eq. 6.  The text draws from all utterances of the cluster and falls back
     when the queue does not hold the one drawn (``sample_from: train``): with |Q'| = K = 25,000 of 1,092,009
     utterances that replaces 2.3 % of the positives.  The code draws from those that the queue holds
-    (``sample_from: queue``, the default): about 1 - 1/e = 63 %.  The share replaced is logged as coverage.
+    (``sample_from: queue``, the default): about 1 - 1/e = 63 %.  The share replaced is logged as coverage;
+    a queue of 2 K or 3 K raises it to 86 or 95 %.
+
+    What the positive is, ``sampling``:
+
+    * ``representation``: the stored embedding of one utterance of the cluster, as above.
+    * ``centroid`` (the public code's ``kmeans``): the mean direction of the embeddings that the queue now
+      holds of the cluster, but for the anchor's, at the length of the target that it replaces; so it is in
+      the space of targets, as k-means' own centroid, of references, need not be.  Where the queue holds
+      none, the anchor's own positive stays.  It is no utterance's, so its accuracy is not counted.
+    * ``neighbour`` (NNCLR, Dwibedi et al., 2021): the stored embedding most similar (cosine) to the anchor's
+      own target, of any other utterance.  It makes neither references nor clusters.
     """
 
     needs_fill = True
@@ -105,12 +67,23 @@ class SSPS(Positives):
         :func:`~idemvox.positives.kmeans.whiten` does; 0 is the paper's.  What a small encoder's
         representations differ most in is often the recording: 0.5 found more utterances of the anchor's
         speaker, also from other recordings, for every K that was tried.
+
+        ``choice`` is how a cluster is drawn from the M nearest: ``uniform`` (eq. 5), or ``exponential``, in
+        proportion to exp(-``decay`` r) for the cluster of rank r, the nearest being 0.  The public code
+        offers the latter with a decay of 0.7; its exact form is taken from notes on that code.
+        ``mask_cluster`` leaves the utterances of the anchor's own cluster out of its negatives in a framework
+        that has any.  With ``sampling: neighbour`` only ``queue`` (``None``: ``clusters``) and ``refresh``
+        are read.
         """
 
         clusters: int = 25_000
         neighbours: int = 1
         queue: int | None = None
-        sample_from: Literal["queue", "train"] = "queue"
+        sampling: Sampling = "representation"
+        sample_from: SampleFrom = "queue"
+        choice: Choice = "uniform"
+        decay: float = 0.7
+        mask_cluster: bool = False
         iterations: int = 10
         seconds: float = 4.0
         refresh: bool = False
@@ -119,13 +92,23 @@ class SSPS(Positives):
         def __post_init__(self) -> None:
             if self.clusters < 2 or self.neighbours < 0 or (self.queue is not None and self.queue < 1):
                 raise IdemvoxError("ssps needs clusters >= 2, neighbours >= 0 and a queue of at least 1")
-            if self.sample_from not in ("queue", "train"):
-                raise IdemvoxError(f"ssps sample_from is 'queue' or 'train', not {self.sample_from!r}")
+            for name, allowed in (("sampling", Sampling), ("choice", Choice), ("sample_from", SampleFrom)):
+                if getattr(self, name) not in get_args(allowed):
+                    known = " or ".join(map(repr, get_args(allowed)))
+                    raise IdemvoxError(f"ssps {name} is {known}, not {getattr(self, name)!r}")
+            if self.sampling != "representation" and self.sample_from == "train":
+                raise IdemvoxError(
+                    f"ssps sampling {self.sampling!r} knows only what is stored: leave sample_from out"
+                )
+            if self.sampling == "neighbour" and self.mask_cluster:
+                raise IdemvoxError("ssps sampling 'neighbour' makes no clusters: leave mask_cluster out")
+            if not 0 <= self.decay < float("inf"):
+                raise IdemvoxError(f"ssps decay is 0 or more, not {self.decay}")
             if not 0 <= self.whiten <= 1:
                 raise IdemvoxError(f"ssps whiten is a power from 0 to 1, not {self.whiten}")
 
     reference: Tensor
-    """Q-hat: (N, dim), by utterance."""
+    """Q-hat: (N, dim), by utterance; of no rows where nothing is clustered, nor have the next two."""
     seen: Tensor
     """(N,) whether an utterance has a reference."""
     assignment: Tensor
@@ -138,10 +121,13 @@ class SSPS(Positives):
     def __init__(self, options: Options, setting: Setting) -> None:
         super().__init__(options, setting)
         self.options: SSPS.Options = options
-        n = setting.utterances
         self.refresh = options.refresh
-        self.clusters = min(options.clusters, n)
-        self.queue = EmbeddingQueue(options.queue or options.clusters, setting.embedding_dim, n)
+        self.clustered = options.sampling != "neighbour"
+        self.clusters = min(options.clusters, setting.utterances)
+        self.queue = EmbeddingQueue(
+            options.queue or options.clusters, setting.embedding_dim, setting.utterances
+        )
+        n = setting.utterances if self.clustered else 0
         buffers: dict[str, Tensor] = {
             "reference": torch.zeros(n, setting.dim),
             "seen": torch.zeros(n, dtype=torch.bool),
@@ -153,14 +139,15 @@ class SSPS(Positives):
         for name, value in buffers.items():
             self.register_buffer(name, value)
         self._members: Buckets | None = None
+        self._held: Tensor | None = None  # the cluster of what each slot was last given, K for none
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Restore a state, and forget the members of the clusters that it replaces."""
-        self._members = None
+        self._members = self._held = None
         return super().load_state_dict(*args, **kwargs)
 
     def views(self) -> Views:
-        return {"reference": Crop(1, self.options.seconds, augment=False)}
+        return {"reference": Crop(1, self.options.seconds, augment=False)} if self.clustered else {}
 
     @torch.no_grad()
     def observe(self, ids: Tensor, reference: Tensor) -> None:
@@ -169,9 +156,19 @@ class SSPS(Positives):
 
     def store(self, ids: Tensor, targets: Tensor) -> None:
         self.queue.push(ids, targets)
+        if self._held is not None:
+            slots = self.queue.slot_of[ids]
+            there = slots >= 0  # of a batch larger than the queue, the last ones
+            self._held[slots[there]] = self._cluster_of(ids[there])
 
     def start_epoch(self, epoch: int) -> dict[str, float]:
         """Cluster the references as they stand; utterances never seen are in no cluster."""
+        self.epoch.fill_(epoch)
+        self.step.zero_()
+        numbers = self._cluster(epoch) if self.clustered else {}
+        return {**numbers, "queue_filled": self.queue.filled}
+
+    def _cluster(self, epoch: int) -> dict[str, float]:
         seen = self.seen.nonzero().flatten()
         if len(seen) == 0:
             raise IdemvoxError("ssps has no reference representations yet: run the fill pass first")
@@ -184,15 +181,12 @@ class SSPS(Positives):
         self.assignment.fill_(-1)
         self.assignment[seen] = found.assignment
         self.near.copy_(self._reachable(found))
-        self.epoch.fill_(epoch)
-        self.step.zero_()
-        self._members = None
+        self._members = self._held = None
         sizes = torch.bincount(found.assignment, minlength=len(found.centroids))
         return {
             "clusters": float((sizes > 0).sum()),
             "cluster_cosine": found.objective,
             "cluster_largest": float(sizes.max()),
-            "queue_filled": self.queue.filled,
         }
 
     def _reachable(self, found: Clusters) -> Tensor:
@@ -206,18 +200,52 @@ class SSPS(Positives):
             table[:k, : near.shape[1]] = near
         return table
 
-    def _buckets(self) -> Buckets:
-        """Return whom to draw from: queue slots, or utterances."""
-        if self.options.sample_from == "queue" and not self.queue.is_table:
-            held = self.queue.ids
-            return Buckets(torch.where(held >= 0, self.assignment[held.clamp_min(0)], -1), self.clusters)
+    def related(self, ids: Tensor) -> Tensor | None:
+        if not self.options.mask_cluster:
+            return None
+        own = self.assignment[ids]
+        return ((own[:, None] == own) & (own >= 0)).fill_diagonal_(False)
+
+    def _cluster_of(self, ids: Tensor) -> Tensor:
+        """Return the clusters of some utterances, K for none and for -1."""
+        cluster = self.assignment[ids.clamp_min(0)]
+        return torch.where((ids >= 0) & (cluster >= 0), cluster, self.clusters)
+
+    @property
+    def _by_slot(self) -> bool:
+        """Whether members are queue slots, or utterances: the same in a table, once it is filled."""
+        return self.options.sample_from == "queue" and not self.queue.is_table
+
+    def _buckets(self, clusters: Tensor) -> Buckets:
+        """Return whom to draw from, of these clusters (B,) at least."""
+        if self._by_slot:
+            if self._held is None:
+                self._held = self._cluster_of(self.queue.ids)
+            wanted = torch.zeros(self.clusters + 1, dtype=torch.bool, device=clusters.device)
+            wanted[clusters] = True
+            wanted[-1] = False  # of no cluster
+            slots = wanted.index_select(0, self._held).nonzero().flatten()
+            return Buckets(self._held, self.clusters, slots[self.queue.ids[slots] >= 0])
         if self._members is None:
             self._members = Buckets(self.assignment, self.clusters)
         return self._members
 
+    def _draw_clusters(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw a cluster for each anchor (B,), -1 for none; and a number in [0, 1) to draw of it by."""
+        seed = draw_seed(self.setting.seed, int(self.epoch), int(self.step), 0x5353)
+        dice = torch.rand(2, len(ids), generator=torch.Generator().manual_seed(seed)).to(ids.device)
+        own = self.assignment[ids]
+        near = self.near[own.clamp_min(0)]  # (B, M)
+        available = (near >= 0).sum(1)  # topk puts the -1 of too few neighbours last
+        decay = self.options.decay if self.options.choice == "exponential" else 0.0
+        weights = torch.exp(-decay * torch.arange(near.shape[1], device=ids.device))
+        rank = draw_rank(available, weights, dice[0])
+        cluster = near.gather(1, rank[:, None]).flatten()
+        return torch.where(own >= 0, cluster, -1), dice[1]
+
     @torch.no_grad()
     def choose(self, ids: Tensor) -> Tensor:
-        """Choose a pseudo-positive for each anchor.
+        """Choose a pseudo-positive for each anchor (``sampling: representation``).
 
         Args:
             ids: (B,) anchors.
@@ -225,24 +253,34 @@ class SSPS(Positives):
         Returns:
             (B,) queue slots, -1 where the anchor keeps its own positive.
         """
-        seed = draw_seed(self.setting.seed, int(self.epoch), int(self.step), 0x5353)
-        dice = torch.rand(2, len(ids), generator=torch.Generator().manual_seed(seed)).to(ids.device)
-        own = self.assignment[ids]
-        reach = self.near[own.clamp_min(0)]  # (B, M)
-        options = (reach >= 0).sum(1)  # topk puts the -1 of too few neighbours last
-        pick = (dice[0] * options).long().clamp(max=reach.shape[1] - 1)
-        cluster = reach.gather(1, pick[:, None]).flatten()
-        cluster = torch.where((own >= 0) & (options > 0), cluster, -1)
-        by_slot = self.options.sample_from == "queue" and not self.queue.is_table
-        drawn = self._buckets().draw(cluster, self.queue.slot_of[ids] if by_slot else ids, dice[1])
-        return drawn if by_slot else torch.where(drawn >= 0, self.queue.slot_of[drawn.clamp_min(0)], -1)
+        cluster, dice = self._draw_clusters(ids)
+        own = self.queue.slot_of[ids] if self._by_slot else ids
+        drawn = self._buckets(cluster).draw(cluster, own, dice)
+        return drawn if self._by_slot else torch.where(drawn >= 0, self.queue.slot_of[drawn.clamp_min(0)], -1)
+
+    @torch.no_grad()
+    def centroids(self, ids: Tensor) -> Tensor:
+        """Return the centroid of a cluster drawn for each anchor (B, embedding_dim), 0 where it has none.
+
+        It is the sum of the cluster's embeddings in the queue, without the anchor's: a direction.
+        """
+        cluster, _ = self._draw_clusters(ids)
+        slots, begin = self._buckets(cluster).members(cluster)
+        anchor = torch.bucketize(torch.arange(len(slots), device=ids.device), begin, right=True) - 1
+        others = (slots != self.queue.slot_of[ids][anchor]).to(self.queue.vectors.dtype)
+        return F.embedding_bag(slots, self.queue.vectors, begin, mode="sum", per_sample_weights=others)
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
-        slots = self.choose(ids)
-        hit = slots >= 0
-        self.chosen = torch.where(hit, self.queue.ids[slots.clamp_min(0)], -1)
-        stored = self.queue.vectors[slots.clamp_min(0)].to(targets.dtype)
-        swapped = torch.where(hit[:, None], stored, targets)
-        self.queue.push(ids, targets)
+        if self.options.sampling == "centroid":
+            mean = self.centroids(ids)
+            self.replaced, self.chosen = (mean != 0).any(1), torch.full_like(ids, -1)
+            stored = F.normalize(mean, dim=1) * targets.detach().norm(dim=1, keepdim=True)
+        else:
+            slots = self.choose(ids) if self.clustered else self.queue.nearest(ids, targets)
+            self.replaced = slots >= 0
+            self.chosen = torch.where(self.replaced, self.queue.ids[slots.clamp_min(0)], -1)
+            stored = self.queue.vectors.index_select(0, slots.clamp_min(0))
+        swapped = torch.where(self.replaced[:, None], stored.to(targets.dtype), targets)
+        self.store(ids, targets)
         self.step += 1
         return swapped

@@ -69,12 +69,18 @@ class PositiveGauge:
         self._labels = {name: numbers for name, numbers in labels.items() if (numbers >= 0).any()}
         self._sums: dict[str, float] = defaultdict(float)
 
-    def update(self, ids: Tensor, chosen: Tensor) -> None:
-        """Count a step: anchors (B,) and what each was given (B,), -1 for its own."""
+    def update(self, ids: Tensor, chosen: Tensor, replaced: Tensor | None = None) -> None:
+        """Count a step.
+
+        Args:
+            ids: (B,) anchors.
+            chosen: (B,) the utterance whose embedding each was given, -1 for none.
+            replaced: (B,) whether an anchor was given anything; by default, whether ``chosen`` names any.
+        """
         anchor, other = ids.cpu().numpy(), chosen.cpu().numpy()
         hit = other >= 0
         self._sums["anchors"] += len(anchor)
-        self._sums["hits"] += float(hit.sum())
+        self._sums["hits"] += float((hit if replaced is None else replaced.cpu().numpy()).sum())
         for name, labels in self._labels.items():
             known = hit & (labels[anchor] >= 0) & (labels[np.maximum(other, 0)] >= 0)
             self._sums[f"{name}_known"] += float(known.sum())

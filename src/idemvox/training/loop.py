@@ -294,7 +294,8 @@ class _Run:
         task = bar.add_task("filling the queues", total=self.batches.size, note="")
         began, seen = time.perf_counter(), 0
         for batch in self.batches.every(self.first + self.done):
-            self.positives.observe(batch.ids, self.reference(batch))
+            if "reference" in batch.views:
+                self.positives.observe(batch.ids, self.reference(batch))
             with evaluating(self.framework), self.fabric.autocast():
                 self.positives.store(batch.ids, self.framework.target(batch))
             seen += len(batch.ids)
@@ -333,7 +334,7 @@ class _Run:
             self.optimizer.zero_grad(set_to_none=True)
             self.framework.after_step((epoch * batches.steps + step + 1) / (planned * batches.steps))
             if self.positives.chosen is not None:
-                self.gauge.update(batch.ids, self.positives.chosen)
+                self.gauge.update(batch.ids, self.positives.chosen, self.positives.replaced)
             sums["loss"].append(result.loss.detach())
             for name, value in result.metrics.items():
                 sums[name].append(value)

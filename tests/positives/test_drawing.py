@@ -1,0 +1,105 @@
+"""Which clusters are near, which of them is drawn, and which of its members."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from idemvox.positives import drawing
+from idemvox.positives.drawing import Buckets, draw_rank, nearest_clusters
+
+CLUSTER = torch.tensor(
+    [2, 0, 2, -1, 0, 2, 4, 2]
+)  # members of 0: 1 4; of 2: 0 2 5 7; of 4: 6; 1 and 3 are empty
+
+
+def test_a_bucket_gives_each_member_an_equal_part_of_the_unit_interval():
+    buckets = Buckets(CLUSTER, 5)
+    for cluster, members in {0: [1, 4], 2: [0, 2, 5, 7], 4: [6]}.items():
+        grid = (torch.arange(10 * len(members)) + 0.5) / (10 * len(members))
+        found = buckets.draw(torch.full_like(grid, cluster).long(), torch.full_like(grid, -1).long(), grid)
+        assert found.bincount(minlength=8).tolist() == [10 if m in members else 0 for m in range(8)]
+
+
+@pytest.mark.parametrize("without", [0, 2, 5, 7])
+def test_a_bucket_leaves_one_member_out_and_the_rest_stay_equal(without):
+    grid = (torch.arange(30) + 0.5) / 30
+    found = Buckets(CLUSTER, 5).draw(torch.full((30,), 2), torch.full((30,), without), grid)
+    assert found.bincount(minlength=8).tolist() == [
+        10 if m in {0, 2, 5, 7} - {without} else 0 for m in range(8)
+    ]
+
+
+def test_leaving_out_somebody_elsewhere_changes_nothing():
+    buckets = Buckets(CLUSTER, 5)
+    grid = (torch.arange(40) + 0.5) / 40
+    plain = buckets.draw(torch.full((40,), 2), torch.full((40,), -1), grid)
+    for other in (1, 3, 4, 6):
+        assert torch.equal(buckets.draw(torch.full((40,), 2), torch.full((40,), other), grid), plain)
+
+
+def test_nobody_to_draw():
+    buckets = Buckets(CLUSTER, 5)
+    cluster = torch.tensor([-1, 1, 3, 4, 4])
+    without = torch.tensor([-1, -1, 0, 6, -1])
+    assert buckets.draw(cluster, without, torch.full((5,), 0.7)).tolist() == [-1, -1, -1, -1, 6]
+    nobody = Buckets(torch.full((5,), -1), 3)
+    assert nobody.draw(torch.tensor([0, -1]), torch.tensor([-1, 2]), torch.rand(2)).tolist() == [-1, -1]
+
+
+def test_the_ends_of_the_unit_interval():
+    last = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
+    found = Buckets(CLUSTER, 5).draw(
+        torch.tensor([2, 2]), torch.tensor([-1, -1]), torch.stack([0 * last, last])
+    )
+    assert found.tolist() == [0, 7]
+
+
+@pytest.mark.parametrize("block", [1, 50, 1 << 26])
+def test_nearest_clusters_by_brute_force(block, monkeypatch):
+    monkeypatch.setattr(drawing, "_BLOCK", block)
+    generator = torch.Generator().manual_seed(0)
+    centroids = normalize(torch.randn(20, 4, generator=generator), dim=1)
+    occupied = torch.rand(20, generator=generator) < 0.7
+    assert not occupied.all()
+    near = nearest_clusters(centroids, occupied, 5)
+    for c in range(20):
+        others = [j for j in range(20) if j != c and occupied[j]]
+        others.sort(key=lambda j: -float(centroids[c] @ centroids[j]))
+        assert near[c].tolist() == others[:5]
+
+
+def test_too_few_occupied_neighbours_end_in_minus_one():
+    angles = torch.tensor([0.0, 10.0, 30.0, 61.0]).deg2rad()
+    centroids = torch.stack([angles.cos(), angles.sin()], 1)
+    near = nearest_clusters(centroids, torch.tensor([True, True, False, True]), 4)
+    assert near.tolist() == [[1, 3, -1, -1], [0, 3, -1, -1], [1, 0, 3, -1], [1, 0, -1, -1]]
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.7, 3.0])
+@pytest.mark.parametrize("available", [1, 3, 5])
+def test_a_rank_has_its_weights_share_of_the_unit_interval(available, decay):
+    """By a walk along the interval; ranks that are not there have no part of it."""
+    weights = [math.exp(-decay * r) for r in range(5)]
+    for u in torch.arange(0.005, 1, 0.01).tolist():
+        left, slow = u * sum(weights[:available]), 0
+        while left >= weights[slow]:
+            left, slow = left - weights[slow], slow + 1
+        found = draw_rank(torch.tensor([available]), torch.tensor(weights), torch.tensor([u]))
+        assert found.tolist() == [slow]
+
+
+def test_the_ends_of_ranks():
+    last = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
+    found = draw_rank(torch.tensor([0, 4, 4]), torch.ones(4), torch.stack([last, last, 0 * last]))
+    assert found.tolist() == [0, 3, 0]
+
+
+def test_all_members_of_some_clusters():
+    members, begin = Buckets(CLUSTER, 5).members(torch.tensor([1, 2, -1, 0, 2, 3]))
+    assert members.tolist() == [0, 2, 5, 7, 1, 4, 0, 2, 5, 7] and begin.tolist() == [0, 0, 4, 4, 6, 10]
+    nobody, begin = Buckets(CLUSTER, 5).members(torch.tensor([-1, 1]))
+    assert len(nobody) == 0 and begin.tolist() == [0, 0]

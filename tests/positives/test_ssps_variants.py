@@ -1,0 +1,323 @@
+"""The variants of SSPS, each against a plain loop over what the queue holds."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from idemvox.errors import IdemvoxError
+from idemvox.positives import queue as queue_module
+from idemvox.positives import ssps
+from idemvox.positives.base import Setting
+from idemvox.positives.kmeans import Clusters
+from idemvox.positives.ssps import SSPS
+
+N, DIM = 40, 4
+PARTITION = torch.tensor([0, 1, 1, 2, 2, 2, 3, 3, 3, 3] * 4)  # of 5 clusters; the last is empty
+ANGLES = torch.tensor([0.0, 50.0, 90.0, 180.0, 45.0]).deg2rad()
+CENTROIDS = torch.stack([ANGLES.cos(), ANGLES.sin()], 1)
+NEAREST = {0: 1, 1: 2, 2: 1, 3: 2}
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def batches(seed: int, batch: int = 8) -> list[Tensor]:
+    return list(torch.randperm(N, generator=torch.Generator().manual_seed(seed)).split(batch))
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch):
+    """Return ``make(**options)``: SSPS of a partition given by hand, with an empty queue."""
+
+    def build(partition: Tensor = PARTITION, centroids: Tensor = CENTROIDS, **options: Any) -> SSPS:
+        found = Clusters(centroids, partition, torch.ones(len(partition)))
+        monkeypatch.setattr(ssps, "spherical_kmeans", lambda *args, **more: found)
+        options = {"clusters": len(centroids), **options}
+        sampler = SSPS(SSPS.Options(**options), Setting(len(partition), 2, DIM, seed=0))
+        if sampler.clustered:
+            sampler.observe(torch.arange(len(partition)), torch.ones(len(partition), 2))
+        sampler.start_epoch(0)
+        return sampler
+
+    return build
+
+
+def held(sampler: SSPS) -> dict[int, Tensor]:
+    """What the queue holds, by utterance."""
+    pairs = zip(sampler.queue.ids.tolist(), sampler.queue.vectors.clone(), strict=True)
+    return {utterance: vector for utterance, vector in pairs if utterance >= 0}
+
+
+# -- representation ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("neighbours", [0, 1])
+@pytest.mark.parametrize("queue", [6, 17, N])
+def test_an_utterance_that_the_queue_holds(make, queue, neighbours):
+    """Through evictions, returns and choices that differ: always of the right cluster, if there is any."""
+    sampler = make(neighbours=neighbours, queue=queue)
+    if queue == N:
+        sampler.store(torch.arange(N), randn(N, DIM))  # as a table always is from the fill pass on
+    for n, ids in enumerate([*batches(0), *batches(1), *batches(2, 5)]):
+        there, targets = held(sampler), randn(len(ids), DIM, seed=n)
+        out = sampler(ids, targets)
+        for row, anchor in enumerate(ids.tolist()):
+            cluster = int(PARTITION[anchor])
+            cluster = NEAREST[cluster] if neighbours else cluster
+            members = [u for u in there if PARTITION[u] == cluster and u != anchor]
+            chosen = int(sampler.chosen[row])
+            assert chosen in (members or [-1])
+            assert torch.equal(out[row], targets[row] if chosen < 0 else there[chosen])
+
+
+# -- centroid ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("neighbours", [0, 1])
+@pytest.mark.parametrize("queue", [6, 17, N])
+def test_the_centroid_of_what_the_queue_holds(make, queue, neighbours):
+    sampler = make(sampling="centroid", neighbours=neighbours, queue=queue)
+    kept = replaced = 0
+    for n, ids in enumerate([*batches(0), *batches(1), *batches(2, 5)]):
+        there, targets = held(sampler), 3 * randn(len(ids), DIM, seed=n)
+        out = sampler(ids, targets)
+        for row, anchor in enumerate(ids.tolist()):
+            cluster = int(PARTITION[anchor])
+            cluster = NEAREST[cluster] if neighbours else cluster
+            members = [v for u, v in there.items() if PARTITION[u] == cluster and u != anchor]
+            if members:
+                direction = sum(members[1:], members[0])
+                expected = direction / direction.norm() * targets[row].norm()
+                torch.testing.assert_close(out[row], expected)
+                replaced += 1
+            else:
+                assert torch.equal(out[row], targets[row])
+                kept += 1
+            assert bool(sampler.replaced[row]) is bool(members)
+        assert sampler.chosen.tolist() == [-1] * len(ids)
+    assert replaced > 20 and kept > 5
+
+
+def test_a_centroid_of_two_neighbours_is_one_or_the_other(make):
+    sampler = make(sampling="centroid", neighbours=2, queue=N)
+    vectors = randn(N, DIM)
+    sampler.store(torch.arange(N), vectors)
+    means = [normalize(vectors[c == PARTITION].sum(0), dim=0) for c in (1, 2)]  # the nearest of cluster 0
+    found = normalize(sampler.centroids(torch.zeros(200, dtype=torch.int64)), dim=1)
+    first, second = (torch.isclose(found, mean, atol=1e-5).all(1) for mean in means)
+    assert (first ^ second).all() and abs(int(first.sum()) - 100) < 5 * math.sqrt(50)
+
+
+def test_gradient_flows_through_kept_targets_only(make):
+    sampler = make(sampling="centroid", neighbours=1, queue=4)
+    sampler.store(torch.tensor([1, 3]), randn(2, DIM))
+    targets = randn(4, DIM).requires_grad_()
+    sampler(torch.tensor([0, 1, 2, 6]), targets).sum().backward()  # clusters 0 1 1 3 look in 1 2 2 2
+    assert sampler.replaced.tolist() == [True, True, True, True]
+    assert torch.equal(targets.grad, torch.zeros(4, DIM))
+    targets = randn(2, DIM).requires_grad_()
+    sampler = make(sampling="centroid", neighbours=1, queue=4)
+    sampler.store(torch.tensor([1]), randn(1, DIM))
+    sampler(torch.tensor([1, 0]), targets).sum().backward()
+    assert targets.grad.tolist() == [[1.0] * DIM, [0.0] * DIM]
+
+
+# -- neighbour --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [1, 50, 1 << 24])
+@pytest.mark.parametrize("queue", [6, 17, N])
+def test_the_nearest_of_what_the_queue_holds(make, queue, block, monkeypatch):
+    monkeypatch.setattr(queue_module, "_BLOCK", block)
+    sampler = make(sampling="neighbour", queue=queue)
+    for n, ids in enumerate([*batches(0), *batches(1), *batches(2, 5)]):
+        there, targets = held(sampler), randn(len(ids), DIM, seed=n) * (n + 1)
+        out = sampler(ids, targets)
+        for row, anchor in enumerate(ids.tolist()):
+            best, slow = -2.0, -1
+            for u, v in there.items():
+                cosine = float(v @ targets[row] / (v.norm() * targets[row].norm()))
+                if u != anchor and cosine > best:
+                    best, slow = cosine, u
+            assert int(sampler.chosen[row]) == slow and bool(sampler.replaced[row]) is (slow >= 0)
+            assert torch.equal(out[row], targets[row] if slow < 0 else there[slow])
+
+
+def test_half_precision_does_not_blur_the_search(make):
+    sampler, ids = make(sampling="neighbour", queue=N), torch.arange(N)
+    sampler.store(ids, 1 + 0.01 * randn(N, DIM))  # cosines differ by less than bf16 can tell
+    targets = 1 + 0.01 * randn(N, DIM, seed=1)
+    expected = sampler.queue.nearest(ids, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(sampler.queue.nearest(ids, targets), expected)
+
+
+def test_neighbours_need_no_reference(make):
+    sampler = make(sampling="neighbour", queue=N)
+    assert sampler.views() == {} and SSPS.needs_fill
+    assert sampler.start_epoch(3) == {"queue_filled": 0.0} and int(sampler.epoch) == 3
+    assert sampler.reference.numel() == sampler.assignment.numel() == 0
+    assert sampler.related(torch.arange(3)) is None
+    half = randn(3, DIM).bfloat16()
+    sampler.store(torch.arange(9), randn(9, DIM))
+    assert sampler(torch.arange(3), half).dtype == torch.bfloat16 and sampler.replaced.all()
+
+
+# -- whichever --------------------------------------------------------------------------------
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[SSPS.Options, int, list[list[int]]]:
+    n = draw(st.integers(2, 14))
+    sampling = draw(st.sampled_from(["representation", "centroid", "neighbour"]))
+    options = SSPS.Options(
+        clusters=draw(st.integers(2, 6)),
+        neighbours=draw(st.integers(0, 3)),
+        queue=draw(st.integers(1, 16)),
+        sampling=sampling,
+        sample_from=draw(st.sampled_from(["queue", "train"])) if sampling == "representation" else "queue",
+        choice=draw(st.sampled_from(["uniform", "exponential"])),
+        iterations=2,
+    )
+    batch = st.lists(st.integers(0, n - 1), unique=True, min_size=1, max_size=n)
+    return options, n, draw(st.lists(batch, min_size=1, max_size=6))
+
+
+@settings(max_examples=250, deadline=None)
+@given(cases())
+def test_never_the_anchor_itself(case: tuple[SSPS.Options, int, list[list[int]]]) -> None:
+    """Each utterance's embedding is an axis of its own: what replaces an anchor's has nothing of it."""
+    options, n, steps = case
+    sampler = SSPS(options, Setting(n, 3, n, seed=n))
+    if sampler.clustered:
+        sampler.observe(torch.arange(n), randn(n, 3, seed=n))
+    sampler.start_epoch(0)
+    for step in [list(range(n)), *steps]:
+        ids = torch.tensor(step)
+        targets = 2 * torch.eye(n)[ids]
+        out = sampler(ids, targets)
+        itself = out[torch.arange(len(ids)), ids]
+        assert ((itself == 0) == sampler.replaced).all() and (out != 0).any(1).all()
+        assert torch.equal(out[~sampler.replaced], targets[~sampler.replaced])
+        assert (sampler.chosen != ids).all() and (sampler.replaced | (sampler.chosen == -1)).all()
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("sampling", "sample_from"),
+    [("representation", "queue"), ("representation", "train"), ("centroid", "queue")],
+)
+def test_coverage_grows_with_the_queue(make, sampling, sample_from, times):
+    """1 - exp(-|Q'| / K) = 63, 86, 95 %; from all utterances, |Q'| / N = 2.5, 5, 7.5 %."""
+    clusters, each = 400, 40
+    partition, centroids = torch.arange(clusters).repeat(each), normalize(randn(clusters, 3), dim=1)
+    sampler = make(partition, centroids, sampling=sampling, sample_from=sample_from, queue=times * clusters)
+    order = torch.randperm(len(partition), generator=torch.Generator().manual_seed(1))
+    sampler.store(order, randn(len(order), DIM))
+    hits = 0
+    for ids in order.flip(0)[: 20 * 256].split(256):
+        sampler(ids, randn(len(ids), DIM, seed=2))
+        hits += int(sampler.replaced.sum())
+    expected = 1 - math.exp(-times) if sample_from == "queue" else times / each
+    assert hits / (20 * 256) == pytest.approx(expected, abs=0.02 if sample_from == "queue" else 0.01)
+
+
+@pytest.mark.parametrize("sampling", ["centroid", "neighbour"])
+@pytest.mark.parametrize("queue", [7, N])
+def test_restored_in_the_middle_of_an_epoch_it_does_the_same(sampling, queue):
+    options = SSPS.Options(clusters=6, neighbours=2, queue=queue, sampling=sampling, choice="exponential")
+    sampler, other = (SSPS(options, Setting(N, 3, DIM, seed=4)) for _ in range(2))
+    if sampler.clustered:
+        sampler.observe(torch.arange(N), randn(N, 3))
+    sampler.start_epoch(2)
+    for n, ids in enumerate(batches(0)):
+        sampler(ids, randn(len(ids), DIM, seed=n))
+    other.load_state_dict({name: value.clone() for name, value in sampler.state_dict().items()})
+    for n, ids in enumerate(batches(1)):
+        targets = randn(len(ids), DIM, seed=n + 10)
+        assert torch.equal(sampler(ids, targets), other(ids, targets)) and sampler.replaced.any()
+
+
+# -- choice -----------------------------------------------------------------------------------
+
+
+def drawn(sampler: SSPS, anchor: int, draws: int = 6000) -> list[int]:
+    """How often each cluster is drawn for an anchor."""
+    slots = sampler.choose(torch.full((draws,), anchor))
+    return PARTITION[sampler.queue.ids[slots]].bincount(minlength=5).tolist()
+
+
+@pytest.mark.parametrize("decay", [0.7, 2.0])
+@pytest.mark.parametrize("neighbours", [2, 3, 9])
+def test_nearer_clusters_are_likelier_whatever_their_size(make, decay, neighbours):
+    """Of the clusters 1, 2, 3 in that order; the empty one has no rank, and ranks that lack no share."""
+    sampler = make(choice="exponential", decay=decay, neighbours=neighbours, queue=N)
+    sampler.store(torch.arange(N), torch.zeros(N, DIM))
+    found = drawn(sampler, 0)
+    weights = [math.exp(-decay * rank) for rank in range(min(neighbours, 3))]
+    for rank, weight in enumerate(weights):
+        share = weight / sum(weights)
+        assert abs(found[1 + rank] - 6000 * share) < 4 * math.sqrt(6000 * share * (1 - share))
+    assert sum(found[1 : 1 + len(weights)]) == 6000
+
+
+def test_uniform_is_the_default_and_knows_no_decay(make):
+    found = []
+    for options in ({}, {"choice": "uniform", "decay": 5.0}, {"choice": "exponential", "decay": 0.0}):
+        sampler = make(neighbours=3, queue=N, **options)
+        sampler.store(torch.arange(N), torch.zeros(N, DIM))
+        found.append(drawn(sampler, 0))
+    assert found[0] == found[1] == found[2] and all(
+        abs(n - 2000) < 4 * math.sqrt(1333) for n in found[0][1:4]
+    )
+
+
+# -- false negatives --------------------------------------------------------------------------
+
+
+def test_related_are_those_of_one_cluster(make):
+    ids = torch.tensor([5, 3, 38, 0, 10, 6, 39])
+    assert make().related(ids) is None
+    sampler = make(mask_cluster=True)
+    sampler.assignment[[38, 39]] = -1  # never seen: related to nobody, nor to each other
+    related = sampler.related(ids)
+    for row, a in enumerate(ids.tolist()):
+        for column, b in enumerate(ids.tolist()):
+            slow = a != b and max(a, b) < 38 and PARTITION[a] == PARTITION[b]
+            assert bool(related[row, column]) is bool(slow)
+    assert related.any()
+
+
+# -- options ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"sampling": "knn"}, "sampling is 'representation' or 'centroid' or 'neighbour', not 'knn'"),
+        ({"choice": "nearest"}, "choice is 'uniform' or 'exponential', not 'nearest'"),
+        ({"decay": -0.1}, "decay is 0 or more"),
+        ({"decay": float("nan")}, "decay is 0 or more"),
+        ({"sampling": "centroid", "sample_from": "train"}, "'centroid' knows only what is stored"),
+        ({"sampling": "neighbour", "sample_from": "train"}, "'neighbour' knows only what is stored"),
+        ({"sampling": "neighbour", "mask_cluster": True}, "makes no clusters: leave mask_cluster out"),
+    ],
+    ids=str,
+)
+def test_impossible_options(wrong, message):
+    with pytest.raises(IdemvoxError, match=message):
+        SSPS.Options(**wrong)
+
+
+def test_the_paper_is_the_default():
+    o = SSPS.Options()
+    assert (o.sampling, o.choice, o.decay, o.mask_cluster) == ("representation", "uniform", 0.7, False)
