@@ -100,7 +100,7 @@ def test_all_vectors_the_same():
 
 
 def test_duplicates_cost_no_cluster():
-    """Half of the rows are one and the same: all starts but a few are, and each finds a cluster of its own."""
+    """Half of the rows are one and the same, and so are half of the starts: the others find clusters yet."""
     x = torch.cat([cloud(1).expand(60, -1), planted()[0][:60, :6]])
     found = spherical_kmeans(x, 12, 10)
     assert found.assignment.bincount(minlength=12).min() > 0

@@ -66,14 +66,16 @@ def _compare(
     groups = product.view(len(product) // _GROUP, _GROUP, len(x))
     peaks = groups.amax(dim=1).float()  # (K / _GROUP, B)
     top = peaks.amax(dim=0)
-    floor = top - unsure - 4 * torch.finfo(product.dtype).eps / 2 * top.abs()
+    floor = top - unsure - 2 * torch.finfo(product.dtype).eps * top.abs()
     near = peaks >= floor
     crowded = near.sum(dim=0) > _CROWD
     group, row = (near & ~crowded).nonzero(as_tuple=True)
     left, place = (groups[group, :, row].float() >= floor[row, None]).nonzero(as_tuple=True)
     row, which = row[left], (group[left] * _GROUP + place).clamp_max(len(centroids) - 1)
     pairs = zip(row.split(_PAIRS), which.split(_PAIRS), strict=True)
-    value = torch.cat([torch.linalg.vecdot(x[r], centroids[w]) for r, w in pairs])
+    value = torch.cat(
+        [torch.linalg.vecdot(x.index_select(0, r), centroids.index_select(0, w)) for r, w in pairs]
+    )
     best.fill_(-torch.inf).scatter_reduce_(0, row, value, "amax")
     won = value == best[row]
     index.fill_(len(centroids)).scatter_reduce_(0, row[won], which[won], "amin")
