@@ -4,17 +4,17 @@
 
 On a CPU: 100,000 vectors of 512, 2,500 clusters, 10 iterations and the assignment to what they end with, by
 scikit-learn's KMeans (lloyd), faiss' spherical Kmeans with all vectors, and idemvox, from the same start and
-with the same number of threads. All take turns, several rounds; "idemvox times as fast" is the median of the
-ratios within a round. "Mean cosine" is that of the vectors with the nearest unit centroid at the end, computed
-by one function for all. On a GPU (`--device cuda`): idemvox alone, at VoxCeleb2's size, 1,092,009 vectors and
-25,000 clusters.
+with the same number of threads. All take turns, several rounds; "idemvox times as fast" is the median of
+the ratios within a round. "Mean cosine" is that of the vectors with the nearest unit centroid at the end,
+computed by one function for all. On a GPU (`--device cuda`): idemvox alone, at VoxCeleb2's size, 1,092,009
+vectors and 25,000 clusters.
 
 "fp32 alone" does without the product in low precision that rules out most centroids, as CPUs without matrix
 units have to; the centroids are the same up to the order of sums.
 
 The vectors stand for those of a half-trained encoder: normal noise of four sources, with cosines of 0.3
-between speakers, 0.55 within a speaker and 0.75 within a recording; 182 vectors per speaker and 7.5 per recording on
-average, as in VoxCeleb2.
+between speakers, 0.55 within a speaker and 0.75 within a recording; 182 vectors per speaker and 7.5 per
+recording on average, as in VoxCeleb2.
 
 Writes docs/results/kmeans.{md,json}; on a GPU kmeans-cuda.{md,json}.
 """
@@ -156,9 +156,10 @@ def main() -> None:
     for row in rows:
         console.print(
             f"{row['system']:<22} {row['median']:8.2f} s, mean cosine {row['mean_cosine']}, "
-            f"idemvox {row['idemvox_times_as_fast']:.2f} times as fast"
+            f"idemvox {row['idemvox_times_as_fast']:.2f} times as fast",
+            soft_wrap=True,
         )
-    console.print(notes.strip())
+    console.print(notes.strip(), soft_wrap=True)
     if not args.quick:
         publish(
             args.out,
