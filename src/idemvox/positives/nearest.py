@@ -8,11 +8,10 @@ from torch.nn import functional as F
 
 __all__ = ["nearest"]
 
-_BLOCK = 1 << 22  # products held at once on a CPU: they stay in its cache
-_GPU_BLOCK = 1 << 28  # 512 MiB in fp16
+_BLOCK, _GPU_BLOCK = 1 << 22, 1 << 28  # products held at once: on a CPU what its cache takes, else 512 MiB
+_PAIRS, _GPU_PAIRS = 256, 1 << 16  # likewise, compared at once in fp32
 _GROUP = 32  # centroids ruled out together
 _CROWD = 8  # groups left for a row above which pair by pair is slower than a product in fp32
-_PAIRS = 256  # compared at once, again for the cache
 
 
 def fastest_type(device: torch.device) -> torch.dtype:
@@ -72,7 +71,8 @@ def _compare(
     group, row = (near & ~crowded).nonzero(as_tuple=True)
     left, place = (groups[group, :, row].float() >= floor[row, None]).nonzero(as_tuple=True)
     row, which = row[left], (group[left] * _GROUP + place).clamp_max(len(centroids) - 1)
-    pairs = zip(row.split(_PAIRS), which.split(_PAIRS), strict=True)
+    some = _PAIRS if x.device.type == "cpu" else _GPU_PAIRS
+    pairs = zip(row.split(some), which.split(some), strict=True)
     value = torch.cat(
         [torch.linalg.vecdot(x.index_select(0, r), centroids.index_select(0, w)) for r, w in pairs]
     )
