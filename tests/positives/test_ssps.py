@@ -337,6 +337,15 @@ def test_a_diverged_encoder_is_reported():
         sampler.start_epoch(0)
 
 
+def test_a_reference_that_is_not_finite_is_named_by_its_utterance():
+    sampler = SSPS(SSPS.Options(clusters=2), Setting(9, DIM, 2, seed=0))
+    reference = torch.ones(3, DIM)
+    reference[1, 0] = float("inf")
+    sampler.observe(torch.tensor([3, 7, 8]), reference)
+    with pytest.raises(IdemvoxError, match=r"1 of 3 .* \(ids 7\)"):
+        sampler.start_epoch(0)
+
+
 def test_reads_a_clean_reference_and_no_label():
     assert SSPS.needs_fill and not SSPS.supervised
     sampler = SSPS(SSPS.Options(clusters=2), Setting(4, DIM, 2, seed=0, speakers=None))
