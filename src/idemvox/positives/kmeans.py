@@ -76,11 +76,11 @@ def spherical_kmeans(
     centroid describes worst, so that K clusters stay K wherever the data have as many distinct directions.
     A row of zeros has no direction: it starts no cluster, and its similarity is 0 with any.
 
-    The same call gives the same bits, on a GPU too.  Ranks that hold a part of the rows each (``sharded``)
+    The same call gives the same bits; on a GPU rows are summed in a fixed order for that.  Ranks that hold a part of the rows each (``sharded``)
     all get the centroids of one process with all of them, but for the order in which rows are summed.
 
     Args:
-        x: (N, D) vectors of any norm; normalised here.  No rank needs to hold any of them.
+        x: (N, D) vectors of any norm; normalised here.  A rank may have none.
         k: number of clusters; at most as many are made as rows have a direction.
         iterations: of assignment and update; the assignment returned is to the centroids returned.
         seed: of the choice of the first centroids, which is all the chance there is.
