@@ -76,8 +76,9 @@ def spherical_kmeans(
     centroid describes worst, so that K clusters stay K wherever the data have as many distinct directions.
     A row of zeros has no direction: it starts no cluster, and its similarity is 0 with any.
 
-    The same call gives the same bits; on a GPU rows are summed in a fixed order for that.  Ranks that hold a part of the rows each (``sharded``)
-    all get the centroids of one process with all of them, but for the order in which rows are summed.
+    The same call gives the same bits; on a GPU rows are summed in a fixed order for that.  Ranks that hold
+    a part of the rows each (``sharded``) all get the centroids of one process with all of them, but for
+    the rounding of sums.
 
     Args:
         x: (N, D) vectors of any norm; normalised here.  A rank may have none.
