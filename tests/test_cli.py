@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from idemvox.cli import app
+from idemvox.corpus.manifest import load_manifest, save_manifest
 from idemvox.errors import IdemvoxError
 
 run = CliRunner()
@@ -77,6 +78,53 @@ def test_embed_writes_what_numpy_reads(home, trained):
     assert "24 embeddings of 16 numbers" in call("embed", trained, home / "calls.csv", "--out", out, "-q")
     with np.load(out) as found:
         assert found["matrix"].shape == (24, 16) and found["ids"][0] == "s0/r0/0.wav"
+
+
+def test_picture_of_a_manifest_and_of_trials(home, trained, tmp_path):
+    plots = pytest.importorskip("matplotlib.image")
+    listed = ("--manifest", home / "calls.csv", "--speakers", 4, "--utterances", 3, "-q")
+    text = call("picture", trained, trained / "model", *listed, "--out", tmp_path / "two.png")
+    assert "12 utterances of 4 speakers" in text
+    call("picture", trained, *listed, "--out", tmp_path / "one.png")
+    one, two = (plots.imread(tmp_path / name) for name in ("one.png", "two.png"))
+    assert one.shape[0] == two.shape[0] and two.shape[1] > 1.5 * one.shape[1]
+    tried = ("--trials", home / "trials.txt", "--out", tmp_path / "trials.png", "-q")
+    assert "12 utterances of 6 speakers" in call("picture", trained, *tried, "--root", home / "calls")
+    assert "12 utterances of 6 speakers" in call("picture", trained, *tried, "--manifest", home / "calls.csv")
+    assert (tmp_path / "trials.png").is_file()
+
+
+def test_the_panels_of_a_picture(home, trained, tmp_path, monkeypatch):
+    """Both models see the same utterances, and whose they are comes from the manifest."""
+    drawn = []
+    monkeypatch.setattr(
+        "idemvox.verification.picture.tsne_picture", lambda panels, out, seed: drawn.append((panels, seed))
+    )
+    shutil.copytree(trained / "model", tmp_path / "other" / "model")
+    call("picture", trained, tmp_path / "other", "--manifest", home / "calls.csv", "--seed", 5, "-q")
+    ((first, second), seed) = drawn[0]
+    assert seed == 5 and (first[0], second[0]) == ("run", "other")
+    assert first[1].shape == (24, 16) and np.array_equal(first[1], second[1])
+    assert first[2:] == second[2:]
+    manifest = load_manifest(home / "calls.csv")
+    assert list(zip(*first[2:], strict=True)) == [(u.speaker, u.recording or "") for u in manifest]
+    call("picture", trained, trained / "model", "--manifest", home / "calls.csv", "-q")
+    assert [panel[0] for panel in drawn[1][0]] == [str(trained), str(trained / "model")]
+
+
+def test_what_picture_refuses(home, trained, tmp_path, corpus):
+    listed, tried = ("--manifest", home / "calls.csv"), ("--trials", home / "trials.txt")
+    assert "--manifest, or --trials" in refused("picture", trained)
+    assert "--manifest, or --trials" in refused("picture", trained, "--root", home, *listed)
+    assert "not both" in refused("picture", trained, *tried, *listed, "--root", home)
+    assert "--speaker-from" in refused("picture", trained, "--manifest", corpus.unlabelled)
+    assert "not a model folder" in refused("picture", tmp_path, *listed)
+    assert "no manifest" in refused("picture", trained, "--manifest", home / "cals.csv")
+    assert "cannot read the trial list" in refused("picture", trained, "--trials", home / "none.txt")
+    assert "is it the right one" in refused("picture", trained, *tried, "--root", tmp_path)
+    one = load_manifest(home / "calls.csv").select(lambda u: u.speaker == "s1")
+    save_manifest(one, home / "one.csv")
+    assert "at least two speakers" in refused("picture", trained, "--manifest", home / "one.csv")
 
 
 def test_going_on_with_ssps(home, trained):

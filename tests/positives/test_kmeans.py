@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from idemvox.errors import IdemvoxError
-from idemvox.positives import kmeans
-from idemvox.positives.kmeans import spherical_kmeans, whiten
+from idemvox.positives import nearest
+from idemvox.positives.kmeans import cluster_sums, spherical_kmeans, whiten
 
 
 def cloud(n: int = 200, dim: int = 6, seed: int = 0) -> Tensor:
@@ -99,6 +99,42 @@ def test_all_vectors_the_same():
     torch.testing.assert_close(found.similarity, torch.ones(7))
 
 
+def test_duplicates_cost_no_cluster():
+    """Half of the rows are one and the same, and so are half of the starts: the others find clusters yet."""
+    x = torch.cat([cloud(1).expand(60, -1), planted()[0][:60, :6]])
+    found = spherical_kmeans(x, 12, 10)
+    assert found.assignment.bincount(minlength=12).min() > 0
+    assert len(found.assignment[:60].unique()) == 1
+
+
+def test_rows_of_zeros_go_along_without_starting_a_cluster():
+    x = cloud(40)
+    x[::2] = 0
+    found = spherical_kmeans(x, 20, 3)
+    torch.testing.assert_close(found.centroids.norm(dim=1), torch.ones(20))
+    assert torch.equal(found.similarity[::2], torch.zeros(20))
+    assert sorted(found.assignment[1::2].tolist()) == list(range(20))  # each row with a direction has its own
+    assert len(spherical_kmeans(x, 30, 3).centroids) == 20
+
+
+def test_an_empty_cluster_does_not_start_again_from_zeros():
+    x = torch.tensor([[1.0, 0.0]] * 5 + [[0.0, 0.0]] * 5 + [[0.0, 1.0]])
+    for seed in range(10):
+        found = spherical_kmeans(x, 2, 3, seed)
+        torch.testing.assert_close(found.centroids.sort(0).values, torch.eye(2).sort(0).values)
+
+
+def test_nothing_but_zeros():
+    with pytest.raises(IdemvoxError, match="all 9 vectors to cluster are zero"):
+        spherical_kmeans(torch.zeros(9, 3), 2)
+
+
+def test_members_that_cancel_out():
+    """The mean of x and -x has no direction: the cluster starts again from one of them."""
+    found = spherical_kmeans(torch.tensor([[3.0, 4.0], [-3.0, -4.0]]), 1, 4)
+    torch.testing.assert_close(found.centroids.norm(dim=1), torch.ones(1))
+
+
 def test_more_clusters_than_vectors():
     found = spherical_kmeans(cloud(5), 9, 3)
     assert found.centroids.shape == (5, 6)
@@ -108,7 +144,7 @@ def test_more_clusters_than_vectors():
 def test_rows_that_are_not_finite_are_named():
     x = cloud(50)
     x[7, 2], x[31, 0] = float("nan"), float("-inf")
-    with pytest.raises(IdemvoxError, match=r"2 of 50 .* \(rows 7, 31\)"):
+    with pytest.raises(IdemvoxError, match=r"2 of 50 .* \(ids 7, 31\)"):
         spherical_kmeans(x, 3)
 
 
@@ -134,6 +170,38 @@ def test_the_seed_decides_and_nothing_else():
     assert not torch.equal(first.assignment, other.assignment)
 
 
+def test_the_same_call_gives_the_same_bits():
+    x = cloud(500)
+    first, *others = (spherical_kmeans(x, 40, 8, seed=3) for _ in range(5))
+    for other in others:
+        assert torch.equal(first.centroids, other.centroids)
+        assert torch.equal(first.assignment, other.assignment)
+        assert torch.equal(first.similarity, other.similarity)
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_sums_of_clusters(in_order):
+    x, own = cloud(50), torch.randint(0, 9, (50,), generator=torch.Generator().manual_seed(0))
+    own[own == 4] = 5
+    expected = torch.zeros(9, 6)
+    for row, cluster in zip(x, own, strict=True):
+        expected[cluster] += row
+    torch.testing.assert_close(cluster_sums(x, own, 9, in_order), expected)
+
+
+def test_ids_say_which_row_is_which():
+    """Rows in another order are the same rows, and of equally bad ones the lowest id starts anew."""
+    x = torch.cat([cloud(60), cloud(1).expand(60, -1)])
+    mixed = torch.randperm(120, generator=torch.Generator().manual_seed(1))
+    plain = spherical_kmeans(x, 70, 4)
+    other = spherical_kmeans(x[mixed], 70, 4, ids=mixed)
+    assert torch.equal(other.assignment, plain.assignment[mixed])
+    torch.testing.assert_close(other.centroids, plain.centroids)
+    x[5] = torch.nan
+    with pytest.raises(IdemvoxError, match=r"1 of 120 .* \(ids 1005\)"):
+        spherical_kmeans(x[mixed], 7, ids=mixed + 1000)
+
+
 def test_does_not_draw_from_the_global_generator():
     torch.manual_seed(0)
     expected = torch.rand(1)
@@ -154,7 +222,7 @@ def test_the_norm_of_a_row_is_of_no_account():
 def test_blocks_of_bounded_memory_change_nothing(block, monkeypatch):
     x = cloud()
     whole = spherical_kmeans(x, 8, 5)
-    monkeypatch.setattr(kmeans, "_BLOCK", block)
+    monkeypatch.setattr(nearest, "_BLOCK", block)
     parts = spherical_kmeans(x, 8, 5)
     assert torch.equal(whole.assignment, parts.assignment)
     torch.testing.assert_close(whole.centroids, parts.centroids)

@@ -31,7 +31,7 @@ class Fixed:
     def __init__(self, centroids: Tensor, assignment: Tensor) -> None:
         self.found = Clusters(centroids, assignment, torch.ones(len(assignment)))
 
-    def __call__(self, x: Tensor, k: int, iterations: int, seed: int) -> Clusters:
+    def __call__(self, x: Tensor, k: int, iterations: int, seed: int, ids: Tensor) -> Clusters:
         return self.found
 
 
@@ -242,7 +242,7 @@ def test_clusters_the_references():
 def test_each_epoch_clusters_what_was_observed_last(monkeypatch):
     calls = []
 
-    def spy(x: Tensor, k: int, iterations: int, seed: int) -> Clusters:
+    def spy(x: Tensor, k: int, iterations: int, seed: int, ids: Tensor) -> Clusters:
         calls.append((x.clone(), k, iterations, seed))
         return Clusters(torch.eye(3)[:2], torch.zeros(len(x), dtype=torch.int64), torch.ones(len(x)))
 
@@ -266,6 +266,15 @@ def test_a_diverged_encoder_is_reported():
     sampler = SSPS(SSPS.Options(clusters=2), Setting(4, DIM, 2, seed=0))
     sampler.observe(torch.arange(4), torch.full((4, DIM), float("nan")))
     with pytest.raises(IdemvoxError, match="not finite"):
+        sampler.start_epoch(0)
+
+
+def test_a_reference_that_is_not_finite_is_named_by_its_utterance():
+    sampler = SSPS(SSPS.Options(clusters=2), Setting(9, DIM, 2, seed=0))
+    reference = torch.ones(3, DIM)
+    reference[1, 0] = float("inf")
+    sampler.observe(torch.tensor([3, 7, 8]), reference)
+    with pytest.raises(IdemvoxError, match=r"1 of 3 .* \(ids 7\)"):
         sampler.start_epoch(0)
 
 

@@ -1,17 +1,21 @@
-"""idemvox evaluate, embed and verify: what a model is good for."""
+"""idemvox evaluate, embed, picture and verify: what a model is good for."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from idemvox.cli.common import Device, Model, Quiet, console, fetch_device
 from idemvox.errors import IdemvoxError
 
-__all__ = ["embed", "evaluate", "verify"]
+if TYPE_CHECKING:
+    from idemvox.corpus.manifest import Manifest
+    from idemvox.verification.voices import Voices
+
+__all__ = ["embed", "evaluate", "picture", "verify"]
 
 Root = Annotated[Path | None, typer.Option(help="Folder that the paths in the trials start from.")]
 ManifestFile = Annotated[
@@ -107,6 +111,89 @@ def embed(
     found = embed_files(encoder, source, device=fetch_device(device), progress=not quiet)
     save_embeddings(found, out)
     console.print(f"{len(found.ids):,} embeddings of {found.matrix.shape[1]} numbers: {out}")
+
+
+def picture(
+    models: Annotated[
+        list[Path],
+        typer.Argument(help="Run folders, or the model folders in them: a panel each.", metavar="MODEL..."),
+    ],
+    manifest: Annotated[
+        Path | None, typer.Option(help="Manifest to choose utterances from; its speakers and recordings.")
+    ] = None,
+    trials: Annotated[
+        Path | None, typer.Option(help="Or a trial list: its targets tell who is the same speaker.")
+    ] = None,
+    root: Root = None,
+    speakers: Annotated[int, typer.Option(min=2, max=20, help="Those with most utterances.")] = 10,
+    utterances: Annotated[int, typer.Option(min=1, help="Most of each speaker.")] = 50,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("picture.png"),
+    seed: Annotated[int, typer.Option(help="Of the utterances drawn, and of t-SNE.")] = 0,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draw how models see voices: t-SNE of the same utterances, one panel per model.
+
+    Colour is the speaker, marker the recording. A good model gathers a speaker's recordings in one place; one
+    that hears the channel instead makes an island of each (Figure 2 of the SSPS paper, before and after).
+    Distances between islands mean nothing.
+
+    With --trials and --root, utterances that a chain of target trials connects are one speaker's, and the
+    folder of a file is its recording, as in VoxCeleb (speaker/recording/file.wav). With --trials and
+    --manifest, trials name ids or paths of the manifest, whose speakers count if it has them.
+
+    Examples:
+
+      idemvox picture runs/simclr runs/ssps --manifest test.csv
+
+      idemvox picture runs/simclr runs/ssps --trials veri_test.txt --root voxceleb1/wav --out figure-2.png
+    """
+    from idemvox.model import load_model
+    from idemvox.verification.embed import embed_files
+    from idemvox.verification.picture import require_plots, tsne_picture
+
+    require_plots()
+    loaded = [load_model(model) for model in models]
+    chosen, voices = _choose(manifest, trials, root, speakers, utterances, seed)
+    who, where = zip(*(voices[utterance.id] for utterance in chosen), strict=True)
+    folders = [m.folder.resolve() for m in loaded]
+    titles = [f.parent.name if f.name == "model" else f.name for f in folders]
+    if len(set(titles)) < len(titles):
+        titles = [str(model) for model in models]
+    panels = []
+    for title, model in zip(titles, loaded, strict=True):
+        found = embed_files(model.encoder, chosen, device=fetch_device(device), progress=not quiet)
+        panels.append((title, found.matrix, who, where))
+    tsne_picture(panels, out, seed=seed)
+    console.print(f"{len(chosen):,} utterances of {len(set(who))} speakers: {out}")
+
+
+def _choose(
+    manifest: Path | None, trials: Path | None, root: Path | None, speakers: int, utterances: int, seed: int
+) -> tuple[Manifest, Voices]:
+    """Return the utterances of a picture, and whose they are."""
+    from idemvox.corpus.manifest import load_manifest
+    from idemvox.verification.report import find_utterances, trial_utterances
+    from idemvox.verification.trials import load_trials
+    from idemvox.verification.voices import choose_voices, voices_in_manifest, voices_in_trials
+
+    if trials is not None:
+        pairs, source = load_trials(trials), _source(root, manifest)
+        named = voices_in_manifest(trial_utterances(pairs, source)) if manifest is not None else {}
+        voices = named or voices_in_trials(pairs)
+        chosen = choose_voices(voices, speakers, utterances, seed)
+        return find_utterances(chosen, source, pairs.name), voices
+    if manifest is None or root is not None:
+        raise IdemvoxError("give --manifest, or --trials with --root (the folder that its paths start from)")
+    listed = load_manifest(manifest)
+    voices = voices_in_manifest(listed)
+    if not voices:
+        raise IdemvoxError(
+            f"{manifest} names no speaker: fill in its column speaker (`idemvox prepare folder` has "
+            "--speaker-from), or give --trials too, whose targets tell who is the same"
+        )
+    names = set(choose_voices(voices, speakers, utterances, seed))
+    return listed.select(lambda utterance: utterance.id in names), voices
 
 
 def verify(

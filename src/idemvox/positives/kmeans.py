@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from idemvox.errors import IdemvoxError
+from idemvox.positives.nearest import nearest
+from idemvox.positives.shards import Shards
 
 __all__ = ["Clusters", "spherical_kmeans", "whiten"]
-
-_BLOCK = 1 << 26  # similarities held at once: 256 MiB in fp32
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Clusters:
         centroids: (K, D) of unit norm.
         assignment: (N,) the centroid nearest to each vector.
         similarity: (N,) the cosine with that centroid; its mean is the objective.
+
+    Where rows are sharded, assignment and similarity are of the rows of this rank.
     """
 
     centroids: Tensor
@@ -33,13 +35,6 @@ class Clusters:
     def objective(self) -> float:
         """Mean cosine of the vectors with their centroids: what the iterations raise."""
         return float(self.similarity.mean())
-
-
-def _assign(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the best cosine (N,) and the centroid that gives it (N,), in blocks of bounded memory."""
-    rows = max(1, _BLOCK // len(centroids))
-    parts = [torch.max(block @ centroids.T, dim=1) for block in x.split(rows)]
-    return torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
 
 
 @torch.no_grad()
@@ -66,45 +61,91 @@ def whiten(x: Tensor, power: float) -> Tensor:
 
 
 @torch.no_grad()
-def spherical_kmeans(x: Tensor, k: int, iterations: int = 10, seed: int = 0) -> Clusters:
+def spherical_kmeans(
+    x: Tensor,
+    k: int,
+    iterations: int = 10,
+    seed: int = 0,
+    *,
+    ids: Tensor | None = None,
+    sharded: bool = False,
+) -> Clusters:
     """Cluster directions: Lloyd's algorithm with cosine similarity (Dhillon & Modha, 2001).
 
     The start is K distinct rows.  A cluster that runs empty is started again from the vector that its own
     centroid describes worst, so that K clusters stay K wherever the data have as many distinct directions.
+    A row of zeros has no direction: it starts no cluster, and its similarity is 0 with any.
+
+    The same call gives the same bits; on a GPU rows are summed in a fixed order for that.  Ranks that hold
+    a part of the rows each (``sharded``) all get the centroids of one process with all of them, but for
+    the rounding of sums.
 
     Args:
-        x: (N, D) vectors of any norm; normalised here.
-        k: number of clusters; at most N are made.
+        x: (N, D) vectors of any norm; normalised here.  A rank may have none.
+        k: number of clusters; at most as many are made as rows have a direction.
         iterations: of assignment and update; the assignment returned is to the centroids returned.
         seed: of the choice of the first centroids, which is all the chance there is.
+        ids: (N,) int64, by which rows are chosen and named, distinct over all ranks; default: row numbers,
+            going on from rank to rank.  The order of the rows, and which rank holds one, is of no account.
+        sharded: whether the ranks of ``torch.distributed`` hold different rows; without it, ``x`` is all.
 
     Returns:
         The clusters, on the device of ``x``.
 
     Raises:
-        IdemvoxError: if rows are not finite (the first of them are named), or there are none.
+        IdemvoxError: on every rank, if rows are not finite (the first of them are named), there are none, or
+            none has a direction.
     """
-    bad = (~torch.isfinite(x).all(dim=1)).nonzero().flatten()
+    shards = Shards(F.normalize(x.float(), dim=1), ids, sharded)
+    x = shards.x
+    directed = x.any(dim=1)
+    choice = _check(shards, directed)
+    k = min(k, len(choice))
+    start = torch.randperm(len(choice), generator=torch.Generator().manual_seed(seed))[:k]
+    centroids = shards.fetch(choice[start.to(x.device)])
+    for _ in range(iterations):
+        best, own = nearest(x, centroids)
+        sums = shards.sum(cluster_sums(x, own, k))
+        empty = (~sums.any(dim=1)).nonzero().flatten()  # or its members cancel out
+        if len(empty):
+            sums[empty] = shards.fetch(shards.lowest(best.masked_fill(~directed, torch.inf), len(empty)))
+        centroids = F.normalize(sums, dim=1)
+    best, own = nearest(x, centroids)
+    return Clusters(centroids, own, best)
+
+
+def _check(shards: Shards, directed: Tensor) -> Tensor:
+    """Return the ids of all rows with a direction, in order; refuse rows that cannot be clustered."""
+    finite = torch.isfinite(shards.x).all(dim=1)
+    total = int(shards.sum(torch.tensor(len(finite), device=finite.device)))
+    bad = shards.gather(shards.ids[~finite]).sort().values
     if len(bad):
         some = ", ".join(str(int(i)) for i in bad[:10])
         raise IdemvoxError(
-            f"{len(bad)} of {len(x)} vectors to cluster are not finite (rows {some}): "
+            f"{len(bad)} of {total} vectors to cluster are not finite (ids {some}): "
             "the encoder has diverged on these utterances; lower the learning rate or look at their audio"
         )
-    if len(x) == 0:
+    choice = shards.gather(shards.ids[directed]).sort().values
+    if total == 0:
         raise IdemvoxError("there is nothing to cluster: the training manifest is empty")
-    x = F.normalize(x.float(), dim=1)
-    k = min(k, len(x))
-    start = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:k]
-    centroids = x[start.to(x.device)]
-    for _ in range(iterations):
-        best, nearest = _assign(x, centroids)
-        counts = torch.bincount(nearest, minlength=k)
-        sums = torch.zeros_like(centroids).index_add_(0, nearest, x)
-        empty = (counts == 0).nonzero().flatten()
-        if len(empty):
-            worst = torch.argsort(best, stable=True)[: len(empty)]
-            sums[empty[: len(worst)]] = x[worst]
-        centroids = F.normalize(sums, dim=1)
-    best, nearest = _assign(x, centroids)
-    return Clusters(centroids, nearest, best)
+    if len(choice) == 0:
+        raise IdemvoxError(f"all {total} vectors to cluster are zero: the encoder has collapsed")
+    return choice
+
+
+def cluster_sums(x: Tensor, own: Tensor, k: int, in_order: bool | None = None) -> Tensor:
+    """Return (K, D) the sum of the rows of each cluster.
+
+    Args:
+        x: (N, D).
+        own: (N,) cluster of each row.
+        k: K.
+        in_order: sort by cluster and sum in that order, always the same; default: not on a CPU, where adding
+            rows as they come is just as reproducible and five times as fast.
+    """
+    if in_order is None:
+        in_order = x.device.type != "cpu"
+    if not in_order:
+        return torch.zeros(k, x.shape[1], device=x.device).index_add_(0, own, x)
+    rows = x[own.argsort(stable=True)]
+    return torch.segment_reduce(rows, "sum", lengths=own.bincount(minlength=k), axis=0)

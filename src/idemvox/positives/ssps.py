@@ -176,7 +176,7 @@ class SSPS(Positives):
         if self.options.whiten:
             reference = whiten(reference, self.options.whiten)
         found = spherical_kmeans(
-            reference, self.clusters, self.options.iterations, draw_seed(self.setting.seed, epoch)
+            reference, self.clusters, self.options.iterations, draw_seed(self.setting.seed, epoch), ids=seen
         )
         self.assignment.fill_(-1)
         self.assignment[seen] = found.assignment

@@ -13,13 +13,27 @@ from numpy.typing import NDArray
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
 
-__all__ = ["Panel", "tsne_picture"]
+__all__ = ["MOST_RECORDINGS", "MOST_SPEAKERS", "Panel", "require_plots", "tsne_picture"]
 
 Panel = tuple[str, NDArray[Any], Sequence[str], Sequence[str]]
 """Title, (N, D) embeddings, speaker of each, recording of each."""
 
 _MARKERS = "o^sDvPX*<>"
-_MOST_SPEAKERS = 20
+MOST_SPEAKERS = 20
+"""That can be told apart by colour."""
+MOST_RECORDINGS = len(_MARKERS)
+"""Of a speaker, that can be told apart by marker."""
+
+
+def require_plots() -> None:
+    """Raise the error that names the extra ``plots`` if pictures cannot be drawn."""
+    try:
+        import matplotlib  # noqa: F401
+        import sklearn.manifold  # noqa: F401
+    except ImportError as error:
+        raise IdemvoxError(
+            f"pictures need matplotlib and scikit-learn ({error}): pip install 'idemvox[plots]'"
+        ) from error
 
 
 def tsne_picture(
@@ -39,14 +53,11 @@ def tsne_picture(
     Raises:
         IdemvoxError: the extra ``plots`` is missing, or too many or too few things to draw.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from sklearn.manifold import TSNE  # type: ignore[import-untyped,unused-ignore]
-    except ImportError as error:
-        raise IdemvoxError(
-            f"pictures need matplotlib and scikit-learn ({error}): pip install 'idemvox[plots]'"
-        ) from error
+    require_plots()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from sklearn.manifold import TSNE  # type: ignore[import-untyped,unused-ignore]
+
     speakers, markers = _check(panels)
     colours = _colours(len(speakers))
     figure = Figure(figsize=(4.6 * len(panels) + 1.8, 4.8), dpi=150, layout="constrained")
@@ -84,13 +95,13 @@ def _check(panels: Sequence[Panel]) -> tuple[list[str], int]:
                 f" got {len(matrix)}, {len(who)} and {len(recordings)}"
             )
     speakers = sorted({speaker for _, _, who, _ in panels for speaker in who}, key=_natural)
-    if len(speakers) > _MOST_SPEAKERS:
+    if len(speakers) > MOST_SPEAKERS:
         raise IdemvoxError(
-            f"{len(speakers)} speakers cannot be told apart by colour; choose at most {_MOST_SPEAKERS}"
+            f"{len(speakers)} speakers cannot be told apart by colour; choose at most {MOST_SPEAKERS}"
         )
     most = max(max(_order(who, recordings)) + 1 for _, _, who, recordings in panels)
-    if most > len(_MARKERS):
-        raise IdemvoxError(f"{most} recordings of a speaker are too many; choose at most {len(_MARKERS)}")
+    if most > MOST_RECORDINGS:
+        raise IdemvoxError(f"{most} recordings of a speaker are too many; choose at most {MOST_RECORDINGS}")
     return speakers, most
 
 

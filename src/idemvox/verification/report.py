@@ -30,6 +30,7 @@ __all__ = [
     "REPORT_FILE",
     "Report",
     "evaluate",
+    "find_utterances",
     "library_versions",
     "load_report",
     "reports_table",
@@ -131,6 +132,11 @@ def trial_utterances(trials: Trials | Sequence[Trials], source: Manifest | str |
     """
     lists = [trials] if isinstance(trials, Trials) else list(trials)
     names = list(dict.fromkeys(name for trial_list in lists for name in trial_list.ids))
+    return find_utterances(names, source, " + ".join(trial_list.name for trial_list in lists))
+
+
+def find_utterances(names: Sequence[str], source: Manifest | str | Path, trials: str) -> Manifest:
+    """Find utterances by the names that the trials so called give them, as :func:`trial_utterances` does."""
     if isinstance(source, Manifest):
         found, root = _in_manifest(names, source), source.root
     else:
@@ -139,7 +145,7 @@ def trial_utterances(trials: Trials | Sequence[Trials], source: Manifest | str |
         found = {name: Utterance(name, name, probe(root / name).seconds) for name in there}
     if len(found) < len(names):
         missing = [name for name in names if name not in found]
-        raise missing_ids(missing, len(names), " + ".join(trial_list.name for trial_list in lists))
+        raise missing_ids(missing, len(names), trials)
     return Manifest([found[name] for name in names], root)
 
 

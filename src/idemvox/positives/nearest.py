@@ -1,0 +1,89 @@
+"""The nearest of many directions: exact, though most of the work is done in low precision."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["nearest"]
+
+_BLOCK, _GPU_BLOCK = 1 << 22, 1 << 28  # products held at once: on a CPU what its cache takes, else 512 MiB
+_PAIRS, _GPU_PAIRS = 256, 1 << 16  # likewise, compared at once in fp32
+_GROUP = 32  # centroids ruled out together
+_CROWD = 8  # groups left for a row above which pair by pair is slower than a product in fp32
+
+
+def fastest_type(device: torch.device) -> torch.dtype:
+    """Return the type in which matrix products are fastest: fp16 on a GPU, bf16 on a CPU with tiles (AMX)."""
+    if device.type == "cuda":
+        return torch.float16
+    tiles = device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    return torch.bfloat16 if tiles else torch.float32
+
+
+@torch.no_grad()
+def nearest(x: Tensor, centroids: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    """Return the highest inner product of each row with a centroid, and the first centroid that gives it.
+
+    A product in low precision rules out nearly all centroids, and the few left are compared in fp32.  None
+    is ruled out that could be the nearest: rounding factors to a relative u changes an inner product by at
+    most 2u times their norms (Cauchy-Schwarz), writing it down by u of itself; a centroid has to be
+    further behind than that can explain.  The mean of the centroids is subtracted first, which lowers all
+    products of a row alike, so that embeddings that share a direction do not need more precision than others.
+    Rows that still have many centroids left are done in fp32 altogether.
+
+    Args:
+        x: (N, D) of norm 1 or 0.
+        centroids: (K, D) of norm 1.
+        dtype: of the first product; default: the fastest on the device.
+
+    Returns:
+        (N,) products in fp32, and (N,) indices.
+    """
+    dtype = dtype or fastest_type(x.device)
+    apart = centroids - centroids.mean(dim=0)
+    u = torch.finfo(dtype).eps / 2
+    summing = x.shape[1] * torch.finfo(torch.float32).eps  # products are summed in fp32
+    unsure = (4 * u + summing) * apart.norm(dim=1).max() + 1e-5  # and what is too small for fp16
+    apart = F.pad(apart, (0, 0, 0, -len(apart) % _GROUP)).to(dtype)  # whole groups; the mean is never nearest
+    rows = max(1, (_BLOCK if x.device.type == "cpu" else _GPU_BLOCK) // len(apart))
+    space = torch.empty(len(apart) * min(rows, len(x)), dtype=dtype, device=x.device)
+    best = torch.empty(len(x), device=x.device)
+    index = torch.empty(len(x), dtype=torch.int64, device=x.device)
+    for block, values, indices in zip(x.split(rows), best.split(rows), index.split(rows), strict=True):
+        product = space[: len(apart) * len(block)].view(len(apart), len(block))
+        torch.mm(apart, block.to(dtype).T, out=product)
+        _compare(block, centroids, product, unsure, values, indices)
+    return best, index
+
+
+def _compare(
+    x: Tensor, centroids: Tensor, product: Tensor, unsure: Tensor, best: Tensor, index: Tensor
+) -> None:
+    """Fill ``best`` and ``index`` (B,) of the rows ``x`` (B, D), given about all products (K, B)."""
+    groups = product.view(len(product) // _GROUP, _GROUP, len(x))
+    peaks = groups.amax(dim=1).float()  # (K / _GROUP, B)
+    top = peaks.amax(dim=0)
+    floor = top - unsure - 2 * torch.finfo(product.dtype).eps * top.abs()
+    near = peaks >= floor
+    crowded = near.sum(dim=0) > _CROWD
+    group, row = (near & ~crowded).nonzero(as_tuple=True)
+    left, place = (groups[group, :, row].float() >= floor[row, None]).nonzero(as_tuple=True)
+    row, which = row[left], (group[left] * _GROUP + place).clamp_max(len(centroids) - 1)
+    some = _PAIRS if x.device.type == "cpu" else _GPU_PAIRS
+    pairs = zip(row.split(some), which.split(some), strict=True)
+    value = torch.cat(
+        [torch.linalg.vecdot(x.index_select(0, r), centroids.index_select(0, w)) for r, w in pairs]
+    )
+    best.fill_(-torch.inf).scatter_reduce_(0, row, value, "amax")
+    won = value == best[row]
+    index.fill_(len(centroids)).scatter_reduce_(0, row[won], which[won], "amin")
+    crowd = crowded.nonzero().flatten()
+    if not len(crowd):
+        return
+    if product.dtype == torch.float32:
+        index[crowd] = product[:, crowd].argmax(dim=0).clamp_max(len(centroids) - 1)
+        best[crowd] = torch.linalg.vecdot(x[crowd], centroids[index[crowd]])
+    else:
+        best[crowd], index[crowd] = nearest(x[crowd], centroids, torch.float32)
