@@ -29,7 +29,7 @@ __all__ = ["Augmenter"]
 Numbers = npt.NDArray[np.int64]
 
 _SILENT = 1e-12  # power below which noise counts as silence
-_ROWS = 64  # samples that are worked on at a time on a CPU: they stay in its cache
+_ROWS = 64  # samples whose transforms a CPU makes together: to prepare for one length costs as much as two
 
 
 class Augmenter(nn.Module):
