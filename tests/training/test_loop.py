@@ -21,7 +21,7 @@ from idemvox.frameworks.simclr import SimCLR
 from idemvox.model import build_encoder, load_model, save_model
 from idemvox.positives.ssps import SSPS
 from idemvox.recipe import Part, Published, Recipe
-from idemvox.training import loop
+from idemvox.training import assembly
 from idemvox.training.checkpoint import last_checkpoint, load_checkpoint
 from idemvox.training.gauges import progress_bar
 from idemvox.training.loop import _Run, evaluating, train
@@ -402,7 +402,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_recipe, tmp_path, monkeypa
 def test_who_is_given_labels(tiny_recipe, tmp_path, monkeypatch):
     sources = []
     monkeypatch.setattr(
-        loop, "Batches", lambda source, *rest, **more: sources.append((source, more["labels"]))
+        assembly, "Batches", lambda source, *rest, **more: sources.append((source, more["labels"]))
     )
     ours = _Run(tiny_recipe(positives="ssps", labelled=True), tmp_path)
     theirs = _Run(tiny_recipe(positives="supervised", labelled=True), tmp_path)

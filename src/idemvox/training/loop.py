@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,24 +12,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from lightning_fabric import Fabric
 from rich.progress import Progress
 from torch import Tensor
 
-from idemvox.corpus.corpus import is_pack, open_corpus
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch, Framework
-from idemvox.model import build_encoder, load_model, save_model
-from idemvox.positives.base import Positives, Setting
+from idemvox.frameworks.base import Batch
+from idemvox.model import load_model, save_model
 from idemvox.processes import command_line
 from idemvox.recipe import Recipe, load_recipe
-from idemvox.registry import FRAMEWORKS, POSITIVES
+from idemvox.training.assembly import assemble
 from idemvox.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
-from idemvox.training.data import Batches, build_augmenter
-from idemvox.training.gauges import Log, PositiveGauge, mean, note, progress_bar
-from idemvox.training.optimizer import build_optimizer, clip_each, learning_rate
+from idemvox.training.gauges import Log, mean, note, progress_bar
+from idemvox.training.optimizer import clip_each, learning_rate
 
 __all__ = ["Trained", "train"]
 
@@ -103,15 +97,6 @@ def _same_recipe(recipe: Recipe, saved: Path) -> None:
         )
 
 
-def _accelerator(name: str) -> str:
-    """Check a recipe's device, which is Fabric's accelerator."""
-    if name not in ("auto", "cpu", "cuda", "mps"):
-        raise IdemvoxError(f"training.device is auto, cpu, cuda or mps, not {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise IdemvoxError("training.device is cuda, but torch sees no GPU; use training.device=cpu")
-    return name
-
-
 @contextmanager
 def evaluating(module: torch.nn.Module) -> Iterator[None]:
     """Put a module in eval mode without gradients, and back as it was: clean views touch no statistics."""
@@ -125,71 +110,14 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
 
 
 class _Run:
-    """The state of a run."""
+    """A run under way."""
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe, self.folder = recipe, folder
-        framework_class, positives_class = FRAMEWORKS[recipe.framework.name], POSITIVES[recipe.positives.name]
-        framework_options = recipe.framework.build(framework_class.Options, "framework")
-        positives_options = recipe.positives.build(positives_class.Options, "positives")
-        if recipe.positives.name != "same" and framework_class.target is Framework.target:
-            raise IdemvoxError(f"{recipe.framework.name} has no positives to choose: use positives.name=same")
-        if recipe.data.manifest is None:
-            raise IdemvoxError(
-                "no training data: set data.manifest=FILE, made by `idemvox prepare folder DIR`"
-            )
-        labelled = open_corpus(recipe.data.manifest)
-        training = recipe.training
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision
-        self.fabric = Fabric(
-            accelerator=_accelerator(training.device),
-            devices=1,
-            precision="bf16-mixed" if training.precision == "bf16" else "32-true",
-        )
-        torch.manual_seed(recipe.seed)
-
-        speakers = labelled.speakers.astype(np.int64)
-        encoder = build_encoder(recipe.encoder, recipe.frontend)
-        speeds = recipe.augment.speeds
-        if positives_class.needs_fill and speeds != (1.0,):
-            raise IdemvoxError(
-                f"augment.speeds changes voices from epoch to epoch, so positives {recipe.positives.name!r}, "
-                "which remembers them, cannot be used with it; leave augment.speeds out"
-            )
-        classes = (
-            (int(speakers.max()) + 1) * len(speeds) if framework_class.supervised and len(speakers) else 0
-        )
-        self.framework: Framework = framework_class(encoder, framework_options, classes)
-        setting = Setting(
-            len(labelled),
-            self.framework.embedder.dim,
-            self.framework.embedding_dim,
-            recipe.seed,
-            speakers if positives_class.supervised else None,
-        )
-        self.positives: Positives = positives_class(positives_options, setting)
-        _, self.optimizer = self.fabric.setup(self.framework, build_optimizer(self.framework, training))
-        self.positives.to(self.fabric.device)
-
-        self.packed = is_pack(recipe.data.manifest)
-        # From here on nobody but the gauge sees a label, unless the framework is supervised.
-        self.gauge = PositiveGauge(labelled.speakers, labelled.recordings)
-        source = labelled.source
-        views = {**self.framework.views(), **self.positives.views()}
-        if framework_class.supervised and (speakers < 0).any():
-            raise IdemvoxError(f"{recipe.framework.name} needs a speaker for every utterance; some have none")
-        self.batches = Batches(
-            source,
-            views,
-            build_augmenter(recipe.augment, source, recipe.seed).to(self.fabric.device),
-            batch=training.batch,
-            seed=recipe.seed,
-            device=self.fabric.device,
-            workers=training.workers,
-            labels=torch.from_numpy(speakers) if framework_class.supervised else None,
-            speeds=speeds,
-            partnered=framework_class.partnered,
-        )
+        parts = assemble(recipe)
+        self.fabric, self.framework, self.positives = parts.fabric, parts.framework, parts.positives
+        self.optimizer, self.batches, self.gauge = parts.optimizer, parts.batches, parts.gauge
+        self.packed = parts.packed
         self.first = 0  # epochs that the starting weights have behind them
         self.done = 0  # epochs of this run
         self.filled = False

@@ -1,0 +1,111 @@
+"""From a recipe to all that a run works with."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch.optim import Optimizer
+
+from idemvox.corpus.corpus import is_pack, open_corpus
+from idemvox.errors import IdemvoxError
+from idemvox.frameworks.base import Framework
+from idemvox.model import build_encoder
+from idemvox.positives.base import Positives, Setting
+from idemvox.recipe import Recipe
+from idemvox.registry import FRAMEWORKS, POSITIVES
+from idemvox.training.data import Batches, build_augmenter
+from idemvox.training.gauges import PositiveGauge
+from idemvox.training.optimizer import build_optimizer
+
+__all__ = ["Assembly", "assemble"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """All on the recipe's device; ``packed``: whether the corpus is a pack."""
+
+    fabric: Fabric
+    framework: Framework
+    positives: Positives
+    optimizer: Optimizer
+    batches: Batches
+    gauge: PositiveGauge
+    packed: bool
+
+
+def assemble(recipe: Recipe) -> Assembly:
+    """Build what a recipe describes.
+
+    Raises:
+        IdemvoxError: if its parts do not fit each other, or the corpus.
+    """
+    framework_class, positives_class = FRAMEWORKS[recipe.framework.name], POSITIVES[recipe.positives.name]
+    framework_options = recipe.framework.build(framework_class.Options, "framework")
+    positives_options = recipe.positives.build(positives_class.Options, "positives")
+    if recipe.positives.name != "same" and framework_class.target is Framework.target:
+        raise IdemvoxError(f"{recipe.framework.name} has no positives to choose: use positives.name=same")
+    if recipe.data.manifest is None:
+        raise IdemvoxError("no training data: set data.manifest=FILE, made by `idemvox prepare folder DIR`")
+    labelled = open_corpus(recipe.data.manifest)
+    training = recipe.training
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision
+    fabric = Fabric(
+        accelerator=_accelerator(training.device),
+        devices=1,
+        precision="bf16-mixed" if training.precision == "bf16" else "32-true",
+    )
+    torch.manual_seed(recipe.seed)
+
+    speakers = labelled.speakers.astype(np.int64)
+    encoder = build_encoder(recipe.encoder, recipe.frontend)
+    speeds = recipe.augment.speeds
+    if positives_class.needs_fill and speeds != (1.0,):
+        raise IdemvoxError(
+            f"augment.speeds changes voices from epoch to epoch, so positives {recipe.positives.name!r}, "
+            "which remembers them, cannot be used with it; leave augment.speeds out"
+        )
+    classes = (int(speakers.max()) + 1) * len(speeds) if framework_class.supervised and len(speakers) else 0
+    framework: Framework = framework_class(encoder, framework_options, classes)
+    setting = Setting(
+        len(labelled),
+        framework.embedder.dim,
+        framework.embedding_dim,
+        recipe.seed,
+        speakers if positives_class.supervised else None,
+    )
+    positives: Positives = positives_class(positives_options, setting)
+    _, optimizer = fabric.setup(framework, build_optimizer(framework, training))
+    positives.to(fabric.device)
+
+    # From here on nobody but the gauge sees a label, unless the framework is supervised.
+    gauge = PositiveGauge(labelled.speakers, labelled.recordings)
+    source = labelled.source
+    views = {**framework.views(), **positives.views()}
+    if framework_class.supervised and (speakers < 0).any():
+        raise IdemvoxError(f"{recipe.framework.name} needs a speaker for every utterance; some have none")
+    batches = Batches(
+        source,
+        views,
+        build_augmenter(recipe.augment, source, recipe.seed).to(fabric.device),
+        batch=training.batch,
+        seed=recipe.seed,
+        device=fabric.device,
+        workers=training.workers,
+        labels=torch.from_numpy(speakers) if framework_class.supervised else None,
+        speeds=speeds,
+        partnered=framework_class.partnered,
+    )
+    return Assembly(fabric, framework, positives, optimizer, batches, gauge, is_pack(recipe.data.manifest))
+
+
+def _accelerator(name: str) -> str:
+    """Check a recipe's device, which is Fabric's accelerator."""
+    if name not in ("auto", "cpu", "cuda", "mps"):
+        raise IdemvoxError(f"training.device is auto, cpu, cuda or mps, not {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise IdemvoxError("training.device is cuda, but torch sees no GPU; use training.device=cpu")
+    return name
