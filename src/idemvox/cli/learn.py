@@ -22,6 +22,9 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/NAME-OF-RECIPE")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    devices: Annotated[
+        int, typer.Option(min=1, help="GPUs (or parts of a CPU) to train on; training.batch is of all.")
+    ] = 1,
     quiet: Quiet = False,
 ) -> None:
     """Train an encoder by a recipe.
@@ -30,13 +33,15 @@ def train(
     idemvox train recipes/simclr-ssps.yaml start_from=runs/simclr data.manifest=train.csv
     """
     from idemvox.recipe import load_recipe
-    from idemvox.training.loop import train as run
+    from idemvox.training.launch import train_on
 
     resolved = load_recipe(recipe).override(overrides or [])
     folder = out or Path("runs") / resolved.name
     how = f"stopped; go on with the same command and --resume (finished epochs are in {folder})"
     with resumable(how):
-        trained = run(resolved, folder, resume=resume, progress=not quiet)
+        trained = train_on(devices, resolved, folder, resume=resume, progress=not quiet)
+    if trained is None:  # another process of torchrun's says it
+        return
     table = Table(title=f"{resolved.name}: {trained.epochs} epochs", show_header=False)
     for name, value in trained.numbers.items():
         table.add_row(name.replace("_", " "), f"{value:.4g}")

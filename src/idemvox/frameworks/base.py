@@ -18,11 +18,11 @@ class Swap(Protocol):
     """The positive sampler, as a framework sees it."""
 
     def __call__(self, ids: Tensor, targets: Tensor, /) -> Tensor:
-        """Return the targets (B, D) of the utterances ``ids`` (B,), perhaps with pseudo-positives put in."""
+        """Return the targets (B, D) of this rank's utterances ``ids`` (B,), perhaps with others' put in."""
         ...
 
     def related(self, ids: Tensor, /) -> Tensor | None:
-        """Return (B, B) which utterances are no negatives of which; ``None``: all others are negatives."""
+        """Return (W B, W B) which utterances of all ranks' batches are no negatives of which; or ``None``."""
         ...
 
 

@@ -15,6 +15,7 @@ from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Batch, Framework, Step, Swap
 from idemvox.heads import DINOHead, Prototypes
 from idemvox.losses.distillation import entropy, self_distillation, sharpened
+from idemvox.ranks import mean
 from idemvox.registry import FRAMEWORKS
 from idemvox.teacher import cosine_momentum, follow, teacher_of
 
@@ -127,7 +128,7 @@ class DINO(Framework):
         student = self.prototypes(self.head(seen.flatten(0, 1))).unflatten(0, seen.shape[:2])
         loss = self_distillation(student, probabilities, o.student_temperature, o.average)
         if self.training:
-            self.centre.lerp_(logits.detach().float().mean((0, 1)), 1 - o.centre_momentum)
+            self.centre.lerp_(mean(logits.detach().float().mean((0, 1))), 1 - o.centre_momentum)
         return Step(loss, {"teacher_entropy": entropy(probabilities)})
 
     def after_backward(self, epoch: int) -> None:

@@ -11,6 +11,7 @@ from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
 from idemvox.frameworks.base import Batch, Framework, Step, Swap
 from idemvox.losses.pairwise import info_nce, nt_xent
+from idemvox.ranks import gather
 from idemvox.registry import FRAMEWORKS
 
 __all__ = ["SimCLR"]
@@ -50,4 +51,5 @@ class SimCLR(Framework):
     def forward(self, batch: Batch, positives: Swap) -> Step:
         query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
         target = positives(batch.ids, self.target(batch))  # (B, D) same utterance's, or a pseudo-positive
-        return Step(self.loss(query, target, self.options.temperature, positives.related(batch.ids)))
+        related = positives.related(batch.ids)
+        return Step(self.loss(gather(query), gather(target), self.options.temperature, related))

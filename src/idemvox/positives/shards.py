@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from idemvox.ranks import collect, rank, world
+
 __all__ = ["Shards"]
 
 
@@ -21,31 +23,21 @@ class Shards:
     """
 
     def __init__(self, x: Tensor, ids: Tensor | None = None, sharded: bool = False) -> None:
-        self.ranks = dist.get_world_size() if sharded and dist.is_available() and dist.is_initialized() else 1
+        self.sharded = sharded and world() > 1
         self.x = x
-        before = sum(self._sizes(x)[: dist.get_rank()]) if self.ranks > 1 else 0
-        self.ids = torch.arange(before, before + len(x), device=x.device) if ids is None else ids
-
-    def _sizes(self, x: Tensor) -> list[int]:
-        size = torch.tensor([len(x)], device=x.device)
-        sizes = [torch.empty_like(size) for _ in range(self.ranks)]
-        dist.all_gather(sizes, size)
-        return [int(s) for s in sizes]
+        if ids is None:
+            sizes = self.gather(torch.tensor([len(x)], device=x.device))
+            before = int(sizes[: rank()].sum()) if self.sharded else 0
+            ids = torch.arange(before, before + len(x), device=x.device)
+        self.ids = ids
 
     def gather(self, x: Tensor) -> Tensor:
         """Return the rows of all ranks, one rank after the other; ranks may hold different numbers."""
-        if self.ranks == 1:
-            return x
-        sizes = self._sizes(x)
-        padded = x.new_zeros(max(sizes), *x.shape[1:])
-        padded[: len(x)] = x
-        parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+        return collect(x) if self.sharded else x
 
     def sum(self, x: Tensor) -> Tensor:
         """Return the sum over ranks, in the place of ``x``."""
-        if self.ranks > 1:
+        if self.sharded:
             dist.all_reduce(x)
         return x
 

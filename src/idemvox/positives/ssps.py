@@ -14,8 +14,9 @@ from idemvox.draws import draw_seed
 from idemvox.errors import IdemvoxError
 from idemvox.positives.base import Positives, Setting
 from idemvox.positives.drawing import Buckets, draw_rank, nearest_clusters
-from idemvox.positives.kmeans import Clusters, spherical_kmeans, whiten
+from idemvox.positives.kmeans import spherical_kmeans, whiten
 from idemvox.positives.queue import EmbeddingQueue
+from idemvox.ranks import collect, rank, world
 from idemvox.registry import POSITIVES
 
 __all__ = ["SSPS"]
@@ -175,28 +176,33 @@ class SSPS(Positives):
         reference = self.reference[seen]
         if self.options.whiten:
             reference = whiten(reference, self.options.whiten)
+        part = slice(rank(), None, world())  # all ranks hold all references; each clusters a part of them
         found = spherical_kmeans(
-            reference, self.clusters, self.options.iterations, draw_seed(self.setting.seed, epoch), ids=seen
+            reference[part],
+            self.clusters,
+            self.options.iterations,
+            draw_seed(self.setting.seed, epoch),
+            ids=seen[part],
+            sharded=True,
         )
         self.assignment.fill_(-1)
-        self.assignment[seen] = found.assignment
-        self.near.copy_(self._reachable(found))
+        self.assignment[collect(seen[part])] = collect(found.assignment)
+        sizes = torch.bincount(self.assignment[seen], minlength=len(found.centroids))
+        self.near.copy_(self._reachable(found.centroids, sizes > 0))
         self._members = self._held = None
-        sizes = torch.bincount(found.assignment, minlength=len(found.centroids))
         return {
             "clusters": float((sizes > 0).sum()),
-            "cluster_cosine": found.objective,
+            "cluster_cosine": float(collect(found.similarity).mean()),
             "cluster_largest": float(sizes.max()),
         }
 
-    def _reachable(self, found: Clusters) -> Tensor:
-        k, m = len(found.centroids), self.options.neighbours
+    def _reachable(self, centroids: Tensor, occupied: Tensor) -> Tensor:
+        k, m = len(centroids), self.options.neighbours
         table = torch.full_like(self.near, -1)
         if m == 0:
             table[:k, 0] = torch.arange(k, device=table.device)
         elif k > 1:
-            occupied = torch.bincount(found.assignment, minlength=k) > 0
-            near = nearest_clusters(found.centroids, occupied, table.shape[1])
+            near = nearest_clusters(centroids, occupied, table.shape[1])
             table[:k, : near.shape[1]] = near
         return table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Framework
 from idemvox.model import build_encoder
 from idemvox.positives.base import Positives, Setting
+from idemvox.ranks import rank, synced, world
 from idemvox.recipe import Recipe
 from idemvox.registry import FRAMEWORKS, POSITIVES
 from idemvox.training.data import Batches, build_augmenter
@@ -52,10 +54,14 @@ def assemble(recipe: Recipe) -> Assembly:
         raise IdemvoxError("no training data: set data.manifest=FILE, made by `idemvox prepare folder DIR`")
     labelled = open_corpus(recipe.data.manifest)
     training = recipe.training
+    if training.batch % world():
+        raise IdemvoxError(
+            f"training.batch={training.batch} is of all {world()} processes: make it a multiple of {world()}"
+        )
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision
     fabric = Fabric(
         accelerator=_accelerator(training.device),
-        devices=1,
+        devices=[int(os.environ["LOCAL_RANK"])] if world() > 1 and torch.cuda.is_available() else 1,
         precision="bf16-mixed" if training.precision == "bf16" else "32-true",
     )
     torch.manual_seed(recipe.seed)
@@ -69,7 +75,7 @@ def assemble(recipe: Recipe) -> Assembly:
             "which remembers them, cannot be used with it; leave augment.speeds out"
         )
     classes = (int(speakers.max()) + 1) * len(speeds) if framework_class.supervised and len(speakers) else 0
-    framework: Framework = framework_class(encoder, framework_options, classes)
+    framework: Framework = synced(framework_class(encoder, framework_options, classes), fabric.device)
     setting = Setting(
         len(labelled),
         framework.embedder.dim,
@@ -91,13 +97,15 @@ def assemble(recipe: Recipe) -> Assembly:
         source,
         views,
         build_augmenter(recipe.augment, source, recipe.seed).to(fabric.device),
-        batch=training.batch,
+        batch=training.batch // world(),
         seed=recipe.seed,
         device=fabric.device,
         workers=training.workers,
         labels=torch.from_numpy(speakers) if framework_class.supervised else None,
         speeds=speeds,
         partnered=framework_class.partnered,
+        rank=rank(),
+        world=world(),
     )
     return Assembly(fabric, framework, positives, optimizer, batches, gauge, is_pack(recipe.data.manifest))
 

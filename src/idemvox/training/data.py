@@ -180,13 +180,11 @@ class Batches:
         yield from self._load(list(rows[first:, self.rank]), epoch, names, positives.partners(epoch))
 
     def every(self, epoch: int) -> Iterator[Batch]:
-        """Yield this rank's part of all utterances, each once, shuffled, the last batch shorter: a pass."""
-        order = np.random.default_rng([self.seed, epoch, 0xF111]).permutation(self.size)[
-            self.rank :: self.world
-        ]
-        yield from self._load(
-            np.split(order, range(self.batch, len(order), self.batch)), epoch, [*self.views]
-        )
+        """Yield this rank's part of a pass: all utterances, each once, shuffled, in batches of like sizes."""
+        order = np.random.default_rng([self.seed, epoch, 0xF111]).permutation(self.size)
+        batches = np.array_split(order, -(-self.size // (self.batch * self.world)))
+        parts = [np.array_split(ids, self.world)[self.rank] for ids in batches]
+        yield from self._load(parts, epoch, [*self.views])
 
     def _load(
         self,

@@ -32,15 +32,20 @@ def progress_bar(enabled: bool) -> Progress:
 
 
 class Log:
-    """Writes each event as a line of ``log.jsonl`` and its numbers to TensorBoard."""
+    """Writes each event as a line of ``log.jsonl`` and its numbers to TensorBoard, unless it is not to."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, enabled: bool = True) -> None:
+        self._enabled = enabled
+        if not enabled:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Log one event at a global step."""
+        if not self._enabled:
+            return
         self._file.write(
             json.dumps({"event": event, "step": step, "time": round(time.time(), 3), **values}) + "\n"
         )
@@ -51,8 +56,9 @@ class Log:
 
     def close(self) -> None:
         """Flush and close both."""
-        self._file.close()
-        self._board.close()
+        if self._enabled:
+            self._file.close()
+            self._board.close()
 
 
 class PositiveGauge:

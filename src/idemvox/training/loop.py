@@ -19,7 +19,10 @@ from torch import Tensor
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Batch
 from idemvox.model import load_model, save_model
+from idemvox.positives.gathered import Gathered
 from idemvox.processes import command_line
+from idemvox.ranks import gather, is_first, mean_gradients, world
+from idemvox.ranks import mean as mean_of_ranks
 from idemvox.recipe import Recipe, load_recipe
 from idemvox.training.assembly import assemble
 from idemvox.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
@@ -62,12 +65,13 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool 
     if checkpoint is not None:
         _same_recipe(recipe, folder / "recipe.yaml")
     run = _Run(recipe, folder)
-    recipe.save(folder / "recipe.yaml")
+    if is_first():
+        recipe.save(folder / "recipe.yaml")
     if checkpoint is not None:
         run.restore(load_checkpoint(checkpoint))
     elif recipe.start_from is not None:
         run.start_from(recipe.start_from)
-    with progress_bar(progress) as bar:
+    with progress_bar(progress and is_first()) as bar:
         return run.run(bar)
 
 
@@ -118,6 +122,7 @@ class _Run:
         self.fabric, self.framework, self.positives = parts.fabric, parts.framework, parts.positives
         self.optimizer, self.batches, self.gauge = parts.optimizer, parts.batches, parts.gauge
         self.packed = parts.packed
+        self.swap = Gathered(self.positives)
         self.first = 0  # epochs that the starting weights have behind them
         self.done = 0  # epochs of this run
         self.filled = False
@@ -175,17 +180,18 @@ class _Run:
     def run(self, bar: Progress) -> Trained:
         epochs, model = self.recipe.training.epochs, self.folder / "model"
         if self.done < epochs or not (model / "model.json").is_file():
-            log = Log(self.folder)
+            log = Log(self.folder, is_first())
             try:
                 while self.done < epochs:
                     if self.positives.needs_fill and (self.positives.refresh or not self.filled):
                         self.fill(bar)
                     self.numbers = self.epoch(self.first + self.done, bar, log)
                     self.done += 1
-                    save_checkpoint(
-                        self.folder / "checkpoints", self.done, self.state(), self.recipe.training.keep
-                    )
-                self.save(model)
+                    if is_first():
+                        keep = self.recipe.training.keep
+                        save_checkpoint(self.folder / "checkpoints", self.done, self.state(), keep)
+                if is_first():
+                    self.save(model)
             finally:
                 log.close()
         return Trained(self.folder, model, self.first + self.done, self.numbers)
@@ -223,11 +229,11 @@ class _Run:
         began, seen = time.perf_counter(), 0
         for batch in self.batches.every(self.first + self.done):
             if "reference" in batch.views:
-                self.positives.observe(batch.ids, self.reference(batch))
+                self.swap.observe(batch.ids, self.reference(batch))
             with evaluating(self.framework), self.fabric.autocast():
-                self.positives.store(batch.ids, self.framework.target(batch))
-            seen += len(batch.ids)
-            note(bar, task, len(batch.ids), None, began, seen)
+                self.swap.store(batch.ids, self.framework.target(batch))
+            seen += len(batch.ids) * world()
+            note(bar, task, len(batch.ids) * world(), None, began, seen)
         bar.remove_task(task)
         self.filled = True
 
@@ -243,18 +249,20 @@ class _Run:
         sums: dict[str, list[Tensor]] = defaultdict(list)
         for step, batch in enumerate(batches.epoch(epoch, self.positives)):
             if "reference" in batch.views:
-                self.positives.observe(batch.ids, self.reference(batch))
+                self.swap.observe(batch.ids, self.reference(batch))
             lr = learning_rate(training, epoch, step, batches.steps, planned)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             with self.fabric.autocast():  # Fabric's wrapper would round the waveforms to bf16 too
-                result = self.framework(batch, self.positives)
-            if not torch.isfinite(result.loss):
+                result = self.framework(batch, self.swap)
+            loss = mean_of_ranks(result.loss)
+            if not torch.isfinite(loss):
                 raise IdemvoxError(
                     f"the loss is not finite at epoch {epoch + 1}, step {step + 1} (utterances "
                     f"{batch.ids[:8].tolist()}...); lower training.lr, or use training.precision=fp32"
                 )
             self.fabric.backward(result.loss)
+            mean_gradients(self.framework.parameters())
             self.framework.after_backward(epoch)
             if training.clip:
                 clip_each(self.framework.parameters(), training.clip)
@@ -262,17 +270,15 @@ class _Run:
             self.optimizer.zero_grad(set_to_none=True)
             self.framework.after_step((epoch * batches.steps + step + 1) / (planned * batches.steps))
             if self.positives.chosen is not None:
-                self.gauge.update(batch.ids, self.positives.chosen, self.positives.replaced)
-            sums["loss"].append(result.loss.detach())
+                self.gauge.update(gather(batch.ids), self.positives.chosen, self.positives.replaced)
+            sums["loss"].append(loss)
             for name, value in result.metrics.items():
-                sums[name].append(value)
-            seen += len(batch.ids)
-            note(bar, task, 1, result.loss.detach(), began, seen, batches.stalls.share())
+                sums[name].append(mean_of_ranks(value))
+            seen += len(batch.ids) * world()
+            note(bar, task, 1, loss, began, seen, batches.stalls.share())
             if step % max(1, batches.steps // 20) == 0:
                 at = epoch + (step + 1) / batches.steps
-                log.write(
-                    "step", epoch * batches.steps + step, at=at, loss=float(result.loss.detach()), lr=lr
-                )
+                log.write("step", epoch * batches.steps + step, at=at, loss=float(loss), lr=lr)
         bar.remove_task(task)
         seconds = time.perf_counter() - began
         numbers |= {name: mean(values) for name, values in sums.items()}

@@ -1,0 +1,164 @@
+"""Several processes that train one model: who this one is, and what they tell each other.
+
+Everything here does nothing, or gives back what it was given, where there is one process.
+
+What autograd differentiates is the sum of the ranks' losses, through every exchange; :func:`mean_gradients`
+makes the gradient of their mean of it.  So a loss of the rank's own rows and a loss of all ranks' rows, which
+every rank computes alike, both get the gradient that one process would give them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+__all__ = ["collect", "gather", "is_first", "mean", "mean_gradients", "own", "rank", "synced", "world"]
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def world() -> int:
+    """Return how many processes there are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return this process's number, from 0."""
+    return dist.get_rank() if world() > 1 else 0
+
+
+def is_first() -> bool:
+    """Return whether this is the process that writes files and speaks."""
+    return rank() == 0
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(world())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        whole = gradients[0].contiguous()
+        dist.all_reduce(whole)
+        return own(whole)
+
+
+def gather(x: Tensor) -> Tensor:
+    """Return the rows (W B, ...) of all W ranks, in their order; every rank gives as many, B.
+
+    A gradient comes back from all of them.
+    """
+    if world() == 1:
+        return x
+    gathered: Tensor = _Gather.apply(x)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def own(x: Tensor) -> Tensor:
+    """Return the rows of this rank out of those (W B, ...) of all."""
+    return x.chunk(world())[rank()]
+
+
+@torch.no_grad()
+def collect(x: Tensor) -> Tensor:
+    """Return the rows of all ranks, in their order, of which each may give another number; detached."""
+    if world() == 1:
+        return x
+    size = torch.tensor([len(x)], device=x.device)
+    sizes = [torch.empty_like(size) for _ in range(world())]
+    dist.all_gather(sizes, size)
+    counts = [int(s) for s in sizes]
+    padded = x.new_zeros(max(counts), *x.shape[1:])
+    padded[: len(x)] = x
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+@torch.no_grad()
+def mean(x: Tensor) -> Tensor:
+    """Return the mean of the ranks' values, without a gradient."""
+    if world() == 1:
+        return x.detach()
+    x = x.detach().clone()
+    dist.all_reduce(x)
+    return x / world()
+
+
+@torch.no_grad()
+def mean_gradients(parameters: Iterable[Tensor]) -> None:
+    """Give every rank the mean of the ranks' gradients, exchanged as one."""
+    if world() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = mean(torch.cat([g.flatten() for g in gradients]))
+    torch._foreach_copy_(
+        gradients,
+        [f.view_as(g) for f, g in zip(flat.split([g.numel() for g in gradients]), gradients, strict=True)],
+    )
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        whole = gradients[0].clone()
+        dist.all_reduce(whole)
+        return whole
+
+
+class _SyncedNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation by the statistics of all ranks' batches, where PyTorch has none: on CPUs."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Take (B, C) and (B, C, ...)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        assert self.running_mean is not None and self.running_var is not None
+        dims = [0, *range(2, input.ndim)]
+        shape = [1, -1, *[1] * (input.ndim - 2)]
+        x = input.float()
+        own_count = x.new_tensor(float(x.numel() // x.shape[1]))
+        total = _Sum.apply(torch.cat([x.sum(dims), own_count[None]]))  # type: ignore[no-untyped-call]
+        count = total[-1].detach()
+        mean = total[:-1] / count
+        centred = x - mean.view(shape)
+        variance = _Sum.apply(centred.square().sum(dims)) / count  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked += 1
+            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, share)
+            self.running_var.lerp_(variance * (count / (count - 1)), share)
+        y = centred * (variance + self.eps).rsqrt().view(shape)
+        if self.affine:
+            y = y * self.weight.view(shape) + self.bias.view(shape)
+        normalised: Tensor = y.to(input.dtype)
+        return normalised
+
+
+def synced(module: M, device: torch.device) -> M:
+    """Let each batch normalisation in ``module``, soon on ``device``, see all ranks' batches; in place."""
+    if world() == 1:
+        return module
+    if device.type == "cuda":
+        converted: M = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return converted
+    for child in module.modules():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+            child.__class__ = _SyncedNorm  # type: ignore[assignment]  # the same parameters, statistics and settings
+    return module

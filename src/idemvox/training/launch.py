@@ -1,0 +1,115 @@
+"""Training in several processes, one for each device."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch import multiprocessing
+from torch.multiprocessing.spawn import start_processes
+
+from idemvox.errors import IdemvoxError
+from idemvox.recipe import Recipe
+from idemvox.training.loop import Trained, train
+
+__all__ = ["train_on"]
+
+
+def train_on(devices: int, recipe: Recipe, folder: Path, **options: Any) -> Trained | None:
+    """Do what :func:`~idemvox.training.loop.train` does, in several processes at once.
+
+    The batch is that of all processes together, so a recipe means the same on one device and on eight; the
+    losses are those of one process but for the order of sums.
+
+    Args:
+        devices: processes: GPUs, or parts of a CPU.  Under ``torchrun`` this one is one of its processes.
+        recipe: what to do.
+        folder: of the run; the first process writes it.
+        options: ``resume``, ``progress``.
+
+    Returns:
+        What training leaves; ``None`` in those processes of ``torchrun`` that write nothing.
+
+    Raises:
+        IdemvoxError: as training does in any of the processes; the others are ended.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        with _group(recipe, "env://", int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])):
+            trained = train(recipe, folder, **options)
+            return trained if dist.get_rank() == 0 else None
+    if devices == 1:
+        return train(recipe, folder, **options)
+    _check(devices, recipe)
+    with tempfile.TemporaryDirectory() as meeting:
+        results = multiprocessing.get_context("spawn").SimpleQueue()
+        job = _Job(devices, recipe, folder, options, Path(meeting))
+        processes: Any = start_processes(_one, (job, results), devices, join=False)
+        try:
+            while not processes.join():
+                pass
+        except KeyboardInterrupt:  # they have been told too, and save what they did
+            for process in processes.processes:
+                process.join()
+            raise
+        except Exception as error:
+            said = sorted(job.meeting.glob("error-*"))
+            raise IdemvoxError(said[0].read_text(encoding="utf-8")) if said else error from error
+        if results.empty():  # stopped by a signal that only they got
+            raise KeyboardInterrupt
+        done: Trained = results.get()
+        return done
+
+
+def _check(devices: int, recipe: Recipe) -> None:
+    gpus = torch.cuda.device_count()
+    if recipe.training.device != "cpu" and gpus and devices > gpus:
+        raise IdemvoxError(f"--devices {devices}, but torch sees {gpus} GPUs; give at most as many")
+
+
+@dataclass(frozen=True)
+class _Job:
+    devices: int
+    recipe: Recipe
+    folder: Path
+    options: dict[str, Any]
+    meeting: Path
+
+
+def _one(rank: int, job: _Job, results: Any) -> None:
+    """Be one of the processes."""
+    os.environ["LOCAL_RANK"] = str(rank)
+    if not _on_gpus(job.recipe):
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // job.devices))
+    try:
+        with _group(job.recipe, f"file://{job.meeting / 'store'}", rank, job.devices):
+            trained = train(job.recipe, job.folder, **job.options)
+        if rank == 0:
+            results.put(trained)
+    except IdemvoxError as error:
+        (job.meeting / f"error-{rank}").write_text(str(error), encoding="utf-8")
+        raise
+
+
+def _on_gpus(recipe: Recipe) -> bool:
+    return recipe.training.device in ("auto", "cuda") and torch.cuda.is_available()
+
+
+@contextmanager
+def _group(recipe: Recipe, store: str, rank: int, world: int) -> Iterator[None]:
+    """Join the other processes."""
+    backend = "gloo"
+    if _on_gpus(recipe):
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "nccl"
+    dist.init_process_group(backend, init_method=store, rank=rank, world_size=world)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,149 @@
+"""Two processes train as one does, and end together."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from idemvox.errors import IdemvoxError
+from idemvox.frameworks.base import Framework
+from idemvox.model import load_model
+from idemvox.ranks import synced
+from idemvox.recipe import Recipe, load_recipe
+from idemvox.registry import FRAMEWORKS, POSITIVES
+from idemvox.training.assembly import assemble
+from idemvox.training.checkpoint import last_checkpoint, load_checkpoint
+from idemvox.training.launch import train_on
+from idemvox.training.loop import train
+
+LOSS, UPDATE = 2e-3, 0.02
+"""How far two processes may be from one, relative: the loss of a step, and what the weights moved in 6."""
+
+ONE_OF_TWO = """
+import sys
+from pathlib import Path
+import torch
+from torch import distributed
+from idemvox.recipe import load_recipe
+from idemvox.training.loop import train
+
+torch.set_num_threads(1)
+rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+for path in sorted(folder.glob("*.yaml")):
+    train(load_recipe(path), folder / path.stem, progress=False)
+distributed.destroy_process_group()
+"""
+
+CASES = [
+    f"{framework}+{positives}"
+    for framework in FRAMEWORKS
+    for positives in POSITIVES
+    if positives == "same" or FRAMEWORKS[framework].target is not Framework.target
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_recipe, tmp_path_factory) -> Path:
+    """A folder of recipes that two processes have trained, beside each its run."""
+    folder: Path = tmp_path_factory.mktemp("two")
+    for case in CASES:
+        framework, positives = case.split("+")
+        supervised = FRAMEWORKS[framework].supervised or POSITIVES[positives].supervised
+        tiny_recipe(
+            "training.optimizer=sgd",  # Adam makes whole steps of what is only rounding
+            "training.lr=0.0005",
+            framework=framework,
+            positives=positives,
+            labelled=supervised,
+        ).save(folder / f"{case}.yaml")
+    both = [subprocess.Popen([sys.executable, "-c", ONE_OF_TWO, str(rank), str(folder)]) for rank in range(2)]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    return folder
+
+
+def losses(run: Path) -> Tensor:
+    lines = map(json.loads, (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    return torch.tensor([line["loss"] for line in lines if line["event"] == "step"])
+
+
+def state(run: Path) -> dict[str, Any]:
+    return load_checkpoint(last_checkpoint(run / "checkpoints"))
+
+
+def weights(state: dict[str, Tensor]) -> Tensor:
+    """Return all that is learned or followed, statistics and centre too, in one row."""
+    return torch.cat([v.flatten().float() for k, v in state.items() if "num_batches" not in k])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_train_as_one(folder, case, tmp_path):
+    recipe = load_recipe(folder / f"{case}.yaml")
+    begin = weights(assemble(recipe).framework.state_dict())
+    alone, together = train(recipe, tmp_path / "run", progress=False).folder, folder / case
+    torch.testing.assert_close(losses(together), losses(alone), rtol=LOSS, atol=LOSS)
+    one, two = (weights(state(run)["framework"]) for run in (alone, together))
+    assert (two - one).norm() < UPDATE * (one - begin).norm()
+    queues = state(alone)["positives"]
+    assert queues.keys() == state(together)["positives"].keys()
+    for name, value in queues.items():
+        if not value.is_floating_point():  # who is in which slot and cluster
+            assert torch.equal(state(together)["positives"][name], value), name
+
+
+def test_one_process_writes_and_the_model_is_an_ordinary_one(folder):
+    run = folder / "simclr+same"
+    assert len(losses(run)) == 6 and load_model(run).provenance["epochs"] == 2
+
+
+# -- starting them ----------------------------------------------------------------------------
+
+
+def idemvox(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "idemvox.cli", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_devices_starts_processes(tiny_recipe, tmp_path):
+    tiny_recipe("training.epochs=1").save(tmp_path / "r.yaml")
+    done = idemvox("train", f"{tmp_path / 'r.yaml'}", "--devices", "2", "--out", f"{tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    assert "utterances per second" in done.stdout and str(tmp_path / "run") in done.stdout.replace("\n", "")
+    assert len(losses(tmp_path / "run")) == 3
+
+
+def test_a_process_that_fails_ends_all_with_its_error(tiny_recipe, tmp_path):
+    recipe: Recipe = tiny_recipe("training.batch=9")
+    with pytest.raises(IdemvoxError, match=r"training\.batch=9 is of all 2 processes"):
+        train_on(2, recipe, tmp_path / "run", progress=False)
+
+
+def test_torchrun(tiny_recipe, tmp_path):
+    tiny_recipe("training.epochs=1").save(tmp_path / "r.yaml")
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "idemvox.cli", "train"]
+    done = subprocess.run(
+        [sys.executable, *command, f"{tmp_path / 'r.yaml'}", "--out", f"{tmp_path / 'run'}", "--quiet"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(losses(tmp_path / "run")) == 3
+
+
+def test_one_process_keeps_its_batch_normalisation():
+    module = torch.nn.Sequential(torch.nn.BatchNorm1d(2))
+    assert type(synced(module, torch.device("cpu"))[0]) is torch.nn.BatchNorm1d
