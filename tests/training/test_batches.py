@@ -75,8 +75,15 @@ def test_the_order_is_a_function_of_seed_and_epoch(make):
 def test_the_fill_pass_sees_everybody_once(make):
     batches = make("none")
     found = [b.ids.tolist() for b in batches.every(0)]
-    assert [len(b) for b in found] == [7, 7, 7, 3]
+    assert [len(b) for b in found] == [6, 6, 6, 6]
     assert sorted(i for batch in found for i in batch) == list(range(24))
+
+
+def test_ranks_share_the_batches_of_a_fill_pass(make):
+    one = [b.ids.tolist() for b in make(batch=10).every(1)]
+    two = [make(batch=5, rank=rank, world=2).every(1) for rank in range(2)]
+    assert [len(batch) for batch in one] == [8, 8, 8]
+    assert [[*a.ids.tolist(), *b.ids.tolist()] for a, b in zip(*two, strict=True)] == one
 
 
 def test_workers_change_nothing(make):
