@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from idemvox.heads import DINOHead, Prototypes
+from idemvox.heads import Affine, DINOHead, Prototypes
 
 
 def test_the_bottleneck_has_unit_norm_in_full_precision():
@@ -38,3 +39,18 @@ def test_prototypes_count_by_direction():
     torch.testing.assert_close(prototypes(z), found)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(prototypes(z), found)
+
+
+def test_the_scale_is_exact_at_first_learns_as_it_is_and_stays_positive():
+    affine = Affine()
+    assert (affine.scale.item(), affine.bias.item()) == (10.0, -5.0)
+    optimizer = torch.optim.SGD(affine.parameters(), lr=0.3)
+    seen = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        affine.scale.backward()  # always downwards
+        optimizer.step()
+        seen.append(affine.scale.item())
+    assert seen[:2] == pytest.approx([9.7, 9.4]) and all(0 < scale < 10 for scale in seen)
+    (-affine.scale).backward()  # and it can come back
+    assert float(affine.weight.grad) != 0

@@ -6,7 +6,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["DINOHead", "Prototypes"]
+__all__ = ["Affine", "DINOHead", "Prototypes"]
+
+
+class Affine(nn.Module):
+    """The learnable scale w and bias b of similarities (Wan et al., 2018): 10 and -5 to begin with.
+
+    The scale is |weight|: exact at the beginning, learnt as w itself would be, and positive for good.  The
+    public code clamps w but throws the result away; a clamp that worked would stop w from learning.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(10.0))
+        self.bias = nn.Parameter(torch.tensor(-5.0))
+
+    @property
+    def scale(self) -> Tensor:
+        """Return w, a scalar."""
+        return self.weight.abs()
 
 
 class DINOHead(nn.Sequential):

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 __all__ = ["info_nce", "nt_xent"]
 
 
-def _single(x: Tensor) -> Tensor:
+def single(x: Tensor) -> Tensor:
     """Return half-precision ``x`` in fp32, and fp32 or fp64 as it is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _without(logits: Tensor, pairs: Tensor | None) -> Tensor:
+def without(logits: Tensor, pairs: Tensor | None) -> Tensor:
     """Take pairs of rows (B, B) out of the denominators of ``logits`` (nB, nB), but never a row's own."""
     if pairs is None:
         return logits
@@ -46,8 +46,8 @@ def nt_xent(
         Scalar, the mean over the 2B anchors.
     """
     with torch.autocast(query.device.type, enabled=False):
-        both = F.normalize(_single(torch.cat([query, target])), dim=1)  # (2B, D)
-        logits = _without(both @ both.T / temperature, leave_out)  # (2B, 2B)
+        both = F.normalize(single(torch.cat([query, target])), dim=1)  # (2B, D)
+        logits = without(both @ both.T / temperature, leave_out)  # (2B, 2B)
         logits.fill_diagonal_(float("-inf"))
         batch = len(query)
         partner = torch.arange(2 * batch, device=query.device).roll(batch)
@@ -73,5 +73,5 @@ def info_nce(
         Scalar, the mean over the B anchors.
     """
     with torch.autocast(query.device.type, enabled=False):
-        logits = F.normalize(_single(query), dim=1) @ F.normalize(_single(target), dim=1).T / temperature
-        return F.cross_entropy(_without(logits, leave_out), torch.arange(len(query), device=query.device))
+        logits = F.normalize(single(query), dim=1) @ F.normalize(single(target), dim=1).T / temperature
+        return F.cross_entropy(without(logits, leave_out), torch.arange(len(query), device=query.device))
