@@ -16,6 +16,7 @@ from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Batch, Framework, Step, Swap
 from idemvox.heads import Affine
 from idemvox.losses.prototypical import angular_prototypical, prototypical
+from idemvox.ranks import gather, mean_gradients
 from idemvox.registry import FRAMEWORKS
 
 __all__ = ["AAT", "Discriminator", "with_reversed_gradient"]
@@ -61,6 +62,7 @@ class Discriminator(nn.Module):
         self.requires_grad_(True)
         with torch.enable_grad():
             self(pairs.detach(), alike)[0].backward()
+        mean_gradients(self.layers.parameters())
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.requires_grad_(False)
@@ -137,7 +139,8 @@ class AAT(Framework):
         o = self.options
         query, shared = (self.encoder(batch.views[name][:, 0]) for name in ("anchor", "shared"))  # (B, D)
         positive = self.target(batch)
-        match = self.match(query, positives(batch.ids, positive), positives.related(batch.ids))
+        target = positives(batch.ids, positive)  # (B, D)
+        match = self.match(gather(query), gather(target), positives.related(batch.ids))
 
         pairs = torch.cat([torch.cat([query, other], 1) for other in (shared, positive)])  # (2B, 2D)
         alike = (torch.arange(len(pairs), device=pairs.device) < len(query)).long()

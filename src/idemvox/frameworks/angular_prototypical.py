@@ -12,6 +12,7 @@ from idemvox.encoders.base import Encoder
 from idemvox.frameworks.base import Batch, Framework, Step, Swap
 from idemvox.heads import Affine
 from idemvox.losses.prototypical import angular_prototypical
+from idemvox.ranks import gather
 from idemvox.registry import FRAMEWORKS
 
 __all__ = ["AngularPrototypical"]
@@ -46,5 +47,5 @@ class AngularPrototypical(Framework):
         query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
         target = positives(batch.ids, self.target(batch))  # (B, D)
         scale, bias = self.affine.scale, self.affine.bias
-        loss = angular_prototypical(query, target, scale, bias, positives.related(batch.ids))
+        loss = angular_prototypical(gather(query), gather(target), scale, bias, positives.related(batch.ids))
         return Step(loss, {"scale": scale.detach()})

@@ -14,6 +14,7 @@ from idemvox.frameworks.base import Batch, Framework, Step, Swap
 from idemvox.heads import Affine
 from idemvox.losses.prototypical import angular_contrastive, angular_prototypical
 from idemvox.losses.uniformity import uniformity
+from idemvox.ranks import gather
 from idemvox.registry import FRAMEWORKS
 
 __all__ = ["CEL"]
@@ -63,6 +64,7 @@ class CEL(Framework):
     def forward(self, batch: Batch, positives: Swap) -> Step:
         query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
         target = positives(batch.ids, self.target(batch))  # (B, D) same utterance's, or a pseudo-positive
+        query, target = gather(query), gather(target)
         related, scale, t = positives.related(batch.ids), self.affine.scale, self.options.t
         match = self.match(query, target, scale, self.affine.bias, related)
         spread = (uniformity(query, t, related) + uniformity(target, t, related)) / 2

@@ -9,6 +9,7 @@ from torch import Tensor
 from idemvox.corpus.crops import Crop, Views
 from idemvox.frameworks.base import Batch, Framework, Step, Swap
 from idemvox.losses.prototypical import prototypical
+from idemvox.ranks import gather
 from idemvox.registry import FRAMEWORKS
 
 __all__ = ["Prototypical"]
@@ -41,4 +42,4 @@ class Prototypical(Framework):
     def forward(self, batch: Batch, positives: Swap) -> Step:
         query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
         target = positives(batch.ids, self.target(batch))  # (B, D)
-        return Step(prototypical(query, target, positives.related(batch.ids)))
+        return Step(prototypical(gather(query), gather(target), positives.related(batch.ids)))
