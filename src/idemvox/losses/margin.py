@@ -91,7 +91,7 @@ def adacos(embedding: Tensor, weight: Tensor, labels: Tensor, scale: Tensor) -> 
         scale: scalar, of the step before; :func:`adacos_start` to begin with.
 
     Returns:
-        Scalar cross entropy, the mean over the batch, and the scale that it was made with, without a gradient.
+        Scalar cross entropy, the mean over the batch, and its scale, which has no gradient.
     """
     with torch.autocast(embedding.device.type, enabled=False):
         cosine = _cosine(embedding, weight)

@@ -98,6 +98,7 @@ def assemble(recipe: Recipe) -> Assembly:
         labels=torch.from_numpy(speakers) if framework_class.supervised else None,
         speeds=speeds,
         partnered=framework_class.partnered,
+        balance=framework.balance(),
     )
     return Assembly(fabric, framework, positives, optimizer, batches, gauge, is_pack(recipe.data.manifest))
 
