@@ -62,6 +62,21 @@ def test_a_run_stands_for_its_model(folder):
     assert load_model(str(folder)).folder == folder
 
 
+@pytest.mark.parametrize("scoring", ["cosine", "euclidean"])
+def test_says_how_it_is_scored(tmp_path, scoring):
+    encoder = build_encoder(PARTS["fast_resnet34"], {})
+    encoder.scoring = scoring
+    save_model(tmp_path, encoder, PARTS["fast_resnet34"], {}, {})
+    assert load_model(tmp_path).encoder.scoring == scoring
+
+
+def test_a_model_of_format_1_is_scored_by_cosine(folder):
+    description = json.loads((folder / "model.json").read_text())
+    del description["scoring"]
+    (folder / "model.json").write_text(json.dumps(description | {"format": 1}))
+    assert load_model(folder).encoder.scoring == "cosine"
+
+
 def test_holds_weights_and_a_description_and_no_more(folder):
     assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]
     description = json.loads((folder / "model.json").read_text())
@@ -161,6 +176,7 @@ DAMAGE = {
     "encoder not named": lambda f: rewrite(f, encoder={}),
     "encoder unknown": lambda f: rewrite(f, encoder="fast_resnet35"),
     "front end not an object": lambda f: rewrite(f, frontend=3),
+    "scoring unknown": lambda f: rewrite(f, scoring="plda"),
     "front end unknown": lambda f: rewrite(f, frontend={"mel": 3}),
 }
 

@@ -53,6 +53,15 @@ def test_verdict_at_the_threshold_of_the_report(tones):
     assert verifier.verify(tones / "high.wav", tones / "low1.wav").score == pytest.approx(other.score)
 
 
+def test_scores_as_the_model_was_trained_to(tones):
+    verifier = Verifier(Mean(), Report("calls", 10, 20, 0.0512, -20.0, 0.5, 0.4))
+    verifier.encoder.scoring = "euclidean"
+    for other, same in (("low2", True), ("high", False)):
+        apart = verifier.embed(tones / "low1.wav") - verifier.embed(tones / f"{other}.wav")
+        verdict = verifier.verify(tones / "low1.wav", tones / f"{other}.wav")
+        assert verdict.score == pytest.approx(-float((apart**2).sum()), rel=1e-5) and verdict.same == same
+
+
 def test_no_report_no_verdict(tones):
     verdict = Verifier(Mean()).verify(tones / "low1.wav", tones / "low2.wav")
     assert verdict.same is None and verdict.threshold is None

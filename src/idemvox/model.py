@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from idemvox.audio.frontend import FrontEnd
-from idemvox.encoders.base import Encoder
+from idemvox.encoders.base import Encoder, Scoring
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write, read_json, write_json
 from idemvox.recipe import Part, build_options
@@ -24,8 +24,8 @@ from idemvox.registry import ENCODERS
 
 __all__ = ["FORMAT", "Model", "build_encoder", "load_model", "save_model"]
 
-FORMAT = 1
-"""Version of the folder's layout; a newer one is refused by name."""
+FORMAT = 2
+"""Version of the folder's layout; a newer one is refused by name.  Format 1 has no scoring: cosine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ def save_model(
             "format": FORMAT,
             "encoder": part.model_dump(),
             "frontend": front,
+            "scoring": encoder.scoring,
             "provenance": dict(provenance),
         },
     )
@@ -89,6 +90,7 @@ def load_model(folder: str | Path) -> Model:
         part = TypeAdapter(Part).validate_python(description["encoder"])
         encoder = build_encoder(part, description["frontend"])
         encoder.load_state_dict(load_file(folder / "model.safetensors"))
+        encoder.scoring = TypeAdapter(Scoring).validate_python(description.get("scoring", "cosine"))
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise IdemvoxError(f"model folder {folder} is damaged: {error}") from error
     return Model(encoder.eval(), description.get("provenance", {}), folder)

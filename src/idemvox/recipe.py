@@ -140,6 +140,7 @@ class Published(_Strict):
 
     eer: float
     mindcf_001: float | None = None
+    voices_eer: float | None = Field(None, description="on the VOiCES 2019 development trials")
     source: str = "Lepage & Dehak 2025"
 
 

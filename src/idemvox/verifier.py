@@ -22,7 +22,7 @@ class Verdict:
     """What a comparison found; ``str(verdict)`` says it in words."""
 
     score: float
-    """Cosine of the two embeddings, in [-1, 1]."""
+    """Cosine of the two embeddings, in [-1, 1], or minus their squared distance: as the model is scored."""
     threshold: float | None = None
     """``None`` where the model has not been evaluated on trials."""
     same: bool | None = None
@@ -73,9 +73,12 @@ class Verifier:
         return vector
 
     def verify(self, first: str | Path, second: str | Path) -> Verdict:
-        """Compare two recordings by the cosine of their embeddings."""
+        """Compare two recordings by their embeddings, the way the model is scored."""
         one, other = self.embed(first).astype(np.float64), self.embed(second).astype(np.float64)
-        score = float(one @ other / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12))
+        if self.encoder.scoring == "euclidean":
+            score = -float(np.square(one - other).sum())
+        else:
+            score = float(one @ other / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12))
         if self.report is None:
             return Verdict(score)
         threshold = self.report.eer_threshold

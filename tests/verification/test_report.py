@@ -22,7 +22,7 @@ from idemvox.verification.report import (
     store_report,
     trial_utterances,
 )
-from idemvox.verification.scoring import cosine_scores
+from idemvox.verification.scoring import cosine_scores, euclidean_scores
 from idemvox.verification.trials import load_trials, make_trials
 
 
@@ -92,6 +92,15 @@ def test_scoring_says_what_was_done(encoder, corpus):
     trials = make_trials(corpus, "any")
     report = evaluate(encoder, trials, corpus, draws=0, max_seconds=0.5, precision="bf16")
     assert report.scoring == "cosine of the first 0.5 s, bf16"
+
+
+def test_an_encoder_is_evaluated_as_it_was_trained(encoder, corpus):
+    encoder.scoring = "euclidean"
+    trials = make_trials(corpus, "any")
+    report = evaluate(encoder, trials, corpus, draws=0)
+    assert report.scoring == "minus squared Euclidean distance of whole utterances"
+    found = eer(euclidean_scores(embed_files(encoder, corpus), trials), trials.labels)
+    assert (report.eer, report.eer_threshold) == (found.value, found.threshold) and found.threshold < 0
 
 
 def test_store_and_load(tmp_path, encoder, corpus):

@@ -1,4 +1,4 @@
-"""Cosine scores against a loop."""
+"""Scores against a loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from idemvox.errors import IdemvoxError
 from idemvox.verification.embed import Embeddings
-from idemvox.verification.scoring import cosine_scores
+from idemvox.verification.scoring import cosine_scores, euclidean_scores, trial_scores
 from idemvox.verification.trials import Trials
 
 
@@ -28,6 +28,25 @@ def test_equals_a_loop(chunk):
     assert found[1] == pytest.approx(1) and found.dtype == np.float32
 
 
+@pytest.mark.parametrize("chunk", [1, 3, 65_536])
+def test_distances_equal_a_loop_and_the_norm_counts(chunk):
+    rng = np.random.default_rng(0)
+    embeddings = Embeddings(tuple("abcde"), rng.normal(size=(5, 4)).astype(np.float32) * 10)
+    pairs = trials("edca", [(0, 1), (1, 1), (2, 3), (3, 0), (0, 2), (1, 3), (2, 0)])
+    found = euclidean_scores(embeddings, pairs, chunk)
+    for score, (_, a, b) in zip(found, pairs, strict=True):
+        apart = [float(x) - float(y) for x, y in zip(embeddings[a], embeddings[b], strict=True)]
+        assert score == pytest.approx(-sum(d * d for d in apart), rel=1e-5)
+    assert found[1] == 0 and (found <= 0).all() and found.dtype == np.float32
+
+
+def test_scored_as_the_encoder_says():
+    embeddings = Embeddings(("a", "b"), np.array([[1, 0], [3, 0]], np.float32))
+    pair = trials("ab", [(0, 1)])
+    assert trial_scores("cosine", embeddings, pair).tolist() == [1]
+    assert trial_scores("euclidean", embeddings, pair).tolist() == [-4]
+
+
 def test_zero_embedding_scores_zero():
     embeddings = Embeddings(("a", "b"), np.array([[0, 0], [1, 2]], np.float32))
     assert cosine_scores(embeddings, trials("ab", [(0, 1)])).tolist() == [0]
@@ -37,3 +56,5 @@ def test_unknown_ids_are_listed_up_to_five():
     embeddings = Embeddings(("a",), np.ones((1, 2), np.float32))
     with pytest.raises(IdemvoxError, match=r"7 of the 8 .*: b, c, d, e, f, \.\.\.;.*root folder"):
         cosine_scores(embeddings, trials("abcdefgh", [(0, 1)]))
+    with pytest.raises(IdemvoxError, match=r"7 of the 8 .*: b, c, d"):
+        euclidean_scores(embeddings, trials("abcdefgh", [(0, 1)]))

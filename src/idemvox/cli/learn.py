@@ -114,16 +114,21 @@ def recipes(
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise IdemvoxError(f"no recipes (*.yaml) in {folder}")
-    table = Table(title="EER (%) and minDCF (p = 0.01) as published, on VoxCeleb1-O", title_justify="left")
+    table = Table(
+        title="EER (%) and minDCF (p = 0.01) as published, on VoxCeleb1-O; EER on VOiCES 2019 dev",
+        title_justify="left",
+    )
     table.add_column("recipe", no_wrap=True)
     table.add_column("EER", justify="right", no_wrap=True)
     table.add_column("minDCF", justify="right", no_wrap=True)
+    table.add_column("EER, VOiCES", justify="right")
     table.add_column("what it is")
     for file in files:
         r = load_recipe(file)
         eer = f"{r.published.eer:.2f}" if r.published else ""
         dcf = f"{r.published.mindcf_001:.4f}" if r.published and r.published.mindcf_001 else ""
-        table.add_row(file.stem, eer, dcf, r.description)
+        voices = f"{r.published.voices_eer:.2f}" if r.published and r.published.voices_eer else ""
+        table.add_row(file.stem, eer, dcf, voices, r.description)
     console.print(table)
 
 

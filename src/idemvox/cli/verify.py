@@ -38,7 +38,7 @@ def evaluate(
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the encoder's arithmetic.")] = "fp32",
     quiet: Quiet = False,
 ) -> None:
-    """Score trial lists by the cosine of full-length embeddings: EER and minDCF.
+    """Score trial lists by full-length embeddings, compared as the model was trained to: EER and minDCF.
 
     Give --manifest (its ids or paths are looked up; with speakers in it the EER gets a confidence
     interval) or --root (the folder that paths start from).
@@ -105,12 +105,14 @@ def embed(
     from idemvox.corpus.manifest import load_manifest
     from idemvox.model import load_model
     from idemvox.verification.embed import embed_files, save_embeddings
+    from idemvox.verification.scoring import SCORING_NAMES
 
     encoder = load_model(model).encoder
     source = load_manifest(audio[0]) if len(audio) == 1 and audio[0].suffix == ".csv" else audio
     found = embed_files(encoder, source, device=fetch_device(device), progress=not quiet)
     save_embeddings(found, out)
-    console.print(f"{len(found.ids):,} embeddings of {found.matrix.shape[1]} numbers: {out}")
+    compare = SCORING_NAMES[encoder.scoring]
+    console.print(f"{len(found.ids):,} embeddings of {found.matrix.shape[1]} numbers, for {compare}: {out}")
 
 
 def picture(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from idemvox.audio.frontend import FrontEnd, LogMel
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "Scoring"]
+
+Scoring = Literal["cosine", "euclidean"]
+"""Cosine, or minus the squared Euclidean distance: in both, the higher, the more alike."""
 
 
 class Encoder(nn.Module):
@@ -19,6 +24,9 @@ class Encoder(nn.Module):
 
     dim: int
     """Width of the representation."""
+
+    scoring: Scoring = "cosine"
+    """How two representations are compared: as the loss compared them that they were trained with."""
 
     def __init__(self, frontend: FrontEnd | None = None) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from idemvox.corpus.balance import Balance
 from idemvox.corpus.crops import Views
-from idemvox.encoders.base import Encoder
+from idemvox.encoders.base import Encoder, Scoring
 
 __all__ = ["Batch", "Framework", "Step", "Swap"]
 
@@ -62,10 +62,14 @@ class Framework(nn.Module):
     partnered: ClassVar[frozenset[str]] = frozenset({"positive"})
     """The views that supervised positive sampling cuts from another utterance of the speaker."""
 
+    scoring: ClassVar[Scoring] = "cosine"
+    """How what is trained is to be compared; the encoder carries it to evaluation and into the model."""
+
     def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
         """Build on ``encoder``; ``speakers`` is the number of classes, 0 unless supervised."""
         super().__init__()
         self.encoder = encoder
+        encoder.scoring = self.scoring
         self.options = self.Options() if options is None else options
         self.speakers = speakers
 

@@ -19,11 +19,12 @@ from torch import nn
 
 from idemvox.audio.read import probe
 from idemvox.corpus.manifest import Manifest, Utterance
+from idemvox.encoders.base import Scoring
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
 from idemvox.verification.embed import Embeddings, embed_files
 from idemvox.verification.metrics import eer, eer_interval, min_dcf
-from idemvox.verification.scoring import cosine_scores, missing_ids
+from idemvox.verification.scoring import SCORING_NAMES, missing_ids, trial_scores
 from idemvox.verification.trials import Trials
 
 __all__ = [
@@ -212,10 +213,10 @@ def evaluate(
     store: str | Path | None = None,
     **embedding: Any,
 ) -> Report:
-    """Score a trial list by the cosine of whole-utterance embeddings and report EER and minDCF.
+    """Score a trial list by whole-utterance embeddings and report EER and minDCF.
 
     Args:
-        encoder: what is evaluated.
+        encoder: what is evaluated; its ``scoring`` says how embeddings are compared (else cosine).
         trials: the list.
         source: manifest or root folder, as for :func:`trial_utterances`; its speaker column, where filled,
             gives the confidence interval.  Only needed for that if ``embeddings`` are given.
@@ -237,9 +238,10 @@ def evaluate(
         if embeddings is None:
             embeddings = embed_files(encoder, utterances, **embedding)
     assert embeddings is not None
-    report = score_report(cosine_scores(embeddings, trials), trials, speakers, draws)
+    compare: Scoring = getattr(encoder, "scoring", "cosine")
+    report = score_report(trial_scores(compare, embeddings, trials), trials, speakers, draws)
     cut = embedding.get("max_seconds")
-    scoring = "cosine of whole utterances" if cut is None else f"cosine of the first {cut:g} s"
+    scoring = f"{SCORING_NAMES[compare]} of {'whole utterances' if cut is None else f'the first {cut:g} s'}"
     if embedding.get("precision", "fp32") != "fp32":
         scoring += f", {embedding['precision']}"
     report = replace(report, scoring=scoring, model=dict(model or {}), command=command)

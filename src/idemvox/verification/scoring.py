@@ -5,11 +5,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from idemvox.encoders.base import Scoring
 from idemvox.errors import IdemvoxError
 from idemvox.verification.embed import Embeddings
 from idemvox.verification.trials import Trials
 
-__all__ = ["cosine_scores"]
+__all__ = ["SCORING_NAMES", "cosine_scores", "euclidean_scores", "trial_scores"]
+
+SCORING_NAMES: dict[Scoring, str] = {
+    "cosine": "cosine",
+    "euclidean": "minus squared Euclidean distance",
+}
+"""In words, for reports."""
+
+
+def trial_scores(scoring: Scoring, embeddings: Embeddings, trials: Trials) -> NDArray[np.float32]:
+    """(N,) scores of the trials, compared as the encoder of the embeddings says."""
+    return (cosine_scores if scoring == "cosine" else euclidean_scores)(embeddings, trials)
 
 
 def cosine_scores(embeddings: Embeddings, trials: Trials, chunk: int = 65_536) -> NDArray[np.float32]:
@@ -23,12 +35,7 @@ def cosine_scores(embeddings: Embeddings, trials: Trials, chunk: int = 65_536) -
     Raises:
         IdemvoxError: ids of the trials without an embedding, with up to five of them.
     """
-    rows = embeddings.rows
-    missing = [i for i in trials.ids if i not in rows]
-    if missing:
-        raise missing_ids(missing, len(trials.ids), trials.name)
-    where = np.array([rows[i] for i in trials.ids], np.int64)
-    matrix = embeddings.matrix[where]  # (ids, D)
+    matrix = _matrix(embeddings, trials)
     matrix = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
     scores = np.empty(len(trials), np.float32)
     for start in range(0, len(trials), chunk):
@@ -36,6 +43,30 @@ def cosine_scores(embeddings: Embeddings, trials: Trials, chunk: int = 65_536) -
         enrol, test = matrix[trials.enrol_index[part]], matrix[trials.test_index[part]]  # (chunk, D)
         scores[part] = np.einsum("nd,nd->n", enrol, test)
     return scores
+
+
+def euclidean_scores(embeddings: Embeddings, trials: Trials, chunk: int = 65_536) -> NDArray[np.float32]:
+    """(N,) minus the squared Euclidean distance of each trial's embeddings as they are, 0 at most.
+
+    What the prototypical loss compares.  Arguments and errors are those of :func:`cosine_scores`.
+    """
+    matrix = _matrix(embeddings, trials)
+    scores = np.empty(len(trials), np.float32)
+    for start in range(0, len(trials), chunk):
+        part = slice(start, start + chunk)
+        apart = matrix[trials.enrol_index[part]] - matrix[trials.test_index[part]]  # (chunk, D)
+        scores[part] = -np.einsum("nd,nd->n", apart, apart)
+    return scores
+
+
+def _matrix(embeddings: Embeddings, trials: Trials) -> NDArray[np.float32]:
+    """Return the embedding of each id of the trials, (ids, D)."""
+    rows = embeddings.rows
+    missing = [i for i in trials.ids if i not in rows]
+    if missing:
+        raise missing_ids(missing, len(trials.ids), trials.name)
+    matrix: NDArray[np.float32] = embeddings.matrix[np.array([rows[i] for i in trials.ids], np.int64)]
+    return matrix
 
 
 def missing_ids(missing: list[str], total: int, name: str) -> IdemvoxError:
