@@ -1,32 +1,61 @@
-"""AAM-softmax against a loop written from the formula."""
+"""Losses of classes against loops written from the formulas."""
 
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
-from idemvox.losses.margin import aam_softmax
+from idemvox.losses.margin import aam_softmax, adacos, adacos_start, cosface
 
 
-def slow(embedding: Tensor, weight: Tensor, labels: Tensor, scale: float, margin: float) -> float:
+def angle(e: Tensor, w: Tensor) -> float:
+    return math.acos(max(-1.0, min(1.0, float(e @ w) / math.sqrt(float(e @ e) * float(w @ w)))))
+
+
+def cross_entropy(logits: list[float], y: int) -> float:
+    highest = max(logits)
+    return highest + math.log(sum(math.exp(v - highest) for v in logits)) - logits[y]
+
+
+def arc(theta: float, margin: float) -> float:
+    """What ArcFace makes of the cosine of the right class."""
+    if theta < math.pi - margin:
+        return math.cos(theta + margin)
+    return math.cos(theta) - margin * math.sin(margin)
+
+
+def slow(
+    embedding: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    scale: float,
+    margin: float,
+    right: Callable[[float, float], float] = arc,
+) -> float:
     total = 0.0
     for e, y in zip(embedding, labels.tolist(), strict=True):
-        logits = []
-        for j, w in enumerate(weight):
-            cosine = float(e @ w) / math.sqrt(float(e @ e) * float(w @ w))
-            theta = math.acos(max(-1.0, min(1.0, cosine)))
-            if j == y and theta < math.pi - margin:
-                cosine = math.cos(theta + margin)
-            elif j == y:
-                cosine -= margin * math.sin(margin)
-            logits.append(scale * cosine)
-        highest = max(logits)
-        total += highest + math.log(sum(math.exp(v - highest) for v in logits)) - logits[y]
+        angles = [angle(e, w) for w in weight]
+        cosines = [right(theta, margin) if j == y else math.cos(theta) for j, theta in enumerate(angles)]
+        total += cross_entropy([scale * c for c in cosines], y)
     return total / len(labels)
+
+
+def slow_scale(embedding: Tensor, weight: Tensor, labels: Tensor, scale: float) -> float:
+    """AdaCos's next scale."""
+    total, rights = 0.0, []
+    for e, y in zip(embedding, labels.tolist(), strict=True):
+        for j, w in enumerate(weight):
+            if j == y:
+                rights.append(angle(e, w))
+            else:
+                total += math.exp(scale * math.cos(angle(e, w)))
+    return math.log(total / len(labels)) / math.cos(min(math.pi / 4, statistics.median_low(rights)))
 
 
 def some(batch: int = 6, classes: int = 4, dim: int = 5) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,8 +72,55 @@ def test_equals_the_formula(scale, margin):
     assert found == pytest.approx(slow(embedding, weight, labels, scale, margin), abs=1e-10)
 
 
-def test_the_defaults_are_the_papers():
-    assert aam_softmax(*some()) == aam_softmax(*some(), scale=30.0, margin=0.2)
+@pytest.mark.parametrize(("scale", "margin"), [(30.0, 0.2), (10.0, 0.5), (1.0, 0.0)])
+def test_cosface_equals_the_formula(scale, margin):
+    found = float(cosface(*some(), scale, margin))
+    expected = slow(*some(), scale, margin, lambda theta, m: math.cos(theta) - m)
+    assert found == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("loss", [aam_softmax, cosface])
+def test_the_defaults_are_the_papers(loss):
+    assert loss(*some()) == loss(*some(), scale=30.0, margin=0.2)
+
+
+@pytest.mark.parametrize("batch", [1, 6, 7])
+@pytest.mark.parametrize("near", [False, True])  # the median angle beyond 45 degrees, or within
+def test_adacos_equals_the_formula(batch, near):
+    embedding, weight, labels = some(batch, classes=40)
+    if near:
+        embedding = weight[labels] + 0.1 * embedding
+    loss, scale = adacos(embedding, weight, labels, torch.tensor(5.0, dtype=torch.float64))
+    expected = slow_scale(embedding, weight, labels, 5.0)
+    assert float(scale) == pytest.approx(expected, abs=1e-10) and expected > 1
+    assert float(loss) == pytest.approx(slow(embedding, weight, labels, expected, 0.0), abs=1e-10)
+
+
+def test_the_scale_of_adacos_has_no_gradient_and_the_rest_has():
+    embedding, weight, labels = some(classes=40)
+    scale = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
+    loss, later = adacos(embedding.requires_grad_(), weight.requires_grad_(), labels, scale)
+    loss.backward()
+    assert scale.grad is None and not later.requires_grad
+    plain = cosface(embedding, weight, labels, float(later), 0.0)
+    expected = torch.autograd.grad(plain, (embedding, weight))
+    torch.testing.assert_close((embedding.grad, weight.grad), expected)
+
+
+def test_adacos_with_few_classes_stays_above_zero():
+    """One wrong class, opposite to the embeddings: log(B_avg) is -5."""
+    weight, labels = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.zeros(3, dtype=torch.int64)
+    assert adacos(weight[labels], weight, labels, torch.tensor(5.0))[1] == 1.0
+
+
+@pytest.mark.parametrize("classes", [5, 1211])
+def test_the_scale_that_adacos_begins_with(classes):
+    """With every angle a right one but those of the right classes, 45 degrees, the scale stays there."""
+    start = torch.tensor(adacos_start(classes), dtype=torch.float64)
+    weight = torch.eye(classes + 1, dtype=torch.float64)[:classes]
+    embedding = weight[:5] + torch.eye(classes + 1, dtype=torch.float64)[-1]
+    _, scale = adacos(embedding, weight, torch.arange(len(embedding)), start)
+    assert float(scale) == pytest.approx(float(start))
 
 
 def towards(angle: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,15 +147,16 @@ def test_no_margin_is_a_softmax_of_cosines():
     assert float(aam_softmax(embedding, weight, labels, 30.0, 0.0)) == pytest.approx(float(plain), abs=1e-12)
 
 
+@pytest.mark.parametrize("loss", [aam_softmax, cosface])
 @pytest.mark.parametrize("beyond", [False, True])
-def test_gradient(beyond):
+def test_gradient(beyond, loss):
     embedding, weight, labels = some(4, 3, 4)
     if beyond:
         embedding = -weight[labels] + 0.05 * embedding
         cosine = torch.nn.functional.cosine_similarity(embedding, weight[labels])
         assert (cosine < math.cos(math.pi - 0.2)).any()
     assert torch.autograd.gradcheck(
-        lambda e, w: aam_softmax(e, w, labels, 5.0, 0.2),
+        lambda e, w: loss(e, w, labels, 5.0, 0.2),
         (embedding.requires_grad_(), weight.requires_grad_()),
     )
 
@@ -92,11 +169,19 @@ def test_on_top_of_a_class_vector_the_gradient_is_finite(sign):
     assert torch.isfinite(embedding.grad).all()
 
 
-def test_autocast_leaves_the_logits_in_single_precision():
+LOSSES = {
+    "arcface": aam_softmax,
+    "cosface": cosface,
+    "adacos": lambda *args: adacos(*args, torch.tensor(8.0))[0],
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_autocast_leaves_the_logits_in_single_precision(loss):
     embedding, weight, labels = some()
     embedding, weight = embedding.float(), weight.float()
-    plain = aam_softmax(embedding, weight, labels)
+    plain = loss(embedding, weight, labels)
     with torch.autocast("cpu", torch.bfloat16):
-        assert aam_softmax(embedding, weight, labels) == plain
-        half = aam_softmax(embedding.bfloat16(), weight, labels)
-    assert half == aam_softmax(embedding.bfloat16().float(), weight, labels)
+        assert loss(embedding, weight, labels) == plain
+        half = loss(embedding.bfloat16(), weight, labels)
+    assert half == loss(embedding.bfloat16().float(), weight, labels)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from idemvox.corpus.balance import Balance
 from idemvox.corpus.crops import Views
 from idemvox.encoders.base import Encoder, Scoring
 
@@ -76,6 +77,10 @@ class Framework(nn.Module):
         """Name the crops that :meth:`forward` reads."""
         raise NotImplementedError
 
+    def balance(self) -> Balance | None:
+        """Ask for several utterances of each speaker of a batch; only a supervised framework may."""
+        return None
+
     def forward(self, batch: Batch, positives: Swap) -> Step:
         """Compute the loss of a batch; called once per step."""
         raise NotImplementedError
@@ -101,6 +106,9 @@ class Framework(nn.Module):
     def begin_with(self, weights: Mapping[str, Tensor]) -> None:
         """Begin with another model's encoder."""
         self.encoder.load_state_dict(weights)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Do what precedes an epoch counted from 0; all modules are in train mode."""
 
     def after_backward(self, epoch: int) -> None:
         """Change gradients before the optimiser's step, in an epoch counted from 0."""

@@ -1,4 +1,7 @@
-"""Classification losses with a margin on the angle: pure functions of tensors."""
+"""Classification losses on the angle between embeddings and class vectors: pure functions of tensors.
+
+Everything runs in fp32 whatever the autocast.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["aam_softmax"]
+from idemvox.losses.pairwise import single
+
+__all__ = ["aam_softmax", "adacos", "adacos_start", "cosface"]
+
+
+def _cosine(embedding: Tensor, weight: Tensor) -> Tensor:
+    """Return the cosines (B, C) of embeddings (B, D) with class vectors (C, D)."""
+    return F.linear(F.normalize(single(embedding), dim=1), F.normalize(single(weight), dim=1))
 
 
 def aam_softmax(
@@ -30,11 +40,65 @@ def aam_softmax(
         Scalar cross entropy, the mean over the batch.
     """
     with torch.autocast(embedding.device.type, enabled=False):
-        dtype = torch.promote_types(embedding.dtype, torch.float32)  # half to fp32, fp64 as it is
-        cosine = F.linear(F.normalize(embedding.to(dtype), dim=1), F.normalize(weight.to(dtype), dim=1))
+        cosine = _cosine(embedding, weight)
         right = cosine.gather(1, labels[:, None])  # (B, 1)
         sine = (1 - right.square()).clamp_min(1e-12).sqrt()
         shifted = right * math.cos(margin) - sine * math.sin(margin)
         beyond = right <= math.cos(math.pi - margin)
         shifted = torch.where(beyond, right - margin * math.sin(margin), shifted)
         return F.cross_entropy(scale * cosine.scatter(1, labels[:, None], shifted), labels)
+
+
+def cosface(
+    embedding: Tensor, weight: Tensor, labels: Tensor, scale: float = 30.0, margin: float = 0.2
+) -> Tensor:
+    """Additive margin softmax (CosFace, Wang et al. 2018, eq. 4).
+
+    The logit of the right class is ``scale * (cos(theta) - margin)``.
+
+    Args:
+        embedding, weight, labels, scale: as for :func:`aam_softmax`.
+        margin: taken off the cosine.
+
+    Returns:
+        Scalar cross entropy, the mean over the batch.
+    """
+    with torch.autocast(embedding.device.type, enabled=False):
+        cosine = _cosine(embedding, weight)
+        less = torch.full_like(labels, margin, dtype=cosine.dtype)[:, None]
+        return F.cross_entropy(scale * cosine.scatter_add(1, labels[:, None], -less), labels)
+
+
+def adacos_start(classes: int) -> float:
+    """Return the scale that AdaCos begins with, ``sqrt(2) log(C - 1)`` (Zhang et al. 2019).
+
+    >>> round(adacos_start(1211), 3)
+    10.037
+    """
+    return math.sqrt(2) * math.log(classes - 1)
+
+
+def adacos(embedding: Tensor, weight: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax without a margin, whose scale follows the angles (AdaCos, Zhang et al. 2019).
+
+    ``s <- log(B_avg) / cos(min(pi / 4, theta_med))``: B_avg is the mean over the batch of the wrong classes'
+    summed ``exp(s cos)`` at the scale before, theta_med the median angle to the right class (of an even
+    batch the lower of the two in the middle).  With a handful of classes B_avg may come down to 1, and the
+    scale to 0 or below; it stops at 1.
+
+    Args:
+        embedding, weight, labels: as for :func:`aam_softmax`.
+        scale: scalar, of the step before; :func:`adacos_start` to begin with.
+
+    Returns:
+        Scalar cross entropy, the mean over the batch, and its scale, which has no gradient.
+    """
+    with torch.autocast(embedding.device.type, enabled=False):
+        cosine = _cosine(embedding, weight)
+        with torch.no_grad():
+            wrong = (scale * cosine).scatter(1, labels[:, None], float("-inf"))
+            average = wrong.flatten().logsumexp(0) - math.log(len(labels))  # log(B_avg)
+            # the angle falls as the cosine rises: the lower median of angles is the upper one of cosines
+            median = -(-cosine.gather(1, labels[:, None])).median()
+            scale = (average / median.clamp_min(math.cos(math.pi / 4))).clamp_min(1.0)
+        return F.cross_entropy(scale * cosine, labels), scale

@@ -104,6 +104,7 @@ def assemble(recipe: Recipe) -> Assembly:
         labels=torch.from_numpy(speakers) if framework_class.supervised else None,
         speeds=speeds,
         partnered=framework_class.partnered,
+        balance=framework.balance(),
         rank=rank(),
         world=world(),
     )

@@ -20,6 +20,7 @@ from idemvox.audio.memory import empty, to_wave
 from idemvox.audio.read import SAMPLE_RATE, Pcm, from_pcm
 from idemvox.audio.rooms import room_bank
 from idemvox.audio.speed import change_speed
+from idemvox.corpus.balance import Balance, BalancedOrder
 from idemvox.corpus.corpus import is_corpus, open_corpus
 from idemvox.corpus.crops import AudioSource, Cropper, Numbers, Views, samples_before
 from idemvox.draws import mix, name_number
@@ -127,6 +128,7 @@ class Batches:
         speeds: at which augmented views are played, one for all those of an utterance in an epoch.  A voice
             played faster is another voice: with S speeds the labels 0 to C - 1 become 0 to S C - 1.
         partnered: the views that come from an utterance's partner where it has one.
+        balance: how many utterances of each of its speakers a batch has; ``None``: as they come.
         rank, world: this process's number and how many there are; together they see each utterance once.
     """
 
@@ -143,6 +145,7 @@ class Batches:
         labels: Tensor | None = None,
         speeds: Sequence[float] = (1.0,),
         partnered: Collection[str] = frozenset({"positive"}),
+        balance: Balance | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -161,20 +164,29 @@ class Batches:
         self.labels = labels
         self.voices = 0 if labels is None else int(labels.max()) + 1
         self.rank, self.world = rank, world
+        self.balanced: BalancedOrder | None = None
+        if balance is not None:
+            if labels is None:
+                raise ValueError("only a supervised framework may ask for balanced batches")
+            self.balanced = BalancedOrder(labels.numpy(), batch, balance, seed, world)
         self.cropper = Cropper(source, views, seed, partnered, speeds)
         self.stalls = Stalls()
 
     @property
     def steps(self) -> int:
         """Number of full batches in an epoch; what is left over comes in another epoch."""
-        return self.size // (self.batch * self.world)
+        return self.balanced.steps if self.balanced else self.size // (self.batch * self.world)
 
     def epoch(self, epoch: int, positives: Positives, first: int = 0) -> Iterator[Batch]:
         """Yield this rank's part of the shuffled full batches of an epoch, from step ``first`` on.
 
+        Of balanced batches the utterances of a speaker are beside each other, all on one rank.
         Where a pass before each epoch makes every reference anew, none is read here: nobody would see it.
         """
-        order = np.random.default_rng([self.seed, epoch, 0x0DE2]).permutation(self.size)
+        if self.balanced:
+            order = self.balanced.epoch(epoch).ravel()
+        else:
+            order = np.random.default_rng([self.seed, epoch, 0x0DE2]).permutation(self.size)
         rows = order[: self.steps * self.batch * self.world].reshape(self.steps, self.world, self.batch)
         names = [name for name in self.views if name != "reference" or not positives.refresh]
         yield from self._load(list(rows[first:, self.rank]), epoch, names, positives.partners(epoch))

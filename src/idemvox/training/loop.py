@@ -242,6 +242,7 @@ class _Run:
         training, batches = self.recipe.training, self.batches
         numbers = self.positives.start_epoch(epoch)
         self.framework.train()
+        self.framework.start_epoch(epoch)
         last = self.first + training.epochs
         planned = training.schedule_epochs or last
         task = bar.add_task(f"{self.recipe.name} {epoch + 1}/{last}", total=batches.steps, note="")

@@ -1,0 +1,111 @@
+"""Fine-tuning with speaker labels, as in the CEL paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from idemvox.corpus.balance import Balance
+from idemvox.corpus.crops import Crop, Views
+from idemvox.encoders.base import Encoder
+from idemvox.errors import IdemvoxError
+from idemvox.frameworks.base import Batch, Framework, Step, Swap
+from idemvox.heads import Affine
+from idemvox.losses.ge2e import ge2e
+from idemvox.losses.margin import aam_softmax, adacos, adacos_start, cosface
+from idemvox.losses.prototypical import angular_contrastive, angular_prototypical
+from idemvox.ranks import gather
+from idemvox.registry import FRAMEWORKS
+
+__all__ = ["FineTune"]
+
+BETWEEN_UTTERANCES = ("a-prot", "a-cont", "ge2e")
+"""Losses that compare the utterances of a batch; all others have a vector for each speaker."""
+
+
+@FRAMEWORKS.register("finetune")
+class FineTune(Framework):
+    """Learn from labels what an encoder, trained without, does not know: Mun et al. (2020), Tables 3 and 4.
+
+    Give ``start_from`` the pre-trained run; without, it is the tables' random start.  A batch has
+    ``utterances`` utterances of each of its speakers.  A-Prot and A-Cont match the first of them with the
+    mean of the others, GE2E each with the others' centroid; CosFace, ArcFace and AdaCos tell all training
+    speakers apart.  Scored with the representation; whatever else is learnt is thrown away.
+    """
+
+    supervised = True
+
+    @dataclass(frozen=True, slots=True)
+    class Options:
+        """Defaults: the paper's, and of its public code 2 utterances of a speaker and 100 in an epoch.
+
+        ``scale`` and ``margin`` are CosFace's and ArcFace's.  In the first ``frozen_epochs`` the encoder
+        stays as it is, its running statistics too, and only what is behind it learns: the class vectors.
+        """
+
+        loss: Literal["a-prot", "a-cont", "ge2e", "cosface", "arcface", "adacos"] = "a-prot"
+        scale: float = 30.0
+        margin: float = 0.2
+        seconds: float = 3.0
+        utterances: int = 2
+        most_utterances: int = 100
+        frozen_epochs: int = 0
+
+        def __post_init__(self) -> None:
+            if self.loss in BETWEEN_UTTERANCES and self.utterances < 2:
+                raise IdemvoxError(
+                    f"finetune with {self.loss} compares utterances: set framework.utterances to 2 or more"
+                )
+
+    scale: Tensor
+    """AdaCos's, of the last step."""
+
+    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
+        super().__init__(encoder, options, speakers)
+        loss = self.options.loss
+        least = 3 if loss == "adacos" else 2
+        if speakers < least:
+            raise IdemvoxError(
+                f"finetune with {loss} needs a manifest with a speaker column of at least {least} speakers; "
+                "add labels, or train a self-supervised framework such as simclr"
+            )
+        if loss in BETWEEN_UTTERANCES:
+            self.affine = Affine()
+        else:
+            self.classes = nn.Parameter(torch.empty(speakers, encoder.dim))
+            nn.init.xavier_normal_(self.classes)
+        if loss == "adacos":
+            self.register_buffer("scale", torch.tensor(adacos_start(speakers)))
+
+    def views(self) -> Views:
+        return {"anchor": Crop(1, self.options.seconds)}
+
+    def balance(self) -> Balance:
+        return Balance(self.options.utterances, self.options.most_utterances)
+
+    def start_epoch(self, epoch: int) -> None:
+        learns = epoch >= self.options.frozen_epochs
+        self.encoder.requires_grad_(learns).train(learns)
+
+    def forward(self, batch: Batch, positives: Swap) -> Step:
+        o = self.options
+        assert batch.labels is not None
+        embedding = self.encoder(batch.views["anchor"][:, 0])  # (B, D), a speaker's beside each other
+        if o.loss in ("cosface", "arcface"):
+            classify = cosface if o.loss == "cosface" else aam_softmax
+            return Step(classify(embedding, self.classes, batch.labels, o.scale, o.margin))
+        embedding = gather(embedding)
+        if o.loss == "adacos":
+            loss, scale = adacos(embedding, self.classes, gather(batch.labels), self.scale)
+            if self.training:
+                self.scale.copy_(scale)
+            return Step(loss, {"scale": scale})
+        speakers = embedding.unflatten(0, (-1, o.utterances))  # (P, M, D)
+        scale, bias = self.affine.scale, self.affine.bias
+        if o.loss == "ge2e":
+            return Step(ge2e(speakers, scale, bias), {"scale": scale.detach()})
+        match = angular_prototypical if o.loss == "a-prot" else angular_contrastive
+        return Step(match(speakers[:, 0], speakers[:, 1:].mean(1), scale, bias), {"scale": scale.detach()})

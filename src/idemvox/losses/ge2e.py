@@ -1,0 +1,38 @@
+"""Generalised end-to-end loss: every utterance against the centroid of every speaker of the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from idemvox.losses.pairwise import single
+
+__all__ = ["ge2e"]
+
+
+def ge2e(embedding: Tensor, scale: Tensor | float, bias: Tensor | float) -> Tensor:
+    """GE2E with softmax (Wan et al. 2018, eq. 5, 6 and 9).
+
+    ``-1/PM sum_ji log( exp(S_ji,j) / sum_k exp(S_ji,k) )`` with ``S_ji,k = scale * cos(e_ji, c_k) + bias``;
+    c_k is the mean of the speaker's normalised embeddings, for k = j without e_ji.  The CEL paper's code
+    also lifts cosines below 1e-6 up to it, which stops learning from all beyond a right angle; not here.
+
+    Args:
+        embedding: (P, M, D) of P speakers and M >= 2 utterances of each, of any norm.
+        scale: w, above 0.
+        bias: b; being the same in every logit it cancels, and has no gradient but rounding.
+
+    Returns:
+        Scalar, the mean over the P M utterances.
+    """
+    with torch.autocast(embedding.device.type, enabled=False):
+        speakers, utterances, _ = embedding.shape
+        unit = F.normalize(single(embedding), dim=2)
+        total = unit.sum(1)  # (P, D): as a cosine does not see the length, a sum is as good as a mean
+        cosine = torch.einsum("pmd,kd->pmk", unit, F.normalize(total, dim=1))  # (P, M, P)
+        others = F.normalize(total[:, None] - unit, dim=2)
+        own = torch.eye(speakers, dtype=torch.bool, device=unit.device)[:, None]  # (P, 1, P)
+        cosine = torch.where(own, (unit * others).sum(2, keepdim=True), cosine)
+        labels = torch.arange(speakers, device=unit.device).repeat_interleave(utterances)
+        return F.cross_entropy((scale * cosine + bias).flatten(0, 1), labels)
