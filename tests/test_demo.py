@@ -10,8 +10,9 @@ from rich.console import Console
 import idemvox.demo as demo
 from idemvox.demo import Size, run_demo
 from idemvox.errors import IdemvoxError
-from idemvox.study import SYSTEMS
+from idemvox.study import Plan
 
+SYSTEMS = Plan(1, 1).systems
 TINY = Size(
     utterances=4, recordings=2, base_epochs=1, more_epochs=1, channels=(4, 8, 8, 8), clusters=0.5, batch=4
 )

@@ -18,7 +18,7 @@ from idemvox.corpus.synthesise import synthetic_voices
 from idemvox.errors import IdemvoxError
 from idemvox.experiment import TestSet
 from idemvox.processes import command_line
-from idemvox.study import SYSTEMS, Plan, Study
+from idemvox.study import Plan, Study
 from idemvox.verification.results import write_results
 from idemvox.verification.trials import load_trials, make_trials
 
@@ -204,7 +204,7 @@ def study_table(study: Study) -> Table:
         table.add_column("minDCF\np=0.01", justify="right")
         table.add_column("minDCF\np=0.05", justify="right")
     rows = study.rows()
-    for system in SYSTEMS:
+    for system in study.plan.systems:
         cells = [r for r in rows if r["system"] == system]
         text = [
             f"{scale * np.mean(row[key]):.{digits}f}"

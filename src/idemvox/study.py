@@ -1,7 +1,7 @@
-"""The study of the SSPS paper on any corpus: SimCLR, then three ways to go on for the same number of epochs.
+"""The study of the SSPS paper on any corpus: SimCLR or DINO, then three ways to go on for as many epochs.
 
 ``untrained`` is the floor; ``simclr`` goes on with positives from the same utterance; ``simclr-ssps`` with
-pseudo-positives; ``simclr-supervised`` with positives by label, the upper bound.
+pseudo-positives; ``simclr-supervised`` with positives by label, the upper bound.  Likewise with ``dino``.
 """
 
 from __future__ import annotations
@@ -24,10 +24,7 @@ from idemvox.recipe import Recipe
 from idemvox.training.gauges import progress_bar
 from idemvox.verification.embed import load_embeddings
 
-__all__ = ["SYSTEMS", "Plan", "Study"]
-
-SYSTEMS = ("untrained", "simclr", "simclr-ssps", "simclr-supervised")
-BASE = "simclr-base"
+__all__ = ["Plan", "Study"]
 
 
 @dataclass(frozen=True)
@@ -35,12 +32,13 @@ class Plan:
     """What is trained, and for how long.
 
     Attributes:
-        base_epochs: of SimCLR, shared by the three ways to go on.
+        base_epochs: of what the three ways to go on share.
         more_epochs: of each way.
         seeds: one whole study each.
         base: recipe overrides (``key=value``) of every run.
         more: further overrides of the three ways to go on, such as ``training.lr=3e-4``.
         ssps: further overrides of the SSPS run, such as ``positives.clusters=300``.
+        framework: ``simclr`` or ``dino``.
     """
 
     base_epochs: int
@@ -49,6 +47,22 @@ class Plan:
     base: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
     ssps: tuple[str, ...] = ()
+    framework: str = "simclr"
+
+    @property
+    def base_name(self) -> str:
+        """Name of the run that the others share."""
+        return f"{self.framework}-base"
+
+    @property
+    def ways(self) -> tuple[str, str, str]:
+        """Names of the three ways to go on: as before, with SSPS, with labels."""
+        return self.framework, f"{self.framework}-ssps", f"{self.framework}-supervised"
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """Names of all that is scored."""
+        return "untrained", *self.ways
 
     @property
     def epochs(self) -> int:
@@ -57,17 +71,19 @@ class Plan:
 
     def recipe(self, system: str, seed: int, manifest: Path, start: Path | None) -> Recipe:
         """Return the recipe of one run."""
-        positives = {"simclr-ssps": "ssps", "simclr-supervised": "supervised"}.get(system, "same")
-        epochs = self.base_epochs if system == BASE else self.more_epochs
+        _, ssps, supervised = self.ways
+        positives = {ssps: "ssps", supervised: "supervised"}.get(system, "same")
+        epochs = self.base_epochs if system == self.base_name else self.more_epochs
         values = [
             f"name={system}",
             f"seed={seed}",
             f"data.manifest={manifest}",
+            f"framework.name={self.framework}",
             f"positives.name={positives}",
             f"training.epochs={epochs}",
             *([f"start_from={start}"] if start else []),
             *self.base,
-            *(() if system == BASE else self.more),
+            *(() if system == self.base_name else self.more),
             *(self.ssps if positives == "ssps" else ()),
         ]
         return Recipe().override(values)
@@ -96,11 +112,12 @@ class Study:
         return self.folder / f"seed-{seed}" / system
 
     def _job(self, system: str, seed: int) -> Job:
-        start = None if system in (BASE, "untrained") else self.path(seed, BASE)
-        lonely = system == BASE and len(self.plan.seeds) < self.jobs
+        base = self.plan.base_name
+        start = None if system in (base, "untrained") else self.path(seed, base)
+        lonely = system == base and len(self.plan.seeds) < self.jobs
         threads = max(1, self.jobs // len(self.plan.seeds)) if lonely else 1
         recipe = self.plan.recipe(system, seed, self.train, start)
-        tests = () if system == BASE else tuple(self.tests)
+        tests = () if system == base else tuple(self.tests)
         return Job(self.path(seed, system), recipe, tests, system == "untrained", threads)
 
     def run(self, progress: bool = True) -> None:
@@ -132,12 +149,13 @@ class Study:
                 waiting[pool.submit(run_job, job)] = (system, seed)
 
         def finished(system: str, seed: int) -> None:
-            if system == BASE:
-                for after in ("simclr-ssps", "simclr", "simclr-supervised"):  # the longest first
+            if system == self.plan.base_name:
+                same, ssps, supervised = self.plan.ways
+                for after in (ssps, same, supervised):  # the longest first
                     submit(after, seed)
 
         for seed in self.plan.seeds:
-            submit(BASE, seed)
+            submit(self.plan.base_name, seed)
         for seed in self.plan.seeds:
             submit("untrained", seed)
         while waiting:
@@ -151,9 +169,10 @@ class Study:
         """Add up the epochs of all runs from their logs."""
         epochs, running = 0.0, []
         for seed in self.plan.seeds:
-            for system in (BASE, *SYSTEMS[1:]):
-                length = self.plan.base_epochs if system == BASE else self.plan.more_epochs
-                before = 0 if system == BASE else self.plan.base_epochs
+            for system in (self.plan.base_name, *self.plan.ways):
+                first = system == self.plan.base_name
+                length = self.plan.base_epochs if first else self.plan.more_epochs
+                before = 0 if first else self.plan.base_epochs
                 last = _last_line(self.path(seed, system) / "log.jsonl")
                 if (self.path(seed, system) / "done.json").is_file():
                     epochs += length
@@ -166,14 +185,14 @@ class Study:
         """Return the results: one row per system and test set, a value per seed."""
         rows = []
         for test in self.tests:
-            for system in SYSTEMS:
+            for system in self.plan.systems:
                 found = [read_json(self.path(s, system) / "evaluation.json") for s in self.plan.seeds]
                 reports = [f["trials"][test.name] for f in found]
                 row: dict[str, Any] = {"system": system, "trials": test.name}
                 for key in ("eer", "mindcf_001", "mindcf_005", "eer_low", "eer_high"):
                     row[key] = [r[key] for r in reports]
                 for key in ("coverage", "speaker_accuracy", "recording_accuracy"):
-                    if system == "simclr-ssps" and key in found[0]["numbers"]:
+                    if key in found[0]["numbers"]:
                         row[key] = [f["numbers"][key] for f in found]
                 rows.append(row)
         return rows
@@ -183,7 +202,7 @@ class Study:
         who: Manifest = load_manifest(test.manifest)
         some = set(who.speakers[:: max(1, len(who.speakers) // speakers)][:speakers])
         panels = []
-        for system in ("simclr", "simclr-ssps"):
+        for system in self.plan.ways[:2]:
             found = load_embeddings(self.path(seed, system) / f"{test.name}.npz")
             rows = [i for i, name in enumerate(found.ids) if who.by_id[name].speaker in some]
             utterances = [who.by_id[found.ids[i]] for i in rows]
