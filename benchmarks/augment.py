@@ -13,9 +13,7 @@ Writes docs/results/augment.{md,json}.
 
 from __future__ import annotations
 
-import argparse
 import statistics
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -24,7 +22,7 @@ from rich.console import Console
 from scipy import signal
 from torch import Tensor
 
-from common import corpora, in_turn, publish, times
+from common import corpora, in_turn, measuring, publish, times
 from idemvox.audio.augment import Augmenter
 from idemvox.audio.banks import Bank, load_bank, trim_room
 from idemvox.audio.policies import PolicyName
@@ -55,14 +53,9 @@ def one_by_one(augmenter: Augmenter, wave: Tensor, rooms: list[np.ndarray]) -> T
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measuring(__doc__, rounds=5, quick="a small batch; writes nothing")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--quick", action="store_true", help="a small batch; writes nothing")
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
     device, batch = torch.device(args.device), 64 if args.quick else args.batch
     torch.set_num_threads(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import sys
@@ -12,6 +13,23 @@ from typing import Any
 
 from idemvox.processes import command_line
 from idemvox.verification.results import write_results
+
+
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
+    """Return a parser that tells the docstring of a benchmark."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def measuring(
+    doc: str | None, rounds: int | None = None, quick: str = "a small part of the work; writes nothing"
+) -> argparse.ArgumentParser:
+    """Return a parser with what measuring benchmarks share: --quick, --out, and --rounds where it has any."""
+    made = parser_of(doc)
+    if rounds is not None:
+        made.add_argument("--rounds", type=int, default=rounds)
+    made.add_argument("--quick", action="store_true", help=quick)
+    made.add_argument("--out", type=Path, default=Path("docs/results"))
+    return made
 
 
 def corpora() -> Path:

@@ -16,13 +16,12 @@ It can be interrupted and run again; it goes on where it was.
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
 from rich.console import Console
 
-from common import corpora
+from common import corpora, parser_of
 from idemvox.audio.channel import ChannelSpec
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
 from idemvox.corpus.prepare import prepare_table
@@ -139,9 +138,7 @@ def build(out: Path, channel: str, choose: bool) -> tuple[Path, list[TestSet]]:
 
 def main() -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--channel", choices=list(CHANNELS), default="mild")
     parser.add_argument("--out", type=Path, help="default: runs/first-light, or runs/first-light-bridged")
     parser.add_argument("--seeds", type=int, default=3)

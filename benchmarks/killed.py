@@ -12,7 +12,6 @@ Writes docs/results/killed.{md,json}.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import random
@@ -30,7 +29,7 @@ import soundfile
 from rich.console import Console
 from rich.progress import track
 
-from common import publish
+from common import measuring, publish
 
 IDEMVOX = (sys.executable, "-m", "idemvox.cli")
 Command = Callable[[Path], list[str]]
@@ -117,13 +116,9 @@ def trial(name: str, command: Command, scratch: Path, kills: int) -> dict[str, A
 
 def main() -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measuring(__doc__, quick="few files, few kills; writes nothing")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--files", type=int, default=300, help="that are prepared and packed")
-    parser.add_argument("--quick", action="store_true", help="few files, few kills; writes nothing")
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
     kills, most = (3, 60) if args.quick else (args.kills, args.files)
     with tempfile.TemporaryDirectory() as name:

@@ -21,12 +21,10 @@ Writes docs/results/kmeans.{md,json}; on a GPU kmeans-cuda.{md,json}.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from unittest import mock
 
 import torch
@@ -35,7 +33,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional as F
 
-from common import in_turn, publish, times
+from common import in_turn, measuring, publish, times
 from idemvox.positives.kmeans import spherical_kmeans
 from idemvox.positives.nearest import fastest_type
 
@@ -104,14 +102,9 @@ def idemvox(x: Tensor, k: int, dtype: torch.dtype) -> Tensor:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measuring(__doc__, rounds=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="a small part of the work; writes nothing")
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
     device = torch.device(args.device)
     n, k = (100_000, 2_500) if device.type == "cpu" else (1_092_009, 25_000)

@@ -17,7 +17,6 @@ Writes docs/results/loader.{md,json}.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -30,7 +29,7 @@ import torch
 from rich.console import Console
 from scipy import signal
 
-from common import corpora, in_turn, publish, times
+from common import corpora, in_turn, measuring, publish, times
 from idemvox.audio.augment import Augmenter
 from idemvox.audio.banks import Bank, load_bank, load_rooms
 from idemvox.audio.policies import SNR
@@ -137,12 +136,7 @@ def ffts(augmenter: Augmenter, utterances: int) -> None:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the work; writes nothing")
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser = measuring(__doc__, rounds=5, quick="a tenth of the work; writes nothing")
     args = parser.parse_args()
     torch.set_num_threads(1)
     share = 10 if args.quick else 1

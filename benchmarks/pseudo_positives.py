@@ -9,7 +9,6 @@ reference, then what the sampler itself draws, everything in its queue, for each
 
 from __future__ import annotations
 
-import argparse
 from itertools import product
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from common import parser_of
 from idemvox.corpus.manifest import Manifest, load_manifest
 from idemvox.model import load_model
 from idemvox.positives.base import Setting
@@ -70,9 +70,7 @@ def right(chosen: Tensor, labels: Tensor) -> str:
 
 def main() -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--clusters", type=int, nargs="+", help="default: 1/4, 1/2, 0.7 and 0.85 of all")

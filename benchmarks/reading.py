@@ -35,7 +35,7 @@ import numpy as np
 import soundfile
 from rich.console import Console
 
-from common import in_turn, publish, times
+from common import in_turn, measuring, publish, times
 from idemvox.audio.read import SAMPLE_RATE
 from idemvox.corpus.corpus import open_corpus
 from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
@@ -208,14 +208,9 @@ def by_rows(base: Path, scratch: Path, counts: list[int], wanted: int, rounds: i
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = measuring(__doc__, rounds=7)
     parser.add_argument("--gib", type=float, default=1.0, help="size of the pack")
-    parser.add_argument("--quick", action="store_true", help="a small part of the work; writes nothing")
     parser.add_argument("--scratch", type=Path, help="folder on the disk to measure; default: the system's")
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
     parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.open is not None:

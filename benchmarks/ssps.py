@@ -15,12 +15,12 @@ Writes docs/results/ssps.{md,json}.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from common import parser_of
 from first_light import BASE, BASE_EPOCHS, MORE, SSPS, banks, build
 from idemvox.demo import study_table
 from idemvox.experiment import Job, run_job
@@ -78,9 +78,7 @@ def beside() -> list[dict[str, Any]]:
 
 def main() -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/ssps"))
     parser.add_argument("--first-light", type=Path, default=Path("runs/first-light"))
     parser.add_argument("--seeds", type=int, default=3)

@@ -35,7 +35,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
-from common import in_turn, publish
+from common import in_turn, measuring, publish
 from idemvox.positives.base import Setting
 from idemvox.positives.queue import EmbeddingQueue
 from idemvox.positives.ssps import SSPS
@@ -196,12 +196,7 @@ def weighed(scale: Scale, queue: int) -> dict[str, float]:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="a corpus of 20,000; writes nothing")
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser = measuring(__doc__, rounds=7, quick="a corpus of 20,000; writes nothing")
     parser.add_argument("--weigh", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)

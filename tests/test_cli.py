@@ -159,6 +159,9 @@ def test_a_sweep_scores_every_combination_and_goes_on_where_it_was(home, trained
         ("positives.neighbours=1,1", "two combinations of this sweep are the same"),
     ):
         assert message in refused(*common, wrong)
+    (home / "more").mkdir()
+    shutil.copy(home / "trials.txt", home / "more")
+    assert "the same name" in refused(*common, clusters, "--trials", home / "more" / "trials.txt")
     assert not list((home / "sweep").glob("*/seed-*/log.jsonl"))
     shown = call(*common, clusters, "positives.neighbours=1")
     assert "clusters 4" in shown and "clusters 6" in shown and "2 combinations" in shown

@@ -90,6 +90,8 @@ class Sweep:
                 holds a sweep of something else.
         """
         jobs = [self.job(point, seed) for seed in self.seeds for point in self.points()]
+        if len({test.name for test in self.tests}) < len(self.tests):
+            raise IdemvoxError("two trial lists of this sweep have the same name; rename one of the files")
         for test in self.tests:  # what is wrong is said now, not after a day of training
             trial_utterances(load_trials(test.trials), load_manifest(test.manifest))
         for job in jobs:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from idemvox.audio.banks import Bank, coloured_noises
 from idemvox.audio.memory import empty, to_wave
 from idemvox.audio.policies import POLICIES, SNR, Draws, PolicyName
+from idemvox.audio.read import FULL_SCALE
 from idemvox.audio.reverb import Reverb
 from idemvox.audio.rooms import room_bank
 from idemvox.audio.telephone import through_telephone
@@ -114,7 +115,7 @@ class Augmenter(nn.Module):
         Returns:
             (B, T) float32, without a gradient, ``wave`` itself if nothing can befall it.
         """
-        scale = 1.0 if wave.is_floating_point() else 1 / 32768
+        scale = 1.0 if wave.is_floating_point() else 1 / FULL_SCALE
         if self.idle:
             return to_wave(wave)
         wave = wave.detach()
@@ -132,7 +133,7 @@ class Augmenter(nn.Module):
         return out
 
     def _heard(self, wave: Tensor, draws: Draws, scale: float) -> Iterator[tuple[Numbers, Tensor]]:
-        """Yield rows (b,) and these (b, T) times ``scale``, in their rooms; overwritten by the next ones."""
+        """Yield rows (b,) and these (b, T) times ``scale``, in their rooms."""
         most = _ROWS if wave.device.type == "cpu" else len(wave)
         for rows in _parts(np.flatnonzero(draws.room < 0), most):
             yield rows, wave[rows] * scale

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from idemvox.audio.read import SAMPLE_RATE, Pcm, from_pcm, read_pcm
+from idemvox.audio.read import FULL_SCALE, SAMPLE_RATE, Pcm, from_pcm, read_pcm
 from idemvox.errors import IdemvoxError
 
 __all__ = ["Bank", "Room", "coloured_noises", "load_bank", "load_rooms", "trim_room"]
@@ -49,7 +49,7 @@ class Bank(nn.Module):
             raise IdemvoxError("an augmentation bank has no audible audio in it; give another folder")
         self.sizes = np.array([len(p) for p in pieces], np.int64)
         audio = torch.empty(int(self.sizes.sum()), dtype=torch.int16)
-        gains = np.full(len(pieces), 1 / 32768, np.float32)
+        gains = np.full(len(pieces), 1 / FULL_SCALE, np.float32)
         starts = np.cumsum(self.sizes) - self.sizes
         for n, (piece, start) in enumerate(zip(pieces, starts, strict=True)):
             if piece.dtype != np.int16:

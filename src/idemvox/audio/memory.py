@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from idemvox.audio.read import FULL_SCALE
+
 __all__ = ["empty", "to_wave"]
 
-_FULL_SCALE = 1 / 32768
 _ROWS = 2  # rows of a batch that are converted at a time on a CPU: they stay in its cache
 _SHAPES, _ARRAYS = 16, 8  # how many kinds of free memory are kept at most, and how much of each
 
@@ -52,8 +53,8 @@ def to_wave(pcm: Tensor) -> Tensor:
     if pcm.is_floating_point():
         return pcm
     if pcm.device.type != "cpu":
-        return pcm * _FULL_SCALE
+        return pcm * (1 / FULL_SCALE)
     wave = empty(pcm.shape, torch.float32, pcm.device)
     for part, whole in zip(wave.split(_ROWS), pcm.split(_ROWS), strict=True):
-        part.copy_(whole).mul_(_FULL_SCALE)
+        part.copy_(whole).mul_(1 / FULL_SCALE)
     return wave

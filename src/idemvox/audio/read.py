@@ -21,6 +21,7 @@ from idemvox.files import atomic_write
 
 __all__ = [
     "EXTENSIONS",
+    "FULL_SCALE",
     "SAMPLE_RATE",
     "AudioInfo",
     "from_pcm",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 SAMPLE_RATE = 16_000
+FULL_SCALE = 32_768  # of 16-bit samples
 
 Wave = npt.NDArray[np.float32]
 Pcm = npt.NDArray[np.int16]
@@ -116,13 +118,13 @@ def read_pcm(path: str | Path, start: int = 0, samples: int | None = None) -> Pc
 
 def to_pcm(wave: npt.NDArray[np.floating]) -> Pcm:
     """Round a wave with full scale at 1 to 16 bits, clipped beyond it."""
-    pcm: Pcm = np.clip(np.rint(wave * np.float32(32768)), -32768, 32767).astype(np.int16)
+    pcm: Pcm = np.clip(np.rint(wave * np.float32(FULL_SCALE)), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
     return pcm
 
 
 def from_pcm(pcm: Pcm) -> Wave:
     """Return 16-bit samples as a wave with full scale at 1."""
-    return pcm.astype(np.float32) * np.float32(1 / 32768)
+    return pcm.astype(np.float32) * np.float32(1 / FULL_SCALE)
 
 
 def write_wav(path: str | Path, wave: npt.ArrayLike, rate: int = SAMPLE_RATE) -> None:

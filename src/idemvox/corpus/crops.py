@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from idemvox.audio.read import SAMPLE_RATE, Pcm, Wave, read_pcm
+from idemvox.audio.read import FULL_SCALE, SAMPLE_RATE, Pcm, Wave, read_pcm
 from idemvox.corpus.manifest import Manifest
 from idemvox.draws import mix, name_number, uniform
 from idemvox.errors import IdemvoxError
@@ -224,4 +224,4 @@ class Cropper:
             pcm[got:] = np.resize(pcm[:got], len(pcm) - got)
         if pcm is not out:
             out[:] = pcm
-            out *= np.float32(1 / 32768)
+            out *= np.float32(1 / FULL_SCALE)
