@@ -314,6 +314,15 @@ def test_an_encoder_that_does_not_fit_is_refused(tiny_recipe, base, tmp_path, pa
             begun(tiny_recipe(change), base / part, tmp_path)
 
 
+def test_an_encoder_that_heard_otherwise_is_refused(tiny_recipe, base, tmp_path):
+    """Its weights would fit any number of mels."""
+    recipe = tiny_recipe("frontend.window=hann", framework="finetune", labelled=True)
+    with pytest.raises(
+        IdemvoxError, match=r"start_from .*'hamming'.*this recipe gives it .*'hann'.*same `front"
+    ):
+        begun(recipe, base, tmp_path)
+
+
 def test_nothing_to_start_from(tiny_recipe, tmp_path):
     with pytest.raises(IdemvoxError, match=r"nowhere is not a model folder"):
         quiet(tiny_recipe(f"start_from={tmp_path / 'nowhere'}"), tmp_path / "run")

@@ -164,7 +164,14 @@ class _Run:
                         group["weight_decay"] = value  # this recipe's, not the other run's
                 self.first = state["first"] + state["done"]
             else:
-                self.framework.begin_with(load_model(source).encoder.state_dict())
+                encoder = load_model(source).encoder
+                theirs, ours = encoder.frontend.settings, self.framework.encoder.frontend.settings
+                if theirs != ours:
+                    raise IdemvoxError(
+                        f"start_from {source}: its encoder has learnt from {theirs}, this recipe gives it "
+                        f"{ours}; set the same `frontend`"
+                    )
+                self.framework.begin_with(encoder.state_dict())
         except (RuntimeError, ValueError) as error:
             raise IdemvoxError(
                 f"start_from {source}: its weights do not fit this recipe's encoder or heads ({error})"
