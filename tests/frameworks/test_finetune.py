@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from idemvox.corpus.balance import Balance
 from idemvox.corpus.crops import Crop
@@ -99,6 +100,30 @@ def test_needs_speakers_and_utterances_of_them(loss, encoder):
             FineTune.Options(loss=loss, utterances=1)
     else:
         FineTune.Options(loss=loss, utterances=1)
+
+
+@each_loss
+def test_it_learns_to_tell_speakers_apart(loss, encoder):
+    """After a few steps on noise round fixed points, the nearest utterance is the speaker's other one."""
+    framework = FineTune(encoder, FineTune.Options(loss=loss, scale=5.0), speakers=6)
+    points, labels = torch.randn(6, 1, 10), torch.arange(6).repeat_interleave(2)
+
+    def near() -> float:
+        with torch.no_grad():
+            unit = F.normalize(framework.encoder(points[labels] + 0.5 * torch.randn(12, 1, 10))[:, 0], dim=1)
+        found = (unit @ unit.T).fill_diagonal_(-1.0).argmax(1)
+        return float((labels[found] == labels).float().mean())
+
+    before = sum(near() for _ in range(50)) / 50
+    optimizer = torch.optim.Adam(framework.parameters(), 0.05)
+    for _ in range(60):
+        wave = points[labels] + 0.5 * torch.randn(12, 1, 10)
+        loss_now = framework(Batch(torch.arange(12), {"anchor": wave}, labels), None).loss
+        optimizer.zero_grad()
+        loss_now.backward()
+        optimizer.step()
+    after = sum(near() for _ in range(50)) / 50
+    assert after > before + 0.05, (before, after)
 
 
 # -- training -----------------------------------------------------------------------------------------
