@@ -216,7 +216,8 @@ class Batches:
             speed = self.cropper.speed(ids, epoch)
             labels = None
             if self.labels is not None:
-                labels = self.labels[ids] + torch.from_numpy(speed) * self.voices
+                labels = self.labels[ids]
+                labels = torch.where(labels < 0, labels, labels + torch.from_numpy(speed) * self.voices)
                 labels = labels.to(self.device)
             yield Batch(
                 torch.from_numpy(ids).to(self.device),
