@@ -191,6 +191,12 @@ def test_a_model_folder_is_a_start_as_good_as_its_run(finetune, pretrained):
     assert equal(checkpoint(one, 2), checkpoint(other, 2))
 
 
+def test_a_start_with_another_encoder_is_refused(finetune, pretrained):
+    for change in ("encoder.dim=8", "encoder={name: ecapa_tdnn, channels: 16, mfa_channels: 24, dim: 16}"):
+        with pytest.raises(IdemvoxError, match=r"start_from .*do not fit this recipe's encoder"):
+            finetune(f"start_from={pretrained}", change)
+
+
 def test_labels_are_needed(finetune):
     with pytest.raises(IdemvoxError, match=r"finetune with a-prot needs a manifest with a speaker column"):
         finetune(labelled=False)

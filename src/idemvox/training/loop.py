@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -174,7 +175,9 @@ class _Run:
                 self.framework.begin_with(encoder.state_dict())
         except (RuntimeError, ValueError) as error:
             raise IdemvoxError(
-                f"start_from {source}: its weights do not fit this recipe's encoder or heads ({error})"
+                f"start_from {source}: its weights do not fit this recipe's encoder or heads; set the same "
+                f"`encoder` and `framework` options, or give its model folder, for the encoder alone "
+                f"({shorten(str(error), 300)})"
             ) from error
 
     # -- running ---------------------------------------------------------------------------------------
