@@ -13,6 +13,7 @@ from idemvox.audio.augment import Augmenter
 from idemvox.audio.read import read, read_pcm
 from idemvox.audio.reverb import Reverb
 from idemvox.audio.speed import change_speed
+from idemvox.corpus.balance import Balance, BalancedOrder
 from idemvox.corpus.crops import Crop, FileSource
 from idemvox.corpus.pack import pack
 from idemvox.errors import IdemvoxError
@@ -208,6 +209,36 @@ def test_labels_only_where_given(make):
     labels = torch.arange(24) * 10
     for batch in make("none", labels=labels).epoch(0, SAME):
         assert torch.equal(batch.labels, batch.ids * 10)
+
+
+SPEAKERS = torch.arange(24) // 4
+
+
+def test_balanced_batches_have_pairs_of_speakers(make):
+    options = {"views": {"anchor": Crop(1, 0.01)}, "labels": SPEAKERS, "balance": Balance(2, 100)}
+    batches = make("none", batch=8, **options)
+    found = list(batches.epoch(1, SAME))
+    assert len(found) == batches.steps == 3
+    expected = BalancedOrder(SPEAKERS.numpy(), 8, Balance(2, 100), 0).epoch(1)
+    assert np.array_equal(torch.stack([b.ids for b in found]), expected)
+    for batch in found:
+        assert torch.equal(batch.labels, SPEAKERS[batch.ids])
+        assert torch.equal(batch.labels[::2], batch.labels[1::2]) and len(batch.labels.unique()) == 4
+    rest = list(make("none", batch=8, **options).epoch(1, SAME, first=2))
+    assert [b.ids.tolist() for b in rest] == [found[2].ids.tolist()]
+    ranks = [make("none", batch=4, rank=r, world=2, **options) for r in range(2)]
+    for whole, *parts in zip(found, *(r.epoch(1, SAME) for r in ranks), strict=True):
+        assert torch.equal(whole.ids, torch.cat([p.ids for p in parts]))
+    assert sorted(i for b in batches.every(0) for i in b.ids.tolist()) == list(range(24))  # a pass is of all
+
+
+def test_who_cannot_have_balanced_batches(make):
+    with pytest.raises(ValueError, match="only a supervised framework may ask"):
+        make("none", balance=Balance(2, 100))
+    with pytest.raises(IdemvoxError, match=r"6 speakers have 2 utterances"):
+        make("none", batch=14, labels=SPEAKERS, balance=Balance(2, 100))
+    with pytest.raises(IdemvoxError, match=r"several voices of a speaker.*leave augment\.speeds out"):
+        make("none", batch=8, labels=SPEAKERS, balance=Balance(2, 100), speeds=(0.9, 1.0))
 
 
 def test_a_reference_stays_clean_and_the_rest_does_not(make, corpus):

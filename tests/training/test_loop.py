@@ -310,8 +310,18 @@ def test_another_framework_takes_the_encoder_alone(tiny_recipe, base, tmp_path):
 @pytest.mark.parametrize("part", ["", "model"])
 def test_an_encoder_that_does_not_fit_is_refused(tiny_recipe, base, tmp_path, part):
     for change in ("encoder.dim=8", "encoder={name: ecapa_tdnn, channels: 16, mfa_channels: 24, dim: 16}"):
-        with pytest.raises(IdemvoxError, match=r"start_from .*do not fit this recipe's encoder"):
+        with pytest.raises(IdemvoxError, match=r"start_from .*do not fit this recipe's encoder") as caught:
             begun(tiny_recipe(change), base / part, tmp_path)
+        assert len(str(caught.value)) < 600 + len(str(base)) and "set the same `encoder`" in str(caught.value)
+
+
+def test_an_encoder_that_heard_otherwise_is_refused(tiny_recipe, base, tmp_path):
+    """Its weights would fit any number of mels."""
+    recipe = tiny_recipe("frontend.window=hann", framework="finetune", labelled=True)
+    with pytest.raises(
+        IdemvoxError, match=r"start_from .*'hamming'.*this recipe gives it .*'hann'.*same `front"
+    ):
+        begun(recipe, base, tmp_path)
 
 
 def test_nothing_to_start_from(tiny_recipe, tmp_path):

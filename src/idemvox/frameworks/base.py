@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     Attributes:
         ids: (B,) int64 positions in the training manifest: what positives and negatives are defined by.
         views: name -> (B, n, T) samples in [-1, 1]: n crops of each utterance.
-        labels: (B,) speaker numbers for supervised frameworks, ``None`` for all others.
+        labels: (B,) speaker numbers for supervised frameworks, -1 where unknown, ``None`` for all others.
     """
 
     ids: Tensor
@@ -58,6 +58,9 @@ class Framework(nn.Module):
     Options: ClassVar[type[Any]]
     supervised: ClassVar[bool] = False
     """Whether batches carry speaker labels; a self-supervised framework never sees them."""
+
+    partly: ClassVar[bool] = False
+    """Whether a supervised framework makes do without the labels of some utterances, which are -1."""
 
     partnered: ClassVar[frozenset[str]] = frozenset({"positive"})
     """The views that supervised positive sampling cuts from another utterance of the speaker."""

@@ -40,7 +40,9 @@ class FineTune(Framework):
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Defaults: the paper's, and of its public code 2 utterances of a speaker and 100 in an epoch.
+        """Defaults: the paper's; its public code's 2 utterances of a speaker and 100 of them in an epoch.
+
+        300 frames, 25 ms each every 10 ms, span 3.015 s.
 
         ``scale`` and ``margin`` are CosFace's and ArcFace's.  In the first ``frozen_epochs`` the encoder
         stays as it is, its running statistics too, and only what is behind it learns: the class vectors.
@@ -49,7 +51,7 @@ class FineTune(Framework):
         loss: Literal["a-prot", "a-cont", "ge2e", "cosface", "arcface", "adacos"] = "a-prot"
         scale: float = 30.0
         margin: float = 0.2
-        seconds: float = 3.0
+        seconds: float = 3.015
         utterances: int = 2
         most_utterances: int = 100
         frozen_epochs: int = 0

@@ -91,7 +91,7 @@ def assemble(recipe: Recipe) -> Assembly:
     gauge = PositiveGauge(labelled.speakers, labelled.recordings)
     source = labelled.source
     views = {**framework.views(), **positives.views()}
-    if framework_class.supervised and (speakers < 0).any():
+    if framework_class.supervised and not framework_class.partly and (speakers < 0).any():
         raise IdemvoxError(f"{recipe.framework.name} needs a speaker for every utterance; some have none")
     batches = Batches(
         source,

@@ -168,6 +168,11 @@ class Batches:
         if balance is not None:
             if labels is None:
                 raise ValueError("only a supervised framework may ask for balanced batches")
+            if len(speeds) > 1:
+                raise IdemvoxError(
+                    "augment.speeds makes several voices of a speaker, of whom a batch is to have several "
+                    "utterances here; leave augment.speeds out"
+                )
             self.balanced = BalancedOrder(labels.numpy(), batch, balance, seed, world)
         self.cropper = Cropper(source, views, seed, partnered, speeds)
         self.stalls = Stalls()
@@ -209,7 +214,8 @@ class Batches:
             speed = self.cropper.speed(ids, epoch)
             labels = None
             if self.labels is not None:
-                labels = self.labels[ids] + torch.from_numpy(speed) * self.voices
+                labels = self.labels[ids]
+                labels = torch.where(labels < 0, labels, labels + torch.from_numpy(speed) * self.voices)
                 labels = labels.to(self.device)
             yield Batch(
                 torch.from_numpy(ids).to(self.device),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -169,10 +170,19 @@ class _Run:
                         group["weight_decay"] = value  # this recipe's, not the other run's
                 self.first = state["first"] + state["done"]
             else:
-                self.framework.begin_with(load_model(source).encoder.state_dict())
+                encoder = load_model(source).encoder
+                theirs, ours = encoder.frontend.settings, self.framework.encoder.frontend.settings
+                if theirs != ours:
+                    raise IdemvoxError(
+                        f"start_from {source}: its encoder has learnt from {theirs}, this recipe gives it "
+                        f"{ours}; set the same `frontend`"
+                    )
+                self.framework.begin_with(encoder.state_dict())
         except (RuntimeError, ValueError) as error:
             raise IdemvoxError(
-                f"start_from {source}: its weights do not fit this recipe's encoder or heads ({error})"
+                f"start_from {source}: its weights do not fit this recipe's encoder or heads; set the same "
+                f"`encoder` and `framework` options, or give its model folder, for the encoder alone "
+                f"({shorten(str(error), 300)})"
             ) from error
 
     # -- running ---------------------------------------------------------------------------------------

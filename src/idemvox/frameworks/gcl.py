@@ -1,0 +1,77 @@
+"""GCL: one contrastive loss with labels, without, or with a few."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from idemvox.corpus.crops import Crop, Views
+from idemvox.encoders.base import Encoder
+from idemvox.errors import IdemvoxError
+from idemvox.frameworks.base import Batch, Framework, Step, Swap
+from idemvox.losses.affinity import affinities, generalised_contrastive
+from idemvox.registry import FRAMEWORKS
+
+__all__ = ["GCL", "SupervisedGCL"]
+
+
+@FRAMEWORKS.register("gcl")
+class GCL(Framework):
+    """Pull together what an affinity matrix says belongs together: here the two views of an utterance.
+
+    After Inoue & Goto (2020).  Theirs is the idea: one loss for metric learning with labels and contrastive
+    learning without, in which affinities say which pairs, labelled or not, belong together.  Reconstructed is
+    the form, as their formulas were not at hand: a softmax over all other embeddings of both views, the
+    affinities of each as weights of sum 1, so that without labels it is SimCLR's loss; and the temperature,
+    1 / w of the CEL paper's losses when they begin.
+    """
+
+    @dataclass(frozen=True, slots=True)
+    class Options:
+        """``seconds``: 180 frames, 25 ms each every 10 ms, as the CEL paper's systems have."""
+
+        temperature: float = 0.1
+        seconds: float = 1.815
+
+    def views(self) -> Views:
+        crop = Crop(1, self.options.seconds, disjoint=True)
+        return {"anchor": crop, "positive": crop}
+
+    def target(self, batch: Batch) -> Tensor:
+        target: Tensor = self.encoder(batch.views["positive"][:, 0])
+        return target
+
+    def forward(self, batch: Batch, positives: Swap) -> Step:
+        query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
+        target = positives(batch.ids, self.target(batch))  # (B, D)
+        related = positives.related(batch.ids)
+        loss = generalised_contrastive(
+            torch.cat([query, target]),
+            affinities(batch.ids, batch.labels),
+            self.options.temperature,
+            None if related is None else related.repeat(2, 2),
+        )
+        return Step(loss)
+
+
+@FRAMEWORKS.register("supervised_gcl")
+class SupervisedGCL(GCL):
+    """GCL that reads labels, where an utterance has one: those of one speaker belong together.
+
+    With ``positives: supervised`` the positive view of a labelled utterance is of another one of its speaker,
+    so that not chance alone brings two into a batch.
+    """
+
+    supervised = True
+    partly = True
+
+    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
+        super().__init__(encoder, options, speakers)
+        if speakers < 2:
+            raise IdemvoxError(
+                "supervised_gcl needs a manifest with a speaker column of at least 2 speakers, if not for "
+                "every utterance; add labels, or train gcl, which needs none"
+            )

@@ -1,0 +1,58 @@
+"""One contrastive loss for whatever is known of who belongs together: pure functions of tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from idemvox.losses.pairwise import single
+
+__all__ = ["affinities", "generalised_contrastive"]
+
+
+def affinities(ids: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Return (2B, 2B) which embeddings of two views of B utterances belong together, the diagonal false.
+
+    Those of one utterance do, and those of one label.
+
+    Args:
+        ids: (B,) of the utterances.
+        labels: (B,), below 0 where unknown; ``None``: all are.
+
+    >>> affinities(torch.tensor([0, 1]), torch.tensor([4, 4])).int().tolist()[0]
+    [0, 1, 1, 1]
+    """
+    same = ids[:, None] == ids
+    if labels is not None:
+        same = same | ((labels[:, None] == labels) & (labels >= 0))
+    return same.repeat(2, 2).fill_diagonal_(False)
+
+
+def generalised_contrastive(
+    embedding: Tensor, affinity: Tensor, temperature: float = 0.1, leave_out: Tensor | None = None
+) -> Tensor:
+    """Generalised contrastive loss, GCL: the idea of Inoue & Goto (2020), this form a reconstruction.
+
+    ``-1/N sum_i sum_j a_ij / sum_k a_ik log( exp(s_ij / t) / sum_{k != i} exp(s_ik / t) )`` with cosine
+    similarity s.  With the two views of a row alone belonging together it is NT-Xent.
+
+    Args:
+        embedding: (N, D), of any norm.
+        affinity: (N, N) how much the embedding j is a positive of the embedding i, at least 0, in each row
+            something; the diagonal is of no account.
+        temperature: t.
+        leave_out: (N, N) whether the embedding j is left out of the denominator of i, if it is no positive.
+
+    Returns:
+        Scalar, the mean over the N embeddings.
+    """
+    with torch.autocast(embedding.device.type, enabled=False):
+        unit = F.normalize(single(embedding), dim=1)
+        self_pairs = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+        weight = affinity.to(unit.dtype).masked_fill(self_pairs, 0.0)
+        out = self_pairs if leave_out is None else self_pairs | (leave_out & (weight == 0))
+        logits = unit @ unit.T / temperature
+        chance = logits - logits.masked_fill(out, float("-inf")).logsumexp(1, keepdim=True)
+        loss: Tensor = -((weight * chance).sum(1) / weight.sum(1)).mean()
+        return loss
