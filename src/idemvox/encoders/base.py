@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +21,9 @@ class Encoder(nn.Module):
 
     dim: int
     """Width of the representation."""
+
+    fitted: ClassVar[bool] = False
+    """Whether it is fitted by EM, without a framework and without gradients, as i-vectors are."""
 
     def __init__(self, frontend: FrontEnd | None = None) -> None:
         super().__init__()

@@ -21,9 +21,11 @@ from idemvox.frameworks.base import Batch
 from idemvox.model import load_model, save_model
 from idemvox.processes import command_line
 from idemvox.recipe import Recipe, load_recipe
+from idemvox.registry import ENCODERS
 from idemvox.training.assembly import assemble
 from idemvox.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
 from idemvox.training.gauges import Log, mean, note, progress_bar
+from idemvox.training.ivector import fit_ivector
 from idemvox.training.optimizer import clip_each, learning_rate
 
 __all__ = ["Trained", "train"]
@@ -45,7 +47,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool 
     """Run a recipe into ``folder``: recipe.yaml, log.jsonl, tensorboard/, checkpoints/ and model/.
 
     A checkpoint is written after each epoch.  With ``resume`` the run goes on from its last one (or begins,
-    where there is none); a finished run is left as it is.
+    where there is none); a finished run is left as it is.  For i-vectors an epoch is an iteration of EM.
 
     Args:
         recipe: what to do; ``data.manifest`` must be set.
@@ -61,6 +63,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool 
         raise IdemvoxError(f"{folder} has a run in it: add --resume to go on, or choose another --out")
     if checkpoint is not None:
         _same_recipe(recipe, folder / "recipe.yaml")
+    if ENCODERS[recipe.encoder.name].fitted:
+        return Trained(folder, folder / "model", *fit_ivector(recipe, folder, progress=progress))
     run = _Run(recipe, folder)
     recipe.save(folder / "recipe.yaml")
     if checkpoint is not None:
