@@ -40,7 +40,8 @@ class Combination:
         return f"{self.framework}+{self.positives}+{self.encoder}"
 
 
-ALL = [Combination(*names) for names in itertools.product(FRAMEWORKS, POSITIVES, ENCODERS)]
+LEARNING = [name for name in ENCODERS if not ENCODERS[name].fitted]
+ALL = [Combination(*names) for names in itertools.product(FRAMEWORKS, POSITIVES, LEARNING)]
 FITTING = [c for c in ALL if c.fits]
 SELF_SUPERVISED = [c for c in FITTING if not c.supervised]
 SUPERVISED = [c for c in FITTING if c.supervised]

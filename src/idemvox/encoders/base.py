@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ class Encoder(nn.Module):
 
     scoring: Scoring = "cosine"
     """How two representations are compared: as the loss compared them that they were trained with."""
+
+    fitted: ClassVar[bool] = False
+    """Whether it is fitted by EM, without a framework and without gradients, as i-vectors are."""
 
     def __init__(self, frontend: FrontEnd | None = None) -> None:
         super().__init__()

@@ -25,9 +25,11 @@ from idemvox.processes import command_line
 from idemvox.ranks import gather, is_first, mean_gradients, world
 from idemvox.ranks import mean as mean_of_ranks
 from idemvox.recipe import Recipe, load_recipe
+from idemvox.registry import ENCODERS
 from idemvox.training.assembly import assemble
 from idemvox.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
 from idemvox.training.gauges import Log, mean, note, progress_bar
+from idemvox.training.ivector import fit_ivector
 from idemvox.training.optimizer import clip_each, learning_rate
 
 __all__ = ["Trained", "train"]
@@ -49,7 +51,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool 
     """Run a recipe into ``folder``: recipe.yaml, log.jsonl, tensorboard/, checkpoints/ and model/.
 
     A checkpoint is written after each epoch.  With ``resume`` the run goes on from its last one (or begins,
-    where there is none); a finished run is left as it is.
+    where there is none); a finished run is left as it is.  For i-vectors an epoch is an iteration of EM.
 
     Args:
         recipe: what to do; ``data.manifest`` must be set.
@@ -65,6 +67,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool 
         raise IdemvoxError(f"{folder} has a run in it: add --resume to go on, or choose another --out")
     if checkpoint is not None:
         _same_recipe(recipe, folder / "recipe.yaml")
+    if ENCODERS[recipe.encoder.name].fitted:
+        return Trained(folder, folder / "model", *fit_ivector(recipe, folder, progress=progress))
     run = _Run(recipe, folder)
     if is_first():
         recipe.save(folder / "recipe.yaml")

@@ -6,8 +6,10 @@ scores, all trials of one score together, so the order of tied trials changes no
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +20,8 @@ __all__ = ["EER", "Interval", "Rates", "eer", "eer_interval", "error_rates", "mi
 
 Floats = NDArray[np.float64]
 Method = Literal["nearest", "interpolate"]
+Counts = Callable[[int], tuple[int, int]]
+"""Number of a threshold -> missed targets, accepted impostors."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,22 +56,21 @@ class Interval:
 
 
 class _Sorted:
-    """Trials sorted once by score and grouped by distinct score, so that each bootstrap draw is O(n)."""
+    """Trials sorted once by score and grouped by distinct score."""
 
     def __init__(self, scores: ArrayLike, labels: ArrayLike) -> None:
         score, label = _check(scores, labels)
-        order = np.argsort(score, kind="stable")
-        score = score[order]
-        last = np.flatnonzero(np.append(score[1:] != score[:-1], True))  # (K,) last of each score
-        self.order, self.label, self.last = order, label[order], last
-        self.thresholds = np.append(score[last], np.inf)  # (K + 1,)
+        self.order = np.argsort(score, kind="stable")
+        score, self.label = score[self.order], label[self.order]
+        ends = np.flatnonzero(np.append(score[1:] != score[:-1], True)) + 1  # (K,) one past each score's last
+        self.below = np.append(0, ends)  # (K + 1,) trials below each threshold
+        self.thresholds = np.append(score[ends - 1], np.inf)  # (K + 1,)
 
-    def counts(self, weights: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Weighted counts of (missed targets, accepted impostors) at each threshold, both (K + 1,)."""
-        weight = np.ones(len(self.label), np.int64) if weights is None else weights[self.order]
-        target = np.cumsum(np.where(self.label, weight, 0))[self.last]
-        impostor = np.cumsum(np.where(self.label, 0, weight))[self.last]
-        return np.append(0, target), impostor[-1] - np.append(0, impostor)
+    def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(missed targets, accepted impostors) at each threshold, both (K + 1,)."""
+        missed = np.append(0, np.cumsum(self.label, dtype=np.int64))[self.below]
+        rejected = self.below - missed
+        return missed, rejected[-1] - rejected
 
 
 def _check(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
@@ -115,23 +118,29 @@ def error_rates(scores: ArrayLike, labels: ArrayLike) -> Rates:
     return Rates(trials.thresholds, missed / missed[-1], accepted / accepted[0])
 
 
-def _crossing(thresholds: Floats, missed: Any, accepted: Any, method: Method) -> EER:
+def _crossing(thresholds: Floats, counts: Counts, method: Method) -> EER:
     """EER from counts.  FNR - FPR never falls, so the sign changes once; compared in exact integers."""
-    targets, impostors = missed[-1], accepted[0]
-    gap = missed * impostors - accepted * targets  # (K + 1,) FNR - FPR, times both counts
-    after = int(np.searchsorted(gap, 0, side="left"))  # first FNR >= FPR; at least 1, as gap[0] < 0
+    targets, impostors = counts(len(thresholds) - 1)[0], counts(0)[1]
+
+    def gap(number: int) -> int:  # FNR - FPR, times both counts
+        missed, accepted = counts(number)
+        return missed * impostors - accepted * targets
+
+    after = bisect_left(range(len(thresholds)), 0, key=gap)  # first FNR >= FPR; at least 1, as gap(0) < 0
     before = after - 1
     finite = thresholds[after]
     if np.isinf(finite):
         finite = np.nextafter(thresholds[before], np.inf)
     if method == "interpolate":
-        part = -gap[before] / (gap[after] - gap[before])  # in (0, 1]
-        value = (missed[before] + part * (missed[after] - missed[before])) / targets
-        return EER(float(value), float(thresholds[before] + part * (finite - thresholds[before])))
+        part = -gap(before) / (gap(after) - gap(before))  # in (0, 1]
+        missed = counts(before)[0]
+        value = (missed + part * (counts(after)[0] - missed)) / targets
+        return EER(value, float(thresholds[before] + part * (finite - thresholds[before])))
     if method != "nearest":
         raise IdemvoxError(f"unknown EER method {method!r}; have: nearest, interpolate")
-    best, threshold = (after, finite) if gap[after] <= -gap[before] else (before, thresholds[before])
-    return EER(float(max(missed[best] / targets, accepted[best] / impostors)), float(threshold))
+    best, threshold = (after, finite) if gap(after) <= -gap(before) else (before, thresholds[before])
+    missed, accepted = counts(best)
+    return EER(max(missed / targets, accepted / impostors), float(threshold))
 
 
 def eer(scores: ArrayLike, labels: ArrayLike, method: Method = "nearest") -> EER:
@@ -147,7 +156,8 @@ def eer(scores: ArrayLike, labels: ArrayLike, method: Method = "nearest") -> EER
     EER(value=0.3333333333333333, threshold=0.6)
     """
     trials = _Sorted(scores, labels)
-    return _crossing(trials.thresholds, *trials.counts(), method)
+    missed, accepted = trials.counts()
+    return _crossing(trials.thresholds, lambda k: (int(missed[k]), int(accepted[k])), method)
 
 
 def min_dcf(
@@ -202,19 +212,29 @@ def eer_interval(
     if enrol_names.shape != trials.label.shape or test_names.shape != trials.label.shape:
         raise IdemvoxError("need one enrol speaker and one test speaker per trial")
     names, index = np.unique(np.concatenate([enrol_names, test_names]), return_inverse=True)
-    enrol, test = index[: len(enrol_names)], index[len(enrol_names) :]
     if len(names) < 2 or draws < 1:
         raise IdemvoxError("an EER interval needs at least two speakers and one draw")
-    same = enrol == test
-    if not np.array_equal(same[trials.order], trials.label):
+    enrol, test = (side[trials.order] for side in np.split(index, 2))
+    if not np.array_equal(enrol == test, trials.label):
         raise IdemvoxError("the speakers contradict the trial labels: check the manifest's speaker column")
+    targets = np.flatnonzero(trials.label)
+    rejected = np.zeros(len(enrol) + 1, np.int64)  # impostors among the lowest so many trials
     rng = np.random.default_rng(seed)
     values: list[float] = []
     for _ in range(20 * draws):
         times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)))  # (S,)
-        missed, accepted = trials.counts(times[enrol] * np.where(same, 1, times[test]))
-        if missed[-1] and accepted[0]:
-            values.append(_crossing(trials.thresholds, missed, accepted, method).value)
+        missed = np.append(0, np.cumsum(times[enrol[targets]]))  # of the lowest so many targets
+        weight = times[enrol] * times[test]
+        weight[targets] = 0
+        np.cumsum(weight, out=rejected[1:])
+
+        def counts(number: int) -> tuple[int, int]:
+            below = trials.below[number]
+            of_them = np.searchsorted(targets, below)
+            return int(missed[of_them]), int(rejected[-1] - rejected[below])  # noqa: B023 (used at once)
+
+        if missed[-1] and rejected[-1]:
+            values.append(_crossing(trials.thresholds, counts, method).value)
         if len(values) == draws:
             low, high = np.percentile(values, (2.5, 97.5))
             return Interval(float(low), float(high), draws)

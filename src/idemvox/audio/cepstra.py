@@ -1,0 +1,54 @@
+"""Cepstra of one utterance and what went with them before networks: deltas, sliding mean, energy detector."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["cosines", "deltas", "energetic", "less_sliding_mean"]
+
+
+def cosines(cepstra: int, mels: int) -> Tensor:
+    """The first rows of the orthonormal DCT-II: (cepstra, mels); times log-mel features it gives MFCCs."""
+    k, n = torch.arange(cepstra, dtype=torch.float64), torch.arange(mels, dtype=torch.float64)
+    matrix = torch.cos(math.pi / mels * (n + 0.5) * k[:, None]) * math.sqrt(2 / mels)
+    matrix[0] /= math.sqrt(2)
+    return matrix.float()
+
+
+def deltas(x: Tensor, width: int = 3) -> Tensor:
+    """Slope of (D, F) over time by regression over ``width`` frames on either side; ends are repeated.
+
+    sum_n n (x[t + n] - x[t - n]) / (2 sum_n n^2), as HTK and Kaldi do it.
+    """
+    steps = torch.arange(-width, width + 1, dtype=x.dtype, device=x.device)
+    padded = functional.pad(x[:, None], (width, width), mode="replicate")  # (D, 1, F + 2 width)
+    return functional.conv1d(padded, (steps / steps.square().sum())[None, None]).squeeze(1)
+
+
+def less_sliding_mean(x: Tensor, window: int = 300) -> Tensor:
+    """Subtract from (D, F) the mean of the ``window`` frames around each frame.
+
+    At the ends the window stays inside the utterance, and a shorter one loses its mean, as in Kaldi.
+    """
+    x = x - x.mean(-1, keepdim=True)  # also keeps the sums below small
+    size = x.shape[-1]
+    if size <= window:
+        return x
+    sums = functional.pad(x.cumsum(-1), (1, 0))  # (D, F + 1)
+    start = (torch.arange(size, device=x.device) - window // 2).clamp(0, size - window)
+    return x - (sums[:, start + window] - sums[:, start]) / window
+
+
+def energetic(log_mel: Tensor) -> Tensor:
+    """(mels, F) log powers, not normalised -> (F,) which frames are loud enough to be speech.
+
+    Those whose log energy is above the utterance's mean less half its standard deviation: unlike Kaldi's rule
+    it does not depend on the recording's level.  At least one frame always is.
+    """
+    energy = log_mel.logsumexp(0)
+    slack = 0.1  # so that where all are alike rounding decides nothing
+    return energy >= energy.mean() - energy.std(correction=0) / 2 - slack

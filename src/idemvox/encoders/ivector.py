@@ -1,0 +1,172 @@
+"""i-vectors: how an utterance's cepstra shift a mixture of Gaussians, in few numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from idemvox.audio.cepstra import cosines, deltas, energetic, less_sliding_mean
+from idemvox.audio.frontend import FrontEnd
+from idemvox.encoders.base import Encoder
+from idemvox.encoders.mixture import Mixture, expand, pack, unpack
+from idemvox.errors import IdemvoxError
+from idemvox.registry import ENCODERS
+
+__all__ = ["IVector", "Posterior"]
+
+CHUNK = 4096  # frames whose posteriors are held at a time
+COMPONENTS, DIM = 512, 200  # where the options leave them to the corpus and there is none
+
+
+class Posterior(NamedTuple):
+    """What an utterance's statistics say of its latent vector w, a priori normal around ``prior``.
+
+    Attributes:
+        mean: (B, R).
+        root: (B, R, R) Cholesky factor of the precision.
+        gain: (B,) by how much the log-likelihood is above that of the mixture alone, in nats.
+    """
+
+    mean: Tensor
+    root: Tensor
+    gain: Tensor
+
+    def second_moment(self) -> Tensor:
+        """(B, R, R) expectation of ``w w^T``."""
+        return torch.cholesky_inverse(self.root) + self.mean[:, :, None] * self.mean[:, None, :]
+
+
+@ENCODERS.register("ivector")
+class IVector(Encoder):
+    """i-vector extractor (Dehak et al., 2011): MFCCs, a mixture of Gaussians (UBM), total variability.
+
+    The mean of component c is ``m_c + T_c w`` for an utterance's own w, whose posterior mean, less the mean
+    over the training corpus, is the representation.  ``loadings`` holds ``W_c^T T_c``, with ``W_c W_c^T`` the
+    inverse covariance of the component, so that whitened statistics need no covariance (Glembek et al., 2011).
+
+    It is fitted by EM, by ``idemvox train`` with a recipe that names it, and not by gradient.
+    """
+
+    fitted = True
+
+    @dataclass(frozen=True, slots=True)
+    class Options:
+        """Sizes, the front end after the log-mel, and how the mixture is fitted."""
+
+        components: int | None = None
+        """Gaussians; ``None``: by the hours of the corpus, 2048 for VoxCeleb."""
+        dim: int | None = None
+        """Likewise; 400 for VoxCeleb."""
+        covariance: Literal["diagonal", "full"] = "diagonal"
+        """``full`` goes on from diagonal covariances: slower by a factor of ten."""
+        cepstra: int = 24
+        """C0 included; with deltas and their deltas D is three times as many."""
+        mean_frames: int = 300
+        """Over which the sliding mean is taken: 3 s."""
+        mixture_iterations: int = 12
+        """Of each kind of covariance."""
+        frames: int = 500
+        """That the mixture is fitted to, per component."""
+
+        def __post_init__(self) -> None:
+            numbers = (self.components, self.dim, self.cepstra, self.mean_frames, self.mixture_iterations)
+            if any(number is not None and number < 1 for number in (*numbers, self.frames)):
+                raise IdemvoxError(f"impossible i-vector settings {self}: all numbers must be at least 1")
+
+    prior: Tensor
+    basis: Tensor
+    weights: Tensor
+    means: Tensor
+    factors: Tensor
+    loadings: Tensor
+
+    def __init__(self, options: Options | None = None, frontend: FrontEnd | None = None) -> None:
+        super().__init__(frontend or FrontEnd(normalise="none"))
+        self.options = o = options or self.Options()
+        mels = self.frontend.settings.mels
+        if self.frontend.settings.normalise != "none" or mels < o.cepstra:
+            raise IdemvoxError(
+                f"i-vectors need frontend.normalise=none, as they normalise cepstra, and at least as many "
+                f"frontend.mels as encoder.cepstra={o.cepstra}"
+            )
+        components, size = o.components or COMPONENTS, 3 * o.cepstra
+        self.dim = o.dim or DIM
+        self.register_buffer("basis", cosines(o.cepstra, mels), persistent=False)
+        one = torch.eye(size) if o.covariance == "full" else torch.ones(size)
+        self.register_buffer("weights", torch.full((components,), 1 / components))
+        self.register_buffer("means", torch.randn(components, size))
+        self.register_buffer("factors", one.expand(components, *one.shape).clone())
+        self.register_buffer("loadings", torch.randn(components, size, self.dim) / self.dim**0.5)
+        self.register_buffer("prior", torch.zeros(self.dim))
+        self._derived: tuple[Mixture, Tensor] | None = None
+        self.register_load_state_dict_post_hook(lambda module, _: module.forget())
+
+    def put(self, **values: Tensor) -> None:
+        """Set buffers by name."""
+        for name, value in values.items():
+            getattr(self, name).copy_(value)
+        self.forget()
+
+    def forget(self) -> None:
+        """Work out anew what follows from the buffers, when it is next needed."""
+        self._derived = None
+
+    @property
+    def derived(self) -> tuple[Mixture, Tensor]:
+        """The mixture, and packed ``loadings^T loadings`` of each component: (C, R (R + 1) / 2)."""
+        if self._derived is None or self._derived[1].device != self.means.device:
+            products = torch.cat([pack(part.mT @ part) for part in self.loadings.split(32)])
+            self._derived = Mixture(self.weights, self.means, self.factors), products
+        return self._derived
+
+    def encode(self, features: Tensor, frames: Tensor | None) -> Tensor:
+        """(B, mels, F) log-mel, (B,) valid frames or ``None`` -> (B, dim)."""
+        with torch.autocast(features.device.type, enabled=False):
+            return (self.posterior(*self.statistics(features, frames)).mean - self.prior).float()
+
+    def speech(self, features: Tensor, frames: Tensor | None) -> list[Tensor]:
+        """Cepstra of the frames with speech in them, (F_b, D) of each row."""
+        found = []
+        for row, size in enumerate([features.shape[-1]] * len(features) if frames is None else frames):
+            log_mel = features[row, :, :size]
+            cepstra = self.basis @ log_mel
+            slopes = deltas(cepstra)
+            cepstra = torch.cat([cepstra, slopes, deltas(slopes)])  # (D, F)
+            cepstra = less_sliding_mean(cepstra, self.options.mean_frames)
+            found.append(cepstra[:, energetic(log_mel)].T)
+        return found
+
+    def statistics(self, features: Tensor, frames: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Counts (B, C) of speech frames and whitened sums (B, C, D) of them, by their posteriors."""
+        mixture, _ = self.derived
+        both = []
+        for cepstra in self.speech(features, frames):
+            counts, sums = torch.zeros_like(mixture.weights), torch.zeros_like(mixture.means)
+            for x in cepstra.split(CHUNK):
+                posteriors = mixture.log_joint(expand(x, mixture.full)).softmax(1)
+                counts += posteriors.sum(0)
+                sums += posteriors.T @ x
+            both.append((counts, mixture.whiten(counts, sums)))
+        counts, sums = map(torch.stack, zip(*both, strict=True))
+        return counts, sums
+
+    def posterior(self, counts: Tensor, sums: Tensor) -> Posterior:
+        """Posterior of w given :meth:`statistics`: precision ``L = I + sum_c N_c A_c^T A_c``.
+
+        Its mean is ``L^-1 (prior + sum_c A_c^T f_c)`` (Kenny et al., 2005).  In float64 where there is any.
+        """
+        _, products = self.derived
+        wide = torch.float32 if counts.device.type == "mps" else torch.float64
+        prior = self.prior.to(wide)
+        precision = unpack((counts @ products).to(wide)) + torch.eye(
+            self.dim, dtype=wide, device=prior.device
+        )
+        target = prior + (sums.flatten(1) @ self.loadings.flatten(0, 1)).to(wide)  # (B, R)
+        root = torch.linalg.cholesky(precision)
+        mean = torch.cholesky_solve(target[..., None], root).squeeze(-1)
+        volume = root.diagonal(dim1=1, dim2=2).log().sum(1)
+        gain = (target * mean).sum(1) / 2 - volume - prior.square().sum() / 2
+        return Posterior(mean, root, gain)

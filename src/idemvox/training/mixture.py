@@ -1,0 +1,96 @@
+"""A mixture of Gaussians, the universal background model of i-vectors, by EM in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from idemvox.encoders.mixture import Mixture, expand, unpack
+from idemvox.errors import IdemvoxError
+
+__all__ = ["fit_mixture", "improve"]
+
+CHUNK = 8192  # frames whose posteriors are held at a time
+FLOOR = 0.01  # least variance of a component, as a share of that of all frames
+
+
+def fit_mixture(
+    frames: Tensor,
+    components: int,
+    *,
+    full: bool = False,
+    iterations: int = 12,
+    seed: int = 0,
+    tell: Callable[[float], None] = lambda value: None,
+) -> Mixture:
+    """Fit by maximum likelihood, beginning with randomly chosen frames as means.
+
+    Args:
+        frames: (N, D), N at least ``components``.
+        components: C.
+        full: go on from diagonal covariances to full ones, for as many iterations again.
+        iterations: of each kind.
+        seed: of the frames chosen.
+        tell: is told the mean log-likelihood of a frame before each iteration.
+    """
+    if len(frames) < components:
+        raise IdemvoxError(
+            f"{len(frames)} frames of speech are too few for {components} Gaussians: lower encoder.components"
+        )
+    spread = frames.std(0, correction=0).clamp(min=1e-6)
+    chosen = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed))[:components]
+    mixture = Mixture(
+        frames.new_full((components,), 1 / components),
+        frames[chosen.to(frames.device)],
+        (1 / spread).expand(components, -1),
+    )
+    for _ in range(iterations):
+        mixture, value = improve(mixture, frames, spread)
+        tell(value)
+    if full:
+        mixture = Mixture(mixture.weights, mixture.means, torch.diag_embed(mixture.factors))
+        for _ in range(iterations):
+            mixture, value = improve(mixture, frames, spread)
+            tell(value)
+    return mixture
+
+
+def improve(mixture: Mixture, frames: Tensor, spread: Tensor) -> tuple[Mixture, float]:
+    """One iteration of EM; also the mean log-likelihood of a frame before it, which never falls.
+
+    Variances, along every direction, are at least :data:`FLOOR` of those of all frames, ``spread`` (D,) squared.
+    A component left with less than a frame stays as it is.
+    """
+    size = frames.shape[1]
+    wide = torch.float32 if frames.device.type == "mps" else torch.float64
+    sums: Tensor | float = 0.0  # (C, K)
+    counts: Tensor | float = 0.0  # (C,)
+    total = 0.0
+    for x in frames.split(CHUNK):
+        expanded = expand(x, mixture.full)
+        joint = mixture.log_joint(expanded)  # (n, C)
+        total += float(joint.logsumexp(1).sum(dtype=wide))
+        posteriors = joint.softmax(1)
+        sums = sums + (posteriors.T @ expanded).to(wide)
+        counts = counts + posteriors.sum(0, dtype=wide)
+    assert isinstance(sums, Tensor) and isinstance(counts, Tensor)
+    alive = counts >= 1
+    mean = sums / counts.clamp(min=1)[:, None]
+    mean, square = mean[:, :size], mean[:, size:]
+    scale = spread.to(wide)
+    if mixture.full:
+        covariance = unpack(square) - mean[:, :, None] * mean[:, None, :]
+        values, vectors = torch.linalg.eigh(covariance / (scale[:, None] * scale))
+        vectors = vectors / scale[:, None]
+        precision = (vectors / values.clamp(min=FLOOR)[:, None, :]) @ vectors.mT
+        factors = torch.linalg.cholesky(precision)
+    else:
+        factors = (square - mean.square()).clamp(min=FLOOR * scale.square()).rsqrt()
+    keep = alive.view(-1, *[1] * (factors.ndim - 1))
+    return Mixture(
+        (counts.clamp(min=1e-3) / counts.clamp(min=1e-3).sum()).to(frames),
+        torch.where(alive[:, None], mean, mixture.means).to(frames),
+        torch.where(keep, factors, mixture.factors).to(frames),
+    ), total / len(frames)
