@@ -179,13 +179,16 @@ class Batches:
         names = [name for name in self.views if name != "reference" or not positives.refresh]
         yield from self._load(list(rows[first:, self.rank]), epoch, names, positives.partners(epoch))
 
-    def every(self, epoch: int) -> Iterator[Batch]:
-        """Yield this rank's part of all utterances, each once, shuffled, the last batch shorter: a pass."""
+    def every(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield this rank's part of all utterances, each once, shuffled, the last batch shorter: a pass.
+
+        It goes on from batch ``first``.
+        """
         order = np.random.default_rng([self.seed, epoch, 0xF111]).permutation(self.size)[
             self.rank :: self.world
         ]
         yield from self._load(
-            np.split(order, range(self.batch, len(order), self.batch)), epoch, [*self.views]
+            np.split(order, range(self.batch, len(order), self.batch))[first:], epoch, [*self.views]
         )
 
     def _load(
