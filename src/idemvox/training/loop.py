@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,25 +21,18 @@ from idemvox.files import full_disk_named, read_json
 from idemvox.frameworks.base import Batch
 from idemvox.model import load_model, save_model
 from idemvox.processes import command_line
-from idemvox.recipe import Recipe, load_recipe, parse_recipe
+from idemvox.recipe import Recipe, parse_recipe
 from idemvox.training.assembly import assemble
 from idemvox.training.checkpoint import FORMAT, last_checkpoint, read_newest, remove_partial
+from idemvox.training.forecast import Forecast
 from idemvox.training.gauges import Log, mean, note, progress_bar
+from idemvox.training.identity import changed_keys, refuse_another
 from idemvox.training.optimizer import clip_each, learning_rate
 from idemvox.training.place import Place
+from idemvox.training.safety import Watch, memory_named
 from idemvox.training.saving import Saver, Stop
 
 __all__ = ["Trained", "train"]
-
-_MAY_DIFFER = {
-    "description",
-    "training.epochs",
-    "training.workers",
-    "training.keep",
-    "training.save_minutes",
-    "training.save_steps",
-    "training.device",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,44 +68,17 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool 
     if begun and not resume:
         raise IdemvoxError(f"{folder} has a run in it: add --resume to go on, or choose another --out")
     if begun:
-        _same_recipe(recipe, folder / "recipe.yaml")
-    run = _Run(recipe, folder)
-    recipe.save(folder / "recipe.yaml")
-    remove_partial(folder / "checkpoints")
-    if begun:
-        run.restore(read_newest(folder / "checkpoints", run.objection))
-    elif recipe.start_from is not None:
-        run.start_from(recipe.start_from)
-    with run.stop.listening(), progress_bar(progress) as bar, full_disk_named(folder):
-        return run.run(bar)
-
-
-def _same_recipe(recipe: Recipe, saved: Path) -> None:
-    """Refuse to resume with a recipe that differs where it matters."""
-    if not saved.is_file():
-        return
-    changed = _changed(recipe, load_recipe(saved))
-    training, before = recipe.training, load_recipe(saved).training
-    if (
-        training.schedule == "cosine"
-        and training.schedule_epochs is None
-        and training.epochs != before.epochs
-    ):
-        raise IdemvoxError(
-            f"cannot resume {saved.parent} with training.epochs={training.epochs}: its cosine schedule was "
-            f"laid out for {before.epochs}, as it has no training.schedule_epochs; give the same epochs"
-        )
-    if changed:
-        raise IdemvoxError(
-            f"cannot resume {saved.parent}: the recipe differs in {', '.join(changed)}; "
-            "give the same values, or another --out"
-        )
-
-
-def _changed(recipe: Recipe, other: Recipe) -> list[str]:
-    """Return the keys that make of two recipes two runs."""
-    keys = recipe.differences(other)
-    return [key for key in keys if key not in _MAY_DIFFER and not key.startswith("published")]
+        refuse_another(recipe, folder / "recipe.yaml")
+    with memory_named(recipe), full_disk_named(folder):
+        run = _Run(recipe, folder)
+        recipe.save(folder / "recipe.yaml")
+        remove_partial(folder / "checkpoints")
+        if begun:
+            run.restore(read_newest(folder / "checkpoints", run.objection))
+        elif recipe.start_from is not None:
+            run.start_from(recipe.start_from)
+        with run.stop.listening(), progress_bar(progress) as bar:
+            return run.run(bar)
 
 
 @contextmanager
@@ -142,6 +109,8 @@ class _Run:
         self.numbers: dict[str, float] = {}
         self.stop = Stop()
         self.saver = Saver(folder / "checkpoints", recipe.training, self.stop)
+        self.watch = Watch(self.framework, recipe.training, parts.names)
+        self.forecast = Forecast(self.batches.world, self.fabric.device.type == "cuda")
 
     # -- beginning -------------------------------------------------------------------------------------
 
@@ -160,6 +129,7 @@ class _Run:
             "filled": self.filled,
             "place": self.place.state(),
             "gauge": self.gauge.state(),
+            "watch": self.watch.state(),
             "recipe": self.recipe.model_dump(mode="json"),
             "utterances": self.batches.size,
         }
@@ -170,7 +140,7 @@ class _Run:
             return (
                 f"is of {state['utterances']} utterances, {self.recipe.data.manifest} has {self.batches.size}"
             )
-        changed = _changed(self.recipe, parse_recipe(state["recipe"])) if "recipe" in state else []
+        changed = changed_keys(self.recipe, parse_recipe(state["recipe"])) if "recipe" in state else []
         return f"is of another run: its recipe differs in {', '.join(changed)}" if changed else None
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -183,6 +153,7 @@ class _Run:
         if "place" in state:
             self.place = Place.restored(state["place"], self.fabric.device)
             self.gauge.restore(state["gauge"])
+            self.watch.restore(state["watch"])
 
     def start_from(self, source: Path) -> None:
         """Begin with another run's work.
@@ -231,6 +202,20 @@ class _Run:
         begun = self.place.steps > 0
         return self.positives.needs_fill and not begun and (self.positives.refresh or not self.filled)
 
+    def left(self) -> dict[str, int]:
+        """Return the batches of fill passes, the clusterings and the steps that are still to be done."""
+        epochs, begun = self.recipe.training.epochs - self.done, self.place.steps > 0
+        passes, clusterings = 0, 0
+        if self.positives.needs_fill:
+            clusterings = epochs - begun
+            passes = clusterings if self.positives.refresh else int(self.to_fill)
+        batches = passes * math.ceil(self.batches.size / (self.batches.batch * self.batches.world))
+        return {
+            "filling": batches - self.place.filled * self.to_fill,
+            "clustering": clusterings,
+            "training": epochs * self.batches.steps - self.place.steps,
+        }
+
     def saved(self, model: Path) -> bool:
         """Return whether the model folder is of these weights, not of those of fewer epochs."""
         file = model / "model.json"
@@ -269,6 +254,7 @@ class _Run:
         task = bar.add_task("filling the queues", total=self.batches.size, note="")
         bar.advance(task, self.place.filled * self.batches.batch)
         began, seen = time.perf_counter(), 0
+        self.forecast.begin()
         for batch in self.batches.every(self.first + self.done, self.place.filled):
             if "reference" in batch.views:
                 self.positives.observe(batch.ids, self.reference(batch))
@@ -277,6 +263,7 @@ class _Run:
             seen += len(batch.ids)
             note(bar, task, len(batch.ids), None, began, seen)
             self.place.filled += 1
+            self.forecast.tick("filling")
             self.saver.pause(bar.console, self.done, self.state, ("fill", self.place.filled))
         bar.remove_task(task)
         self.filled = True
@@ -285,46 +272,34 @@ class _Run:
         """Train one epoch and return its numbers."""
         training, batches, place = self.recipe.training, self.batches, self.place
         if place.steps == 0:
+            self.forecast.begin()
             place.numbers = self.positives.start_epoch(epoch)
+            self.forecast.tick("clustering")
+            self.watch.skipped = 0
         self.framework.train()
         last = self.first + training.epochs
         planned = training.schedule_epochs or last
         task = bar.add_task(f"{self.recipe.name} {epoch + 1}/{last}", total=batches.steps, note="")
         bar.advance(task, place.steps)
         began, seen = time.perf_counter(), 0
+        self.forecast.begin()
         for step, batch in enumerate(batches.epoch(epoch, self.positives, place.steps), place.steps):
-            if "reference" in batch.views:
-                self.positives.observe(batch.ids, self.reference(batch))
             lr = learning_rate(training, epoch, step, batches.steps, planned)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
-            with self.fabric.autocast():  # Fabric's wrapper would round the waveforms to bf16 too
-                result = self.framework(batch, self.positives)
-            if not torch.isfinite(result.loss):
-                raise IdemvoxError(
-                    f"the loss is not finite at epoch {epoch + 1}, step {step + 1} (utterances "
-                    f"{batch.ids[:8].tolist()}...); lower training.lr, or use training.precision=fp32"
-                )
-            self.fabric.backward(result.loss)
-            self.framework.after_backward(epoch)
-            if training.clip:
-                clip_each(self.framework.parameters(), training.clip)
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            self.framework.after_step((epoch * batches.steps + step + 1) / (planned * batches.steps))
-            if self.positives.chosen is not None:
-                self.gauge.update(batch.ids, self.positives.chosen, self.positives.replaced)
-            place.sums["loss"].append(result.loss.detach())
-            for name, value in result.metrics.items():
-                place.sums[name].append(value)
+            at, number = epoch + (step + 1) / batches.steps, epoch * batches.steps + step
+            loss = self.learn(batch, epoch, (number + 1) / (planned * batches.steps))
+            if loss is None:
+                log.write("skipped", number, at=at, utterances=self.watch.named(batch.ids))
+            elif step % max(1, batches.steps // 20) == 0:
+                log.write("step", number, at=at, loss=float(loss), lr=lr)
             seen += len(batch.ids)
-            note(bar, task, 1, result.loss.detach(), began, seen, batches.stalls.share())
-            if step % max(1, batches.steps // 20) == 0:
-                at = epoch + (step + 1) / batches.steps
-                log.write(
-                    "step", epoch * batches.steps + step, at=at, loss=float(result.loss.detach()), lr=lr
-                )
+            note(bar, task, 1, loss, began, seen, batches.stalls.share())
             place.steps += 1
+            self.forecast.tick("training")
+            if self.forecast.settled:
+                self.forecast.say(self.left(), None if bar.disable else bar.console)
+                log.write("forecast", number, at=at, **self.forecast.seconds(self.left()))
             if place.steps < batches.steps:  # after the last one, the epoch's numbers go along
                 self.saver.pause(bar.console, self.done, self.state, ("step", place.steps))
         bar.remove_task(task)
@@ -336,7 +311,35 @@ class _Run:
             "lr": lr,
             **self.gauge.result(),
         }
+        if self.watch.skipped:
+            numbers["skipped"] = self.watch.skipped
         if advice := batches.stalls.advice(training.workers, self.packed):
             bar.console.print(f"epoch {epoch + 1}: {advice}")
         log.write("epoch", (epoch + 1) * batches.steps - 1, at=epoch + 1, **numbers)
         return numbers
+
+    def learn(self, batch: Batch, epoch: int, progress: float) -> Tensor | None:
+        """Take one step; return its loss, ``None`` where that was not finite and nothing was learnt."""
+        if "reference" in batch.views:
+            self.positives.observe(batch.ids, self.reference(batch))
+        self.watch.begin()
+        with self.fabric.autocast():  # Fabric's wrapper would round the waveforms to bf16 too
+            result = self.framework(batch, self.positives)
+        loss: Tensor = result.loss.detach()
+        self.fabric.backward(result.loss)
+        where = f"epoch {epoch + 1}, step {self.place.steps + 1}"
+        if not self.watch.sound(loss, self.framework.parameters(), batch.ids, where):
+            self.optimizer.zero_grad(set_to_none=True)
+            return None
+        self.framework.after_backward(epoch)
+        if self.recipe.training.clip:
+            clip_each(self.framework.parameters(), self.recipe.training.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.framework.after_step(progress)
+        if self.positives.chosen is not None:
+            self.gauge.update(batch.ids, self.positives.chosen, self.positives.replaced)
+        self.place.sums["loss"].append(loss)
+        for name, value in result.metrics.items():
+            self.place.sums[name].append(value)
+        return loss
