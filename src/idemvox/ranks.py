@@ -9,14 +9,25 @@ every rank computes alike, both get the gradient that one process would give the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-__all__ = ["collect", "gather", "is_first", "mean", "mean_gradients", "own", "rank", "synced", "world"]
+__all__ = [
+    "any_rank",
+    "collect",
+    "gather",
+    "is_first",
+    "mean",
+    "mean_gradients",
+    "own",
+    "rank",
+    "synced",
+    "world",
+]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -90,6 +101,16 @@ def mean(x: Tensor) -> Tensor:
     x = x.detach().clone()
     dist.all_reduce(x)
     return x / world()
+
+
+@torch.no_grad()
+def any_rank(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """Return of each flag whether any rank has raised it; every rank waits for all."""
+    if world() == 1:
+        return list(flags)
+    raised = torch.tensor([False, *flags], dtype=torch.uint8, device=device)
+    dist.all_reduce(raised, dist.ReduceOp.MAX)
+    return [bool(flag) for flag in raised[1:].tolist()]
 
 
 @torch.no_grad()

@@ -126,7 +126,13 @@ class Training(_Strict):
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = Field("auto", description="auto, cpu, cuda, mps")
     workers: int = Field(2, ge=0, description="threads that read audio ahead; 0: none")
-    keep: int = Field(2, ge=1, description="checkpoints kept")
+    keep: int = Field(2, ge=1, description="newest checkpoints kept, and of whole epochs as many")
+    save_minutes: float = Field(10.0, gt=0, description="between two checkpoints within an epoch")
+    save_steps: int | None = Field(None, ge=1, description="also save after every so many steps of an epoch")
+    bad_steps: int = Field(10, ge=1, description="in a row, skipped for a loss that is not finite: then stop")
+    collapse_steps: int | None = Field(
+        500, ge=1, description="in a row with embeddings all alike: then stop; null: go on"
+    )
 
     @model_validator(mode="after")
     def _room_for_warmup(self) -> Training:

@@ -35,7 +35,10 @@ def test_whitened_frames_of_a_component_are_standard_normal(full):
     m = mixture(full)
     draws = MultivariateNormal(m.means[1], precision_matrix=precision(m, 1)).sample((20_000,))
     white = torch.stack(
-        [m.whiten(torch.tensor([0.0, 1, 0]), torch.stack([m.means[0] * 0, x, m.means[0] * 0]))[1] for x in draws[:5]]
+        [
+            m.whiten(torch.tensor([0.0, 1, 0]), torch.stack([m.means[0] * 0, x, m.means[0] * 0]))[1]
+            for x in draws[:5]
+        ]
     )
     factor = m.factors[1] if full else torch.diag(m.factors[1])
     torch.testing.assert_close(white, (draws[:5] - m.means[1]) @ factor, atol=1e-5, rtol=1e-4)

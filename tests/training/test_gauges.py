@@ -59,7 +59,7 @@ def test_without_labels_only_coverage():
 
 def test_the_log_is_a_line_of_json_an_event(tmp_path):
     for step in (3, 4):  # a run that goes on appends
-        log = Log(tmp_path)
+        log = Log(tmp_path, step)
         log.write("step", step, loss=0.5, note="x")
         log.close()
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -27,7 +27,9 @@ def draw(utterances: int = 400, seed: int = 0):
     """Statistics from a known model: loadings (C, D, R), w (U, R) around a mean, counts and whitened sums."""
     torch.manual_seed(seed)
     loadings = torch.randn(COMPONENTS, SIZE, DIM)
-    w = torch.randn(utterances, DIM) @ torch.tensor([[1.0, 0.5, 0], [0, 1, 0], [0, 0, 2]]) + torch.tensor([1.0, 0, -1])
+    w = torch.randn(utterances, DIM) @ torch.tensor([[1.0, 0.5, 0], [0, 1, 0], [0, 0, 2]]) + torch.tensor(
+        [1.0, 0, -1]
+    )
     counts = torch.randint(0, 12, (utterances, COMPONENTS)).float()
     noise = torch.randn(utterances, COMPONENTS, SIZE) * counts.sqrt()[..., None]
     return loadings, w, counts, counts[..., None] * torch.einsum("cdr,ur->ucd", loadings, w) + noise
@@ -149,7 +151,9 @@ def test_another_seed_gives_other_weights_and_another_batch_the_same_but_for_rou
     assert weights(train(recipe("seed=1"), tmp_path / "a", progress=False).folder) != weights(trained.folder)
     monkeypatch.setattr(module, "BATCH_SECONDS", 7.0)
     again = load_model(train(recipe("training.workers=2"), tmp_path / "b", progress=False).folder).encoder
-    torch.testing.assert_close(again.loadings, load_model(trained.folder).encoder.loadings, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(
+        again.loadings, load_model(trained.folder).encoder.loadings, atol=1e-2, rtol=1e-2
+    )
 
 
 def test_interrupted_and_resumed_it_ends_with_the_same_bits(recipe, trained, tmp_path, monkeypatch):

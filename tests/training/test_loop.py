@@ -63,6 +63,7 @@ def whole(tiny_recipe, tmp_path_factory) -> Path:
 def test_a_run_folder(base):
     assert sorted(p.name for p in base.iterdir()) == [
         "checkpoints",
+        "curves.csv",
         "log.jsonl",
         "model",
         "recipe.yaml",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from idemvox.cli.common import Quiet, console, resumable
 from idemvox.errors import IdemvoxError
+
+if TYPE_CHECKING:
+    from idemvox.recipe import Recipe
 
 __all__ = ["demo", "recipes", "sweep", "train"]
 
@@ -25,6 +28,9 @@ def train(
     devices: Annotated[
         int, typer.Option(min=1, help="GPUs (or parts of a CPU) to train on; training.batch is of all.")
     ] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Two steps of every phase: what time and memory it all takes.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train an encoder by a recipe.
@@ -36,8 +42,11 @@ def train(
     from idemvox.training.launch import train_on
 
     resolved = load_recipe(recipe).override(overrides or [])
+    if dry_run:
+        _rehearse(resolved)
+        return
     folder = out or Path("runs") / resolved.name
-    how = f"stopped; go on with the same command and --resume (finished epochs are in {folder})"
+    how = "stopped; go on with the same command and --resume"
     with resumable(how):
         trained = train_on(devices, resolved, folder, resume=resume, progress=not quiet)
     if trained is None:  # another process of torchrun's says it
@@ -47,6 +56,22 @@ def train(
         table.add_row(name.replace("_", " "), f"{value:.4g}")
     console.print(table)
     console.print(f"model: {trained.model}")
+
+
+def _rehearse(recipe: Recipe) -> None:
+    """Print what a dry run found."""
+    from idemvox.training.forecast import span
+    from idemvox.training.rehearsal import rehearse
+
+    found = rehearse(recipe)
+    table = Table(title=f"{recipe.name}: two steps of every phase")
+    for heading in ("phase", "each", "how many", "in all", "memory, GiB"):
+        table.add_column(heading, justify="left" if heading == "phase" else "right")
+    for phase in found.phases:
+        each, memory = f"{phase.each:.3g} s", f"{phase.memory / 2**30:.2f}"
+        table.add_row(phase.name, each, f"{phase.units:,}", span(phase.seconds), memory)
+    console.print(table)
+    console.print(found.said, highlight=False)
 
 
 def sweep(

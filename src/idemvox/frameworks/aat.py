@@ -63,7 +63,9 @@ class Discriminator(nn.Module):
         with torch.enable_grad():
             self(pairs.detach(), alike)[0].backward()
         mean_gradients(self.layers.parameters())
-        self.optimizer.step()
+        norms = torch._foreach_norm([p.grad for p in self.layers.parameters() if p.grad is not None])
+        if torch.stack(norms).isfinite().all():
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.requires_grad_(False)
 

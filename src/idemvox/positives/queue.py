@@ -41,7 +41,10 @@ class EmbeddingQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, ids: Tensor, vectors: Tensor) -> None:
-        """Store ``vectors`` (B, D) of the distinct utterances ``ids`` (B,)."""
+        """Store those of ``vectors`` (B, D), of the distinct utterances ``ids`` (B,), that are finite."""
+        finite = vectors.isfinite().all(1)
+        if not finite.all():
+            ids, vectors = ids[finite], vectors[finite]
         if self.is_table:
             slots = ids
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ __all__ = ["Assembly", "assemble"]
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """All on the recipe's device; ``packed``: whether the corpus is a pack."""
+    """All on the recipe's device; ``packed``: whether the corpus is a pack; ``names``: of its utterances."""
 
     fabric: Fabric
     framework: Framework
@@ -37,6 +38,7 @@ class Assembly:
     batches: Batches
     gauge: PositiveGauge
     packed: bool
+    names: Sequence[str]
 
 
 def assemble(recipe: Recipe) -> Assembly:
@@ -108,7 +110,8 @@ def assemble(recipe: Recipe) -> Assembly:
         rank=rank(),
         world=world(),
     )
-    return Assembly(fabric, framework, positives, optimizer, batches, gauge, is_pack(recipe.data.manifest))
+    packed = is_pack(recipe.data.manifest)
+    return Assembly(fabric, framework, positives, optimizer, batches, gauge, packed, labelled.ids)
 
 
 def _accelerator(name: str) -> str:

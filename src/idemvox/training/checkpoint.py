@@ -1,34 +1,81 @@
-"""Checkpoints of a run: whole or not there, never unpickled into code."""
+"""Checkpoints of a run: whole or not there, never unpickled into code.
+
+``epoch-0003.ckpt`` was written after three epochs, ``epoch-0003-fill-000200.ckpt`` after 200 batches of the
+pass that fills the queues for the fourth, ``epoch-0003-step-000120.ckpt`` after 120 steps of that.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
+import zipfile
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
 
-__all__ = ["last_checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["FORMAT", "last_checkpoint", "load_checkpoint", "read_newest", "remove_partial", "save_checkpoint"]
 
-_NAME = re.compile(r"epoch-(\d+)\.ckpt")
+FORMAT = 1
+"""Version of what a checkpoint holds; a newer one is passed over by name."""
+
+_NAME = re.compile(r"epoch-(\d+)(?:-(fill|step)-(\d+))?\.ckpt")
+RUN = frozenset({"framework", "positives", "optimizer", "first", "done"})
+"""What the state of a training run has at least."""
+
+_log = logging.getLogger(__name__)
 
 
 def _all(folder: Path) -> list[Path]:
-    found = [p for p in folder.glob("epoch-*.ckpt") if _NAME.fullmatch(p.name)] if folder.is_dir() else []
-    return sorted(found, key=lambda p: int(p.stem.split("-")[1]))
+    """Return the checkpoints of a folder, oldest first: of an epoch's, "" comes before "fill" and "step"."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    found = {p: m for p in files if (m := _NAME.fullmatch(p.name))}
+    return sorted(found, key=lambda p: (int(found[p][1]), found[p][2] or "", int(found[p][3] or 0)))
 
 
-def save_checkpoint(folder: Path, epoch: int, state: dict[str, Any], keep: int) -> Path:
-    """Write ``epoch-NNNN.ckpt`` atomically, then remove all but the newest ``keep``."""
-    path = folder / f"epoch-{epoch:04d}.ckpt"
-    with atomic_write(path, "wb") as file:
-        torch.save(state, file)
-    for old in _all(folder)[:-keep]:
+def save_checkpoint(
+    folder: Path,
+    epoch: int,
+    state: dict[str, Any],
+    keep: int,
+    within: tuple[Literal["fill", "step"], int] | None = None,
+) -> Path:
+    """Write a checkpoint atomically, then remove all but the newest ``keep``, and as many of whole epochs.
+
+    Args:
+        folder: of the run's checkpoints.
+        epoch: how many are done.
+        state: tensors and plain values.
+        keep: how many.
+        within: how far the next epoch is: batches of its fill pass, or steps.
+
+    Raises:
+        IdemvoxError: if the disk is full; those before are still there.
+    """
+    path = folder / (f"epoch-{epoch:04d}" + (f"-{within[0]}-{within[1]:06d}" if within else "") + ".ckpt")
+    try:
+        with atomic_write(path, "wb") as file:
+            torch.save(state, file)
+    except IdemvoxError as error:
+        before = last_checkpoint(folder)
+        raise IdemvoxError(
+            f"{error}; " + (f"--resume goes on from {before}" if before else "there is no earlier checkpoint")
+        ) from error
+    every = _all(folder)
+    whole = [p for p in every if "-" not in p.stem.removeprefix("epoch-")]
+    for old in set(every[:-keep]) - set(whole[-keep:]):
         old.unlink()
     return path
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed run had not finished writing; no other may be writing here."""
+    for part in folder.glob(".epoch-*.ckpt.*.part"):
+        part.unlink()
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -41,13 +88,62 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint's tensors and plain values.
 
     Raises:
-        IdemvoxError: if the file is damaged or holds anything else.
+        IdemvoxError: if the file is damaged, or holds anything else.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # torch itself does not look at the sums
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile("wrong check sum")
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise IdemvoxError(
             f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged, or holds more than "
-            "tensors and plain values; delete it to resume from the one before"
+            "tensors and plain values; delete it to go on from the one before"
         ) from error
+    if not isinstance(state, dict):
+        raise IdemvoxError(f"checkpoint {path} is of no run of idemvox: it holds a {type(state).__name__}")
     return state
+
+
+def read_newest(
+    folder: Path,
+    parts: Collection[str] = RUN,
+    objection: Callable[[dict[str, Any]], str | None] = lambda state: None,
+) -> dict[str, Any]:
+    """Read the newest checkpoint that can be gone on from, with a warning for each that is passed over.
+
+    Args:
+        folder: of a run's checkpoints.
+        parts: keys that a state must have.
+        objection: says why a state that is sound does not belong here; ``None``: it does.
+
+    Returns:
+        Its state; of no keys where there are no checkpoints at all.
+
+    Raises:
+        IdemvoxError: if there are some and all are damaged or foreign.
+    """
+    found = _all(folder)
+    for path in reversed(found):
+        try:
+            state = load_checkpoint(path)
+            if reason := _foreign(state, parts) or objection(state):
+                raise IdemvoxError(f"checkpoint {path} {reason}")
+        except IdemvoxError as error:
+            _log.warning("passed over: %s", error)
+        else:
+            return state
+    if found:
+        raise IdemvoxError(
+            f"none of the {len(found)} checkpoints in {folder} can be gone on from (the warnings say why): "
+            "bring back a whole one, or delete them to begin anew"
+        )
+    return {}
+
+
+def _foreign(state: dict[str, Any], parts: Collection[str]) -> str | None:
+    """Say why a state is of no run that this version knows, if it is."""
+    if state.get("format", 0) > FORMAT:
+        return f"has format {state['format']}, this idemvox reads up to {FORMAT}"
+    missing = set(parts) - state.keys()
+    return f"is of no run of idemvox (it has no {', '.join(sorted(missing))})" if missing else None

@@ -16,6 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from idemvox.files import atomic_write
+from idemvox.training.curves import read_log, write_curves
+
 __all__ = ["Log", "PositiveGauge", "progress_bar"]
 
 
@@ -32,19 +35,28 @@ def progress_bar(enabled: bool) -> Progress:
 
 
 class Log:
-    """Writes each event as a line of ``log.jsonl`` and its numbers to TensorBoard, unless it is not to."""
+    """Writes each event as a line of ``log.jsonl`` and its numbers to TensorBoard; epochs to ``curves.csv``.
 
-    def __init__(self, folder: Path, enabled: bool = True) -> None:
-        self._enabled = enabled
-        if not enabled:
+    Args:
+        folder: of the run; ``None`` for a process that is not to write.
+        step: from which on the run goes on; what an earlier attempt has logged from there on is removed.
+    """
+
+    def __init__(self, folder: Path | None, step: int = 0) -> None:
+        self._folder = folder
+        if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
+        events = [event for event in read_log(folder / "log.jsonl") if event["step"] < step]
+        with atomic_write(folder / "log.jsonl") as file:
+            file.writelines(json.dumps(event) + "\n" for event in events)
+        write_curves(folder)
         self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"))
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def write(self, event: str, step: int, **values: Any) -> None:
-        """Log one event at a global step."""
-        if not self._enabled:
+        """Log one event at a global step, the number of those before it."""
+        if self._folder is None:
             return
         self._file.write(
             json.dumps({"event": event, "step": step, "time": round(time.time(), 3), **values}) + "\n"
@@ -53,10 +65,12 @@ class Log:
         for name, value in values.items():
             if isinstance(value, (int, float)):
                 self._board.add_scalar(f"{event}/{name}", value, step)
+        if event == "epoch":
+            write_curves(self._folder)
 
     def close(self) -> None:
         """Flush and close both."""
-        if self._enabled:
+        if self._folder is not None:
             self._file.close()
             self._board.close()
 
@@ -91,6 +105,14 @@ class PositiveGauge:
             known = hit & (labels[anchor] >= 0) & (labels[np.maximum(other, 0)] >= 0)
             self._sums[f"{name}_known"] += float(known.sum())
             self._sums[f"{name}_right"] += float((labels[anchor][known] == labels[other[known]]).sum())
+
+    def state(self) -> dict[str, float]:
+        """Return what has been counted since the last :meth:`result`."""
+        return dict(self._sums)
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on counting from :meth:`state`."""
+        self._sums = defaultdict(float, state)
 
     def result(self) -> Mapping[str, float]:
         """Return the shares since the last call, and start anew."""

@@ -26,8 +26,9 @@ from idemvox.encoders.mixture import pack, unpack
 from idemvox.errors import IdemvoxError, unknown_name
 from idemvox.model import build_encoder, save_model
 from idemvox.processes import command_line
+from idemvox.ranks import world
 from idemvox.recipe import Part, Recipe
-from idemvox.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
+from idemvox.training.checkpoint import read_newest, save_checkpoint
 from idemvox.training.gauges import Log, progress_bar
 from idemvox.training.mixture import fit_mixture
 
@@ -58,6 +59,8 @@ def fit_ivector(recipe: Recipe, folder: Path, *, progress: bool = True) -> tuple
     Raises:
         IdemvoxError: the recipe sets what has no part in this, or the corpus is too small.
     """
+    if world() > 1:
+        raise IdemvoxError("i-vectors are fitted in one process: leave --devices out")
     idle = [key for key in recipe.differences(Recipe()) if not key.startswith(USED)]
     if idle:
         raise IdemvoxError(
@@ -73,10 +76,12 @@ def fit_ivector(recipe: Recipe, folder: Path, *, progress: bool = True) -> tuple
     assert isinstance(encoder, IVector)
     recipe.save(folder / "recipe.yaml")
     checkpoints, keep, epochs = folder / "checkpoints", recipe.training.keep, recipe.training.epochs
-    with torch.no_grad(), progress_bar(progress) as bar, closing(Log(folder)) as log:
+    state = read_newest(checkpoints, {"encoder", "done", "numbers"})
+    before = encoder.options.mixture_iterations * (1 + (encoder.options.covariance == "full"))
+    step = before + state["done"] if state else 0
+    with torch.no_grad(), progress_bar(progress) as bar, closing(Log(folder, step)) as log:
         speech = _Speech(encoder, source, recipe.training.workers, bar)
-        if (checkpoint := last_checkpoint(checkpoints)) is not None:
-            state = load_checkpoint(checkpoint)
+        if state:
             encoder.load_state_dict(state["encoder"])
         else:
             value = _mixture(encoder, speech, recipe.seed, log)
@@ -88,7 +93,7 @@ def fit_ivector(recipe: Recipe, folder: Path, *, progress: bool = True) -> tuple
             gain = em_iteration(encoder, speech.statistics(f"{recipe.name} {state['done'] + 1}/{epochs}"))
             numbers = {**state["numbers"], "gain": gain}
             state = {"encoder": encoder.state_dict(), "done": state["done"] + 1, "numbers": numbers}
-            log.write("epoch", state["done"], at=state["done"], **numbers)
+            log.write("epoch", before + state["done"] - 1, at=state["done"], **numbers)
             save_checkpoint(checkpoints, state["done"], state, keep)
     provenance = {
         "recipe": recipe.name,
@@ -199,8 +204,8 @@ def _mixture(encoder: IVector, speech: _Speech, seed: int, log: Log) -> float:
     values: list[float] = []
 
     def tell(value: float) -> None:
-        values.append(value)
         log.write("mixture", len(values), log_likelihood=value)
+        values.append(value)
         speech.bar.update(task, advance=1, note=f"log-likelihood {value:.3f}")
 
     mixture = fit_mixture(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,23 +18,27 @@ from rich.progress import Progress
 from torch import Tensor
 
 from idemvox.errors import IdemvoxError
+from idemvox.files import full_disk_named, read_json
 from idemvox.frameworks.base import Batch
 from idemvox.model import load_model, save_model
 from idemvox.positives.gathered import Gathered
 from idemvox.processes import command_line
 from idemvox.ranks import gather, is_first, mean_gradients, world
 from idemvox.ranks import mean as mean_of_ranks
-from idemvox.recipe import Recipe, load_recipe
+from idemvox.recipe import Recipe, parse_recipe
 from idemvox.registry import ENCODERS
 from idemvox.training.assembly import assemble
-from idemvox.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
+from idemvox.training.checkpoint import FORMAT, last_checkpoint, read_newest, remove_partial
+from idemvox.training.forecast import Forecast
 from idemvox.training.gauges import Log, mean, note, progress_bar
+from idemvox.training.identity import changed_keys, refuse_another
 from idemvox.training.ivector import fit_ivector
 from idemvox.training.optimizer import clip_each, learning_rate
+from idemvox.training.place import Place
+from idemvox.training.safety import Watch, memory_named
+from idemvox.training.saving import Saver, Stop
 
 __all__ = ["Trained", "train"]
-
-_MAY_DIFFER = {"description", "training.epochs", "training.workers", "training.keep", "training.device"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,14 @@ class Trained:
 
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool = True) -> Trained:
-    """Run a recipe into ``folder``: recipe.yaml, log.jsonl, tensorboard/, checkpoints/ and model/.
+    """Run a recipe into ``folder``.
 
-    A checkpoint is written after each epoch.  With ``resume`` the run goes on from its last one (or begins,
-    where there is none); a finished run is left as it is.  For i-vectors an epoch is an iteration of EM.
+    That gets recipe.yaml, log.jsonl, curves.csv, tensorboard/, checkpoints/ and model/.
+
+    A checkpoint is written after each epoch, within one every ``training.save_minutes``, and on Ctrl-C or
+    SIGTERM, which then end the run.  With ``resume`` it goes on from the newest sound one (or begins, where
+    there is none), bit for bit as if it had never stopped; a finished run is left as it is.  For i-vectors
+    an epoch is an iteration of EM.
 
     Args:
         recipe: what to do; ``data.manifest`` must be set.
@@ -60,50 +68,27 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool 
         progress: show a bar.
 
     Raises:
-        IdemvoxError: if the folder holds another run's work, or the recipe does not fit the manifest.
+        IdemvoxError: if the folder holds another run's work, the recipe does not fit the manifest, or the
+            disk is full.
     """
-    checkpoint = last_checkpoint(folder / "checkpoints")
-    if checkpoint is not None and not resume:
+    begun = last_checkpoint(folder / "checkpoints") is not None
+    if begun and not resume:
         raise IdemvoxError(f"{folder} has a run in it: add --resume to go on, or choose another --out")
-    if checkpoint is not None:
-        _same_recipe(recipe, folder / "recipe.yaml")
-    if ENCODERS[recipe.encoder.name].fitted:
-        return Trained(folder, folder / "model", *fit_ivector(recipe, folder, progress=progress))
-    run = _Run(recipe, folder)
-    if is_first():
-        recipe.save(folder / "recipe.yaml")
-    if checkpoint is not None:
-        run.restore(load_checkpoint(checkpoint))
-    elif recipe.start_from is not None:
-        run.start_from(recipe.start_from)
-    with progress_bar(progress and is_first()) as bar:
-        return run.run(bar)
-
-
-def _same_recipe(recipe: Recipe, saved: Path) -> None:
-    """Refuse to resume with a recipe that differs where it matters."""
-    if not saved.is_file():
-        return
-    changed = [
-        key
-        for key in recipe.differences(load_recipe(saved))
-        if key not in _MAY_DIFFER and not key.startswith("published")
-    ]
-    training, before = recipe.training, load_recipe(saved).training
-    if (
-        training.schedule == "cosine"
-        and training.schedule_epochs is None
-        and training.epochs != before.epochs
-    ):
-        raise IdemvoxError(
-            f"cannot resume {saved.parent} with training.epochs={training.epochs}: its cosine schedule was "
-            f"laid out for {before.epochs}, as it has no training.schedule_epochs; give the same epochs"
-        )
-    if changed:
-        raise IdemvoxError(
-            f"cannot resume {saved.parent}: the recipe differs in {', '.join(changed)}; "
-            "give the same values, or another --out"
-        )
+    if begun:
+        refuse_another(recipe, folder / "recipe.yaml")
+    with memory_named(recipe), full_disk_named(folder):
+        if ENCODERS[recipe.encoder.name].fitted:
+            return Trained(folder, folder / "model", *fit_ivector(recipe, folder, progress=progress))
+        run = _Run(recipe, folder)
+        if is_first():
+            recipe.save(folder / "recipe.yaml")
+            remove_partial(folder / "checkpoints")
+        if begun:
+            run.restore(read_newest(folder / "checkpoints", objection=run.objection))
+        elif recipe.start_from is not None:
+            run.start_from(recipe.start_from)
+        with run.stop.listening(), progress_bar(progress and is_first()) as bar:
+            return run.run(bar)
 
 
 @contextmanager
@@ -131,13 +116,19 @@ class _Run:
         self.first = 0  # epochs that the starting weights have behind them
         self.done = 0  # epochs of this run
         self.filled = False
+        self.place = Place()
         self.numbers: dict[str, float] = {}
+        self.stop = Stop()
+        self.saver = Saver(folder / "checkpoints", recipe.training, self.stop, self.fabric.device)
+        self.watch = Watch(self.framework, recipe.training, parts.names)
+        self.forecast = Forecast(self.batches.world, self.fabric.device.type == "cuda")
 
     # -- beginning -------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Return everything that the rest of the run depends on."""
         return {
+            "format": FORMAT,
             "framework": self.framework.state_dict(),
             "positives": self.positives.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -146,15 +137,34 @@ class _Run:
             "framework_name": self.recipe.framework.name,
             "optimizer_name": self.recipe.training.optimizer,
             "numbers": self.numbers,
+            "filled": self.filled,
+            "place": self.place.state(),
+            "gauge": self.gauge.state(),
+            "watch": self.watch.state(),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "utterances": self.batches.size,
         }
+
+    def objection(self, state: dict[str, Any]) -> str | None:
+        """Say why a state is of another run, if it is."""
+        if state.get("utterances", self.batches.size) != self.batches.size:
+            return (
+                f"is of {state['utterances']} utterances, {self.recipe.data.manifest} has {self.batches.size}"
+            )
+        changed = changed_keys(self.recipe, parse_recipe(state["recipe"])) if "recipe" in state else []
+        return f"is of another run: its recipe differs in {', '.join(changed)}" if changed else None
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state`."""
         self.framework.load_state_dict(state["framework"])
         self.positives.load_state_dict(state["positives"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.first, self.done, self.filled = state["first"], state["done"], True
-        self.numbers = state["numbers"]
+        self.first, self.done, self.numbers = state["first"], state["done"], state["numbers"]
+        self.filled = state.get("filled", True)  # before checkpoints within an epoch, all were of whole ones
+        if "place" in state:
+            self.place = Place.restored(state["place"], self.fabric.device)
+            self.gauge.restore(state["gauge"])
+            self.watch.restore(state["watch"])
 
     def start_from(self, source: Path) -> None:
         """Begin with another run's work.
@@ -162,12 +172,11 @@ class _Run:
         The same framework goes on whole, with its heads, optimiser and place in the schedule (the paper's
         SSPS phase); another framework, or a model folder, gives only the encoder's weights.
         """
-        checkpoint = last_checkpoint(source / "checkpoints")
-        state = load_checkpoint(checkpoint) if checkpoint else {}
+        state = read_newest(source / "checkpoints")
         try:
             if state.get("framework_name") == self.recipe.framework.name:
                 self.framework.load_state_dict(state["framework"])
-                if state["optimizer_name"] == self.recipe.training.optimizer:
+                if state.get("optimizer_name", "adam") == self.recipe.training.optimizer:
                     decay = [group["weight_decay"] for group in self.optimizer.param_groups]
                     self.optimizer.load_state_dict(state["optimizer"])
                     for group, value in zip(self.optimizer.param_groups, decay, strict=True):
@@ -193,22 +202,47 @@ class _Run:
 
     def run(self, bar: Progress) -> Trained:
         epochs, model = self.recipe.training.epochs, self.folder / "model"
-        if self.done < epochs or not (model / "model.json").is_file():
-            log = Log(self.folder, is_first())
+        if self.done < epochs or not self.saved(model):
+            step = (self.first + self.done) * self.batches.steps + self.place.steps
+            log = Log(self.folder if is_first() else None, step)
             try:
                 while self.done < epochs:
-                    if self.positives.needs_fill and (self.positives.refresh or not self.filled):
+                    if self.to_fill:
                         self.fill(bar)
                     self.numbers = self.epoch(self.first + self.done, bar, log)
-                    self.done += 1
-                    if is_first():
-                        keep = self.recipe.training.keep
-                        save_checkpoint(self.folder / "checkpoints", self.done, self.state(), keep)
+                    self.done, self.place = self.done + 1, Place()
+                    self.saver.pause(bar.console, self.done, self.state)
                 if is_first():
                     self.save(model)
             finally:
                 log.close()
         return Trained(self.folder, model, self.first + self.done, self.numbers)
+
+    @property
+    def to_fill(self) -> bool:
+        """Whether the pass that fills the queues comes next, or its rest."""
+        begun = self.place.steps > 0
+        return self.positives.needs_fill and not begun and (self.positives.refresh or not self.filled)
+
+    def left(self) -> dict[str, int]:
+        """Return the batches of fill passes, the clusterings and the steps that are still to be done."""
+        epochs, begun = self.recipe.training.epochs - self.done, self.place.steps > 0
+        passes, clusterings = 0, 0
+        if self.positives.needs_fill:
+            clusterings = epochs - begun
+            passes = clusterings if self.positives.refresh else int(self.to_fill)
+        batches = passes * math.ceil(self.batches.size / (self.batches.batch * self.batches.world))
+        return {
+            "filling": batches - self.place.filled * self.to_fill,
+            "clustering": clusterings,
+            "training": epochs * self.batches.steps - self.place.steps,
+        }
+
+    def saved(self, model: Path) -> bool:
+        """Return whether the model folder is of these weights, not of those of fewer epochs."""
+        file = model / "model.json"
+        found = read_json(file).get("provenance", {}) if file.is_file() else {}
+        return bool(found.get("epochs") == self.first + self.done)
 
     def save(self, model: Path) -> None:
         """Write the model folder."""
@@ -240,70 +274,96 @@ class _Run:
     def fill(self, bar: Progress) -> None:
         """Pass over the corpus once, forward only, so that both queues are full before an epoch."""
         task = bar.add_task("filling the queues", total=self.batches.size, note="")
+        bar.advance(task, self.place.filled * self.batches.batch * world())
         began, seen = time.perf_counter(), 0
-        for batch in self.batches.every(self.first + self.done):
+        self.forecast.begin()
+        for batch in self.batches.every(self.first + self.done, self.place.filled):
             if "reference" in batch.views:
                 self.swap.observe(batch.ids, self.reference(batch))
             with evaluating(self.framework), self.fabric.autocast():
                 self.swap.store(batch.ids, self.framework.target(batch))
             seen += len(batch.ids) * world()
             note(bar, task, len(batch.ids) * world(), None, began, seen)
+            self.place.filled += 1
+            self.forecast.tick("filling")
+            self.saver.pause(bar.console, self.done, self.state, ("fill", self.place.filled))
         bar.remove_task(task)
         self.filled = True
 
     def epoch(self, epoch: int, bar: Progress, log: Log) -> dict[str, float]:
         """Train one epoch and return its numbers."""
-        training, batches = self.recipe.training, self.batches
-        numbers = self.positives.start_epoch(epoch)
+        training, batches, place = self.recipe.training, self.batches, self.place
+        if place.steps == 0:
+            self.forecast.begin()
+            place.numbers = self.positives.start_epoch(epoch)
+            self.forecast.tick("clustering")
+            self.watch.skipped = 0
         self.framework.train()
         self.framework.start_epoch(epoch)
         last = self.first + training.epochs
         planned = training.schedule_epochs or last
         task = bar.add_task(f"{self.recipe.name} {epoch + 1}/{last}", total=batches.steps, note="")
+        bar.advance(task, place.steps)
         began, seen = time.perf_counter(), 0
-        sums: dict[str, list[Tensor]] = defaultdict(list)
-        for step, batch in enumerate(batches.epoch(epoch, self.positives)):
-            if "reference" in batch.views:
-                self.swap.observe(batch.ids, self.reference(batch))
+        self.forecast.begin()
+        for step, batch in enumerate(batches.epoch(epoch, self.positives, place.steps), place.steps):
             lr = learning_rate(training, epoch, step, batches.steps, planned)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
-            with self.fabric.autocast():  # Fabric's wrapper would round the waveforms to bf16 too
-                result = self.framework(batch, self.swap)
-            loss = mean_of_ranks(result.loss)
-            if not torch.isfinite(loss):
-                raise IdemvoxError(
-                    f"the loss is not finite at epoch {epoch + 1}, step {step + 1} (utterances "
-                    f"{batch.ids[:8].tolist()}...); lower training.lr, or use training.precision=fp32"
-                )
-            self.fabric.backward(result.loss)
-            mean_gradients(self.framework.parameters())
-            self.framework.after_backward(epoch)
-            if training.clip:
-                clip_each(self.framework.parameters(), training.clip)
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            self.framework.after_step((epoch * batches.steps + step + 1) / (planned * batches.steps))
-            if self.positives.chosen is not None:
-                self.gauge.update(gather(batch.ids), self.positives.chosen, self.positives.replaced)
-            sums["loss"].append(loss)
-            for name, value in result.metrics.items():
-                sums[name].append(mean_of_ranks(value))
+            at, number = epoch + (step + 1) / batches.steps, epoch * batches.steps + step
+            loss = self.learn(batch, epoch, (number + 1) / (planned * batches.steps))
+            if loss is None:
+                log.write("skipped", number, at=at, utterances=self.watch.named(batch.ids))
+            elif step % max(1, batches.steps // 20) == 0:
+                log.write("step", number, at=at, loss=float(loss), lr=lr)
             seen += len(batch.ids) * world()
             note(bar, task, 1, loss, began, seen, batches.stalls.share())
-            if step % max(1, batches.steps // 20) == 0:
-                at = epoch + (step + 1) / batches.steps
-                log.write("step", epoch * batches.steps + step, at=at, loss=float(loss), lr=lr)
+            place.steps += 1
+            self.forecast.tick("training")
+            if self.forecast.settled:
+                self.forecast.say(self.left(), None if bar.disable else bar.console)
+                log.write("forecast", number, at=at, **self.forecast.seconds(self.left()))
+            if place.steps < batches.steps:  # after the last one, the epoch's numbers go along
+                self.saver.pause(bar.console, self.done, self.state, ("step", place.steps))
         bar.remove_task(task)
         seconds = time.perf_counter() - began
-        numbers |= {name: mean(values) for name, values in sums.items()}
+        numbers = place.numbers | {name: mean(values) for name, values in place.sums.items()}
         numbers |= {
             "utterances_per_second": seen / seconds,
             "waiting_for_audio": batches.stalls.share(),
             "lr": lr,
             **self.gauge.result(),
         }
+        if self.watch.skipped:
+            numbers["skipped"] = self.watch.skipped
         if advice := batches.stalls.advice(training.workers, self.packed):
             bar.console.print(f"epoch {epoch + 1}: {advice}")
-        log.write("epoch", (epoch + 1) * batches.steps, at=epoch + 1, **numbers)
+        log.write("epoch", (epoch + 1) * batches.steps - 1, at=epoch + 1, **numbers)
         return numbers
+
+    def learn(self, batch: Batch, epoch: int, progress: float) -> Tensor | None:
+        """Take one step; return its loss, ``None`` where that was not finite and nothing was learnt."""
+        if "reference" in batch.views:
+            self.swap.observe(batch.ids, self.reference(batch))
+        self.watch.begin()
+        with self.fabric.autocast():  # Fabric's wrapper would round the waveforms to bf16 too
+            result = self.framework(batch, self.swap)
+        loss = mean_of_ranks(result.loss)
+        self.fabric.backward(result.loss)
+        mean_gradients(self.framework.parameters())
+        where = f"epoch {epoch + 1}, step {self.place.steps + 1}"
+        if not self.watch.sound(loss, self.framework.parameters(), batch.ids, where):
+            self.optimizer.zero_grad(set_to_none=True)
+            return None
+        self.framework.after_backward(epoch)
+        if self.recipe.training.clip:
+            clip_each(self.framework.parameters(), self.recipe.training.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.framework.after_step(progress)
+        if self.positives.chosen is not None:
+            self.gauge.update(gather(batch.ids), self.positives.chosen, self.positives.replaced)
+        self.place.sums["loss"].append(loss)
+        for name, value in result.metrics.items():
+            self.place.sums[name].append(mean_of_ranks(value))
+        return loss

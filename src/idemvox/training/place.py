@@ -1,0 +1,43 @@
+"""How far an epoch is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Place"]
+
+
+@dataclass(slots=True)
+class Place:
+    """How far the epoch under way is, and what it has gathered for its numbers.
+
+    Attributes:
+        filled: batches of the pass that fills the queues before it.
+        steps: taken.
+        numbers: what the positive sampler said when the epoch began.
+        sums: scalars of each step, on the device.
+    """
+
+    filled: int = 0
+    steps: int = 0
+    numbers: dict[str, float] = field(default_factory=dict)
+    sums: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+
+    def state(self) -> dict[str, Any]:
+        """Return it as tensors and plain values."""
+        sums = {name: torch.stack(values) for name, values in self.sums.items()}
+        return {"filled": self.filled, "steps": self.steps, "numbers": self.numbers, "sums": sums}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any], device: torch.device) -> Place:
+        """Return what :meth:`state` was of."""
+        place = cls(state["filled"], state["steps"], dict(state["numbers"]))
+        for name, values in state["sums"].items():
+            place.sums[name] = list(values.to(device).unbind())
+        return place

@@ -1,0 +1,148 @@
+"""What stops a run that would waste time: steps that come to nothing, embeddings all alike, full memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from idemvox.errors import IdemvoxError
+from idemvox.frameworks.base import Framework
+from idemvox.ranks import mean
+from idemvox.recipe import Recipe, Training
+from idemvox.registry import FRAMEWORKS, POSITIVES
+
+__all__ = ["Watch", "likeness", "memory_named"]
+
+ALIKE = 0.999  # an untrained Fast ResNet-34 has 0.98
+_HUNGRY = ("global_seconds", "local_seconds", "local_crops", "seconds", "outputs", "queue")
+
+
+def likeness(x: Tensor) -> Tensor:
+    """Return the root mean square cosine between different rows of (N, D).
+
+    It is 1 where all have the same direction, and where they differ in its sign alone: what is left of a
+    collapse behind a batch normalisation.
+    """
+    unit = F.normalize(x.float(), dim=1)
+    squares = (unit @ unit.T).square().sum() - len(x)
+    return (squares / (len(x) * (len(x) - 1))).clamp_min(0).sqrt()
+
+
+class Watch:
+    """Looks at each step; takes back what a step did whose loss or gradient is not finite.
+
+    Such a step must leave no trace: besides parameters, that is batch statistics, a teacher's centre, a
+    framework's queue.  A positive sampler's queues, too large to be copied, take in what is finite only.
+
+    A run is stopped after ``training.bad_steps`` of those in a row: parameters stand still meanwhile, so if
+    they are the cause nothing will change, while of ten batches in a row hardly all have a bad recording.
+    It is stopped too when the embeddings of different utterances have all been alike, with a
+    :func:`likeness` above 0.999, for ``training.collapse_steps`` in a row.
+    """
+
+    def __init__(self, framework: Framework, training: Training, names: Sequence[str]) -> None:
+        """Watch a framework; ``names``: (N,) of the utterances."""
+        self.training, self.names = training, names
+        self.bad = 0  # steps in a row
+        self.alike = 0
+        self.skipped = 0  # steps of the epoch
+        self._embeddings: Tensor | None = None
+        self._buffers = list(framework.buffers())
+        self._before = [buffer.clone() for buffer in self._buffers]
+        framework.embedder.register_forward_hook(self._see)
+
+    def _see(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        if module.training:  # not the references
+            self._embeddings = output.detach()
+
+    def state(self) -> dict[str, int]:
+        """Return the counts."""
+        return {"bad": self.bad, "alike": self.alike, "skipped": self.skipped}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go on from :meth:`state`."""
+        self.bad, self.alike, self.skipped = state["bad"], state["alike"], state["skipped"]
+
+    def begin(self) -> None:
+        """Remember what a step may have to take back."""
+        torch._foreach_copy_(self._before, self._buffers)
+
+    def sound(self, loss: Tensor, parameters: Iterator[nn.Parameter], ids: Tensor, where: str) -> bool:
+        """Return whether to learn from a step; if not, all but its gradients is as it was before.
+
+        Args:
+            loss: of all ranks.
+            parameters: with their gradients.
+            ids: (B,) utterances.
+            where: the step, for messages.
+
+        Raises:
+            IdemvoxError: after too many bad steps, or with embeddings all alike for too long.
+        """
+        norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+        finite = torch.stack([loss, *norms]).isfinite().all()
+        seen = self._embeddings
+        cosine = loss.new_zeros(()).float() if seen is None or len(seen) < 2 else likeness(seen)
+        good, alike = torch.stack([finite.float(), mean(cosine)]).tolist()  # one wait for the device
+        if good:
+            self.bad = 0
+            self._stop_if_alike(alike, where)
+            return True
+        torch._foreach_copy_(self._buffers, self._before)
+        self.bad, self.skipped = self.bad + 1, self.skipped + 1
+        if self.bad >= self.training.bad_steps:
+            raise IdemvoxError(
+                f"loss or gradient has not been finite for {self.bad} steps in a row, last at {where} "
+                f"(utterances {', '.join(self.named(ids))}); lower training.lr, set training.clip=3, or use "
+                "training.precision=fp32; --resume goes on from the last checkpoint"
+            )
+        return False
+
+    def named(self, ids: Tensor) -> list[str]:
+        """Return the names of some utterances (B,)."""
+        return [self.names[number] for number in ids.tolist()]
+
+    def _stop_if_alike(self, cosine: float, where: str) -> None:
+        self.alike = self.alike + 1 if cosine > ALIKE else 0
+        most = self.training.collapse_steps
+        if most is not None and self.alike >= most:
+            raise IdemvoxError(
+                f"the embeddings of different utterances have been all alike for {self.alike} steps, last at "
+                f"{where} (cosine {cosine:.5f}): training has collapsed. Try a lower training.lr, more "
+                "training.warmup_epochs, a larger training.batch; with a teacher, framework.momentum nearer "
+                "to 1 or a lower framework.teacher_temperature; or another seed"
+            )
+
+
+@contextmanager
+def memory_named(recipe: Recipe) -> Iterator[None]:
+    """Say which keys of the recipe to lower where memory, a GPU's or the machine's, does not suffice."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch's are RuntimeErrors
+        said = str(error).strip().partition("\n")[0]
+        full = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not full and "DefaultCPUAllocator" not in said and "not enough memory" not in said:
+            raise
+        raise IdemvoxError(
+            f"out of memory ({said or 'no more is said'}); lower {', '.join(_hungry(recipe))}"
+        ) from error
+
+
+def _hungry(recipe: Recipe) -> list[str]:
+    """Return the keys that memory depends on, with their values."""
+    found = [f"training.batch (now {recipe.training.batch})"]
+    for where, registry in (("framework", FRAMEWORKS), ("positives", POSITIVES)):
+        part = getattr(recipe, where)
+        options = part.build(registry[part.name].Options, where)
+        values = {field.name: getattr(options, field.name) for field in fields(options)}
+        if values.get("queue", 0) is None:
+            values["queue"] = values.get("clusters")
+        found += [f"{where}.{key} (now {values[key]})" for key in _HUNGRY if key in values]
+    return found
