@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from idemvox.corpus.manifest import load_manifest
+from idemvox.corpus.pack import pack
 from idemvox.encoders.ivector import IVector
 from idemvox.errors import IdemvoxError
 from idemvox.model import load_model
@@ -27,7 +28,9 @@ def draw(utterances: int = 400, seed: int = 0):
     """Statistics from a known model: loadings (C, D, R), w (U, R) around a mean, counts and whitened sums."""
     torch.manual_seed(seed)
     loadings = torch.randn(COMPONENTS, SIZE, DIM)
-    w = torch.randn(utterances, DIM) @ torch.tensor([[1.0, 0.5, 0], [0, 1, 0], [0, 0, 2]]) + torch.tensor([1.0, 0, -1])
+    w = torch.randn(utterances, DIM) @ torch.tensor([[1.0, 0.5, 0], [0, 1, 0], [0, 0, 2]]) + torch.tensor(
+        [1.0, 0, -1]
+    )
     counts = torch.randint(0, 12, (utterances, COMPONENTS)).float()
     noise = torch.randn(utterances, COMPONENTS, SIZE) * counts.sqrt()[..., None]
     return loadings, w, counts, counts[..., None] * torch.einsum("cdr,ur->ucd", loadings, w) + noise
@@ -43,7 +46,7 @@ def test_em_climbs_and_finds_the_subspace():
     encoder = blank()
     batches = list(zip(counts.split(70), sums.split(70), strict=True))
     gains = [em_iteration(encoder, batches) for _ in range(30)]
-    assert all(b >= a - 1e-6 for a, b in itertools.pairwise(gains)) and gains[-1] > gains[0] + 0.1
+    assert all(b >= a - 1e-5 for a, b in itertools.pairwise(gains)) and gains[-1] > gains[0] + 0.1
     truth, found = (torch.linalg.qr(x.flatten(0, 1))[0] for x in (loadings, encoder.loadings))
     assert torch.linalg.svdvals(truth.T @ found).min() > 0.98  # cosine of the largest angle between them
     mean = encoder.posterior(counts, sums).mean
@@ -116,7 +119,7 @@ def weights(folder):
     return (folder / "model" / "model.safetensors").read_bytes()
 
 
-def test_leaves_an_ordinary_run(trained, corpus):
+def test_leaves_an_ordinary_run(trained):
     assert trained.epochs == 3 and trained.numbers.keys() == {"log_likelihood", "gain"}
     model = load_model(trained.folder)
     assert isinstance(model.encoder, IVector) and (model.encoder.dim, len(model.encoder.means)) == (6, 12)
@@ -138,6 +141,12 @@ def test_labels_have_no_part(recipe, trained, tmp_path):
     assert weights(train(recipe(labelled=True), tmp_path, progress=False).folder) == weights(trained.folder)
 
 
+def test_a_pack_is_as_good(recipe, corpus, trained, tmp_path):
+    pack(corpus.unlabelled, tmp_path / "pack", progress=False)
+    packed = train(recipe(f"data.manifest={tmp_path / 'pack'}"), tmp_path / "run", progress=False)
+    assert weights(packed.folder) == weights(trained.folder)
+
+
 def test_statistics_need_not_be_kept(recipe, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "KEPT", 0)
     assert weights(train(recipe(), tmp_path, progress=False).folder) == weights(trained.folder)
@@ -149,7 +158,9 @@ def test_another_seed_gives_other_weights_and_another_batch_the_same_but_for_rou
     assert weights(train(recipe("seed=1"), tmp_path / "a", progress=False).folder) != weights(trained.folder)
     monkeypatch.setattr(module, "BATCH_SECONDS", 7.0)
     again = load_model(train(recipe("training.workers=2"), tmp_path / "b", progress=False).folder).encoder
-    torch.testing.assert_close(again.loadings, load_model(trained.folder).encoder.loadings, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(
+        again.loadings, load_model(trained.folder).encoder.loadings, atol=1e-2, rtol=1e-2
+    )
 
 
 def test_interrupted_and_resumed_it_ends_with_the_same_bits(recipe, trained, tmp_path, monkeypatch):
@@ -179,7 +190,7 @@ def test_interrupted_and_resumed_it_ends_with_the_same_bits(recipe, trained, tmp
 def test_settings_without_a_part_in_it_are_refused(recipe, tmp_path):
     with pytest.raises(IdemvoxError, match=r"leave them out: framework\.name, training\.lr"):
         train(recipe("framework.name=dino", "training.lr=0.1"), tmp_path, progress=False)
-    with pytest.raises(IdemvoxError, match="unknown training.device 'gpu'"):
+    with pytest.raises(IdemvoxError, match=r"unknown training\.device 'gpu'"):
         train(recipe("training.device=gpu"), tmp_path, progress=False)
 
 

@@ -22,7 +22,7 @@ from idemvox.corpus.corpus import open_corpus
 from idemvox.corpus.crops import AudioSource
 from idemvox.draws import draw_seed
 from idemvox.encoders.ivector import IVector
-from idemvox.encoders.mixture import pack, unpack
+from idemvox.encoders.mixture import pack, unpack, widest
 from idemvox.errors import IdemvoxError, unknown_name
 from idemvox.model import build_encoder, save_model
 from idemvox.processes import command_line
@@ -38,8 +38,11 @@ BATCH_SECONDS = 480.0  # large, as adding to the sums over a batch costs as much
 PER_UTTERANCE = 200  # frames of an utterance that the mixture is fitted to, where there are utterances enough
 SIZES = ((3.0, 256, 100), (100.0, 512, 200), (500.0, 1024, 300), (math.inf, 2048, 400))
 """Up to so many hours of speech: Gaussians and dimensions; the last are Kaldi's for VoxCeleb."""
-USED = ("name", "description", "published", "seed", "data", "frontend", "encoder")
-USED += tuple(f"training.{key}" for key in ("epochs", "device", "workers", "keep"))
+USED = (
+    *("name", "description", "published", "seed", "data", "frontend", "encoder"),
+    *("training.epochs", "training.device", "training.workers", "training.keep"),
+)
+"""What of a recipe has a part in it."""
 
 Statistics = tuple[Tensor, Tensor]
 """Of a batch, as :meth:`IVector.statistics` gives them: counts (B, C) and whitened sums (B, C, D)."""
@@ -153,9 +156,7 @@ class _Speech:
                 drawn.append(cepstra[chosen.to(cepstra.device)])
         return torch.cat(drawn)
 
-    def features(
-        self, ids: Sequence[int], title: str
-    ) -> Iterator[tuple[list[int], Tensor, Tensor | None]]:
+    def features(self, ids: Sequence[int], title: str) -> Iterator[tuple[list[int], Tensor, Tensor | None]]:
         """Yield batches, longest first: ids, log-mel features (B, mels, F) and frames (B,)."""
         lengths, most = self.source.lengths, BATCH_SECONDS * SAMPLE_RATE
         batches: list[list[int]] = []
@@ -228,7 +229,7 @@ def em_iteration(encoder: IVector, statistics: Iterable[Statistics]) -> float:
         By how much the log-likelihood of a frame was above that under the mixture alone, before the change;
         it never falls.
     """
-    wide = torch.float32 if encoder.means.device.type == "mps" else torch.float64
+    wide = widest(encoder.means)
     size = encoder.dim
     second = torch.zeros(len(encoder.means), size * (size + 1) // 2).to(encoder.means.device, wide)
     cross = torch.zeros_like(encoder.loadings, dtype=wide)  # (C, D, R)
