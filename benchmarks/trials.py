@@ -1,4 +1,4 @@
-"""A trial list of the size of VOiCES 2019 dev, from the file to EER and minDCF: seconds and memory.
+"""A trial list of the size of VOiCES 2019 dev, from the key file to EER and minDCF: seconds and memory.
 
     python benchmarks/trials.py
 
@@ -25,6 +25,7 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from common import publish
+from idemvox.corpus.importers.layout import write_trials
 from idemvox.verification.embed import Embeddings
 from idemvox.verification.report import score_report
 from idemvox.verification.scoring import cosine_scores
@@ -33,8 +34,8 @@ from idemvox.verification.trials import load_trials
 FIRST, SECOND, UTTERANCES, SPEAKERS, DIM = 256, 15_776, 15_904, 196, 512
 
 
-def write_list(path: Path) -> dict[str, str]:
-    """Write the list; return the speaker of each id."""
+def write_keys(path: Path) -> dict[str, str]:
+    """Write lines ``model file tgt|imp``, models called like their files; return the speaker of each file."""
     names = [
         f"sid_dev/sp{i % SPEAKERS:04d}/Lab41-SRI-VOiCES-rm{i % 4 + 1}-babb-sp{i % SPEAKERS:04d}-"
         f"ch{127535 + i}-sg{i % 90:04d}-mc{i % 12:02d}-stu-clo-dg080.wav"
@@ -44,8 +45,14 @@ def write_list(path: Path) -> dict[str, str]:
     with path.open("w", encoding="utf-8") as file:
         for first in names[:FIRST]:
             for second in names[-SECOND:]:
-                file.write(f"{int(speakers[first] == speakers[second])} {first} {second}\n")
+                same = speakers[first] == speakers[second]
+                file.write(f"{model(first)} {second} {'tgt' if same else 'imp'}\n")
     return speakers
+
+
+def model(file: str) -> str:
+    """Return what the lists call the enrolment model made of a file: its name."""
+    return Path(file).stem
 
 
 def main() -> None:
@@ -67,8 +74,10 @@ def main() -> None:
         return result
 
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
-        path = Path(folder) / "trials.txt"
-        speakers = write_list(path)
+        keys, path = Path(folder) / "keys.lst", Path(folder) / "trials.txt"
+        speakers = write_keys(keys)
+        models = {model(file): file for file in list(speakers)[:FIRST]}
+        measured("prepare: rewrite the keys", lambda: write_trials(keys, path, models, speakers))
         trials = measured("read the list", lambda: load_trials(path))
         numbers = np.random.default_rng(0).standard_normal((UTTERANCES, DIM), np.float32)
         embeddings = Embeddings(tuple(speakers), numbers)

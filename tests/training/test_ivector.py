@@ -137,6 +137,16 @@ def test_tells_voices_apart(trained, corpus):
     assert report.eer < 0.15
 
 
+def test_full_covariances(recipe, trained, corpus, tmp_path):
+    few = ("encoder.components=2", "encoder.frames=5000")  # more would each learn a speaker
+    run = train(recipe("encoder.covariance=full", *few), tmp_path, progress=False)
+    assert run.numbers["log_likelihood"] > trained.numbers["log_likelihood"] + 1
+    encoder = load_model(run.folder).encoder
+    assert encoder.factors.shape == (2, 72, 72)
+    manifest = load_manifest(corpus.labelled)
+    assert evaluate(encoder, make_trials(manifest, "any"), manifest, draws=0).eer < 0.2
+
+
 def test_labels_have_no_part(recipe, trained, tmp_path):
     assert weights(train(recipe(labelled=True), tmp_path, progress=False).folder) == weights(trained.folder)
 

@@ -130,8 +130,9 @@ class IVector(Encoder):
     def speech(self, features: Tensor, frames: Tensor | None) -> list[Tensor]:
         """Cepstra of the frames with speech in them, (F_b, D) of each row."""
         found = []
-        for row, size in enumerate([features.shape[-1]] * len(features) if frames is None else frames):
-            log_mel = features[row, :, :size]
+        sizes = [features.shape[-1]] * len(features) if frames is None else frames.tolist()
+        for row, size in zip(features, sizes, strict=True):
+            log_mel = row[:, :size]
             cepstra = self.basis @ log_mel
             slopes = deltas(cepstra)
             cepstra = torch.cat([cepstra, slopes, deltas(slopes)])  # (D, F)

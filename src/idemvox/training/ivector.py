@@ -229,9 +229,8 @@ def em_iteration(encoder: IVector, statistics: Iterable[Statistics]) -> float:
         By how much the log-likelihood of a frame was above that under the mixture alone, before the change;
         it never falls.
     """
-    wide = widest(encoder.means)
-    size = encoder.dim
-    second = torch.zeros(len(encoder.means), size * (size + 1) // 2).to(encoder.means.device, wide)
+    wide, products = widest(encoder.means), encoder.derived[1]
+    second = torch.zeros_like(products, dtype=wide)  # (C, R (R + 1) / 2)
     cross = torch.zeros_like(encoder.loadings, dtype=wide)  # (C, D, R)
     mean, moment = torch.zeros_like(encoder.prior, dtype=wide), torch.zeros_like(second[0])
     gain, frames, utterances = 0.0, 0.0, 0
@@ -247,7 +246,7 @@ def em_iteration(encoder: IVector, statistics: Iterable[Statistics]) -> float:
         utterances += len(counts)
     mean /= utterances
     turn = torch.linalg.cholesky(unpack(moment / utterances) - mean[:, None] * mean)  # (R, R)
-    ridge = 1e-6 * torch.eye(size, device=second.device, dtype=wide)  # for components that nobody uses
+    ridge = 1e-6 * torch.eye(len(mean), device=mean.device, dtype=wide)  # for components that nobody uses
     loadings = [
         torch.cholesky_solve(b.mT, torch.linalg.cholesky(unpack(a) + ridge)).mT @ turn
         for a, b in zip(second.split(32), cross.split(32), strict=True)
