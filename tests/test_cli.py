@@ -176,6 +176,20 @@ def test_a_sweep_scores_every_combination_and_goes_on_where_it_was(home, trained
     assert "other data or with other settings" in refused(*common, "training.lr=0.1", clusters)
 
 
+def test_ivectors_by_the_same_commands(home, tmp_path):
+    """From the recipe to a verdict, as with a network."""
+    call("prepare", "folder", home / "calls", "--out", tmp_path / "calls.csv", "-q")
+    recipe = Path(__file__).parents[1] / "recipes" / "ivector.yaml"
+    small = ("encoder.components=12", "encoder.dim=6", "training.epochs=2", "training.workers=0")
+    run = tmp_path / "run"
+    shown = call("train", recipe, *small, f"data.manifest={tmp_path / 'calls.csv'}", "--out", run, "-q")
+    assert "ivector: 2 epochs" in shown and "gain" in shown
+    assert "24 embeddings of 6" in call("embed", run, tmp_path / "calls.csv", "--out", tmp_path / "e", "-q")
+    assert "EER %" in call("evaluate", run, home / "trials.txt", "--root", home / "calls", "-q")
+    a = home / "calls" / "s0" / "r0" / "0.wav"
+    assert "same speaker" in call("verify", a, a, "--model", run)
+
+
 def test_recipes_of_the_project_are_valid_and_listed():
     folder = Path(__file__).parents[1] / "recipes"
     text = call("recipes", folder)

@@ -34,12 +34,8 @@ def test_log_joint_is_weight_times_density(full):
 def test_whitened_frames_of_a_component_are_standard_normal(full):
     m = mixture(full)
     draws = MultivariateNormal(m.means[1], precision_matrix=precision(m, 1)).sample((20_000,))
-    white = torch.stack(
-        [
-            m.whiten(torch.tensor([0.0, 1, 0]), torch.stack([m.means[0] * 0, x, m.means[0] * 0]))[1]
-            for x in draws[:5]
-        ]
-    )
+    one, none = torch.tensor([0.0, 1, 0]), torch.zeros(4)
+    white = torch.stack([m.whiten(one, torch.stack([none, x, none]))[1] for x in draws[:5]])
     factor = m.factors[1] if full else torch.diag(m.factors[1])
     torch.testing.assert_close(white, (draws[:5] - m.means[1]) @ factor, atol=1e-5, rtol=1e-4)
     counts, sums = torch.full((3,), 20_000.0), draws.sum(0).expand(3, -1)

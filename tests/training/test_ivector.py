@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from idemvox.corpus.manifest import load_manifest
+from idemvox.corpus.pack import pack
 from idemvox.encoders.ivector import IVector
 from idemvox.errors import IdemvoxError
 from idemvox.model import load_model
@@ -45,7 +46,7 @@ def test_em_climbs_and_finds_the_subspace():
     encoder = blank()
     batches = list(zip(counts.split(70), sums.split(70), strict=True))
     gains = [em_iteration(encoder, batches) for _ in range(30)]
-    assert all(b >= a - 1e-6 for a, b in itertools.pairwise(gains)) and gains[-1] > gains[0] + 0.1
+    assert all(b >= a - 1e-5 for a, b in itertools.pairwise(gains)) and gains[-1] > gains[0] + 0.1
     truth, found = (torch.linalg.qr(x.flatten(0, 1))[0] for x in (loadings, encoder.loadings))
     assert torch.linalg.svdvals(truth.T @ found).min() > 0.98  # cosine of the largest angle between them
     mean = encoder.posterior(counts, sums).mean
@@ -118,7 +119,7 @@ def weights(folder):
     return (folder / "model" / "model.safetensors").read_bytes()
 
 
-def test_leaves_an_ordinary_run(trained, corpus):
+def test_leaves_an_ordinary_run(trained):
     assert trained.epochs == 3 and trained.numbers.keys() == {"log_likelihood", "gain"}
     model = load_model(trained.folder)
     assert isinstance(model.encoder, IVector) and (model.encoder.dim, len(model.encoder.means)) == (6, 12)
@@ -136,8 +137,24 @@ def test_tells_voices_apart(trained, corpus):
     assert report.eer < 0.15
 
 
+def test_full_covariances(recipe, trained, corpus, tmp_path):
+    few = ("encoder.components=2", "encoder.frames=5000")  # more would each learn a speaker
+    run = train(recipe("encoder.covariance=full", *few), tmp_path, progress=False)
+    assert run.numbers["log_likelihood"] > trained.numbers["log_likelihood"] + 1
+    encoder = load_model(run.folder).encoder
+    assert encoder.factors.shape == (2, 72, 72)
+    manifest = load_manifest(corpus.labelled)
+    assert evaluate(encoder, make_trials(manifest, "any"), manifest, draws=0).eer < 0.2
+
+
 def test_labels_have_no_part(recipe, trained, tmp_path):
     assert weights(train(recipe(labelled=True), tmp_path, progress=False).folder) == weights(trained.folder)
+
+
+def test_a_pack_is_as_good(recipe, corpus, trained, tmp_path):
+    pack(corpus.unlabelled, tmp_path / "pack", progress=False)
+    packed = train(recipe(f"data.manifest={tmp_path / 'pack'}"), tmp_path / "run", progress=False)
+    assert weights(packed.folder) == weights(trained.folder)
 
 
 def test_statistics_need_not_be_kept(recipe, trained, tmp_path, monkeypatch):
@@ -183,7 +200,7 @@ def test_interrupted_and_resumed_it_ends_with_the_same_bits(recipe, trained, tmp
 def test_settings_without_a_part_in_it_are_refused(recipe, tmp_path):
     with pytest.raises(IdemvoxError, match=r"leave them out: framework\.name, training\.lr"):
         train(recipe("framework.name=dino", "training.lr=0.1"), tmp_path, progress=False)
-    with pytest.raises(IdemvoxError, match="unknown training.device 'gpu'"):
+    with pytest.raises(IdemvoxError, match=r"unknown training\.device 'gpu'"):
         train(recipe("training.device=gpu"), tmp_path, progress=False)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from idemvox.errors import IdemvoxError
+from idemvox.verification import scoring
 from idemvox.verification.embed import Embeddings
 from idemvox.verification.scoring import cosine_scores, euclidean_scores, trial_scores
 from idemvox.verification.trials import Trials
@@ -16,8 +17,11 @@ def trials(ids, pairs):
     return Trials("list", tuple(ids), np.zeros(len(pairs), bool), a, b)
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 65_536])
-def test_equals_a_loop(chunk):
+@pytest.mark.parametrize("dense", [0, 16])
+@pytest.mark.parametrize("chunk", [1, 9, 65_536])
+def test_equals_a_loop(chunk, dense, monkeypatch):
+    """Pair by pair and by products."""
+    monkeypatch.setattr(scoring, "_DENSE", dense)
     rng = np.random.default_rng(0)
     embeddings = Embeddings(tuple("abcde"), rng.normal(size=(5, 4)).astype(np.float32) * 100)
     pairs = trials("edca", [(0, 1), (1, 1), (2, 3), (3, 0), (0, 2), (1, 3), (2, 0)])
@@ -45,6 +49,25 @@ def test_scored_as_the_encoder_says():
     pair = trials("ab", [(0, 1)])
     assert trial_scores("cosine", embeddings, pair).tolist() == [1]
     assert trial_scores("euclidean", embeddings, pair).tolist() == [-4]
+
+
+@pytest.mark.parametrize(("missing", "by_products"), [(0, True), (100, False)])
+def test_products_are_taken_where_most_pairs_are_trials(missing, by_products, monkeypatch):
+    """Of a grid of first and second sides, and where as many ids again occur in one trial each."""
+    rng = np.random.default_rng(1)
+    pairs = [(a, b) for a in range(5) for b in range(5, 30)] + [(30 + i, 31 + i) for i in range(missing)]
+    rng.shuffle(pairs)
+    ids = [str(i) for i in range(31 + missing)]
+    embeddings = Embeddings(tuple(ids), rng.normal(size=(len(ids), 3)).astype(np.float32))
+    calls = []
+    whole = scoring._by_products
+    monkeypatch.setattr(scoring, "_by_products", lambda *a: calls.append(a) or whole(*a))
+    found = cosine_scores(embeddings, trials(ids, pairs), 50)
+    assert bool(calls) == by_products
+    unit = embeddings.matrix / np.linalg.norm(embeddings.matrix, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, [unit[a] @ unit[b] for a, b in pairs], atol=1e-6)
+    if by_products:
+        assert calls[0][-1] == 2  # rows at a time: 50 scores over 25 second sides
 
 
 def test_zero_embedding_scores_zero():

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from idemvox.audio.cepstra import cosines, deltas, energetic, less_sliding_mean
 from idemvox.audio.frontend import FrontEnd
 from idemvox.encoders.base import Encoder
-from idemvox.encoders.mixture import Mixture, expand, pack, unpack
+from idemvox.encoders.mixture import Mixture, expand, pack, unpack, widest
 from idemvox.errors import IdemvoxError
 from idemvox.registry import ENCODERS
 
@@ -44,8 +44,8 @@ class IVector(Encoder):
     """i-vector extractor (Dehak et al., 2011): MFCCs, a mixture of Gaussians (UBM), total variability.
 
     The mean of component c is ``m_c + T_c w`` for an utterance's own w, whose posterior mean, less the mean
-    over the training corpus, is the representation.  ``loadings`` holds ``W_c^T T_c``, with ``W_c W_c^T`` the
-    inverse covariance of the component, so that whitened statistics need no covariance (Glembek et al., 2011).
+    over the training corpus, is the representation.  ``loadings`` holds ``A_c = W_c^T T_c``, where
+    ``W_c W_c^T`` is the inverse covariance, so that whitened sums need none (Glembek et al., 2011).
 
     It is fitted by EM, by ``idemvox train`` with a recipe that names it, and not by gradient.
     """
@@ -102,7 +102,7 @@ class IVector(Encoder):
         self.register_buffer("loadings", torch.randn(components, size, self.dim) / self.dim**0.5)
         self.register_buffer("prior", torch.zeros(self.dim))
         self._derived: tuple[Mixture, Tensor] | None = None
-        self.register_load_state_dict_post_hook(lambda module, _: module.forget())
+        nn.Module.register_load_state_dict_post_hook(self, lambda module, _: module.forget())
 
     def put(self, **values: Tensor) -> None:
         """Set buffers by name."""
@@ -130,8 +130,9 @@ class IVector(Encoder):
     def speech(self, features: Tensor, frames: Tensor | None) -> list[Tensor]:
         """Cepstra of the frames with speech in them, (F_b, D) of each row."""
         found = []
-        for row, size in enumerate([features.shape[-1]] * len(features) if frames is None else frames):
-            log_mel = features[row, :, :size]
+        sizes = [features.shape[-1]] * len(features) if frames is None else frames.tolist()
+        for row, size in zip(features, sizes, strict=True):
+            log_mel = row[:, :size]
             cepstra = self.basis @ log_mel
             slopes = deltas(cepstra)
             cepstra = torch.cat([cepstra, slopes, deltas(slopes)])  # (D, F)
@@ -159,11 +160,10 @@ class IVector(Encoder):
         Its mean is ``L^-1 (prior + sum_c A_c^T f_c)`` (Kenny et al., 2005).  In float64 where there is any.
         """
         _, products = self.derived
-        wide = torch.float32 if counts.device.type == "mps" else torch.float64
+        wide = widest(counts)
         prior = self.prior.to(wide)
-        precision = unpack((counts @ products).to(wide)) + torch.eye(
-            self.dim, dtype=wide, device=prior.device
-        )
+        precision = unpack((counts @ products).to(wide))  # (B, R, R)
+        precision += torch.eye(self.dim, dtype=wide, device=counts.device)
         target = prior + (sums.flatten(1) @ self.loadings.flatten(0, 1)).to(wide)  # (B, R)
         root = torch.linalg.cholesky(precision)
         mean = torch.cholesky_solve(target[..., None], root).squeeze(-1)

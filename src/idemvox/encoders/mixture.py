@@ -1,4 +1,4 @@
-"""A mixture of Gaussians as one matrix product, and posteriors of frames under it."""
+"""A mixture of Gaussians, its densities as one matrix product."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["Mixture", "expand", "pack", "unpack"]
+__all__ = ["Mixture", "expand", "pack", "unpack", "widest"]
+
+
+def widest(x: Tensor) -> torch.dtype:
+    """float64, but float32 on Apple's GPUs, which have no other."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
 
 
 def pack(x: Tensor) -> Tensor:
@@ -27,7 +32,7 @@ def unpack(x: Tensor) -> Tensor:
 
 
 def expand(x: Tensor, full: bool) -> Tensor:
-    """(N, D) frames -> (N, K): each with its squares, or (``full``) with all products of two of its values."""
+    """(N, D) frames -> (N, K): each with its squares, or (``full``) with all products of its values."""
     if not full:
         return torch.cat([x, x.square()], 1)
     i, j = torch.triu_indices(x.shape[1], x.shape[1], device=x.device)
@@ -54,13 +59,13 @@ class Mixture:
         else:
             linear, square = factors.square() * means, factors.square() / 2
             volume = factors.log().sum(1)
-        self._matrix = torch.cat([linear, -square], 1).T.contiguous()  # (K, C)
+        self.matrix = torch.cat([linear, -square], 1).T.contiguous()  # (K, C)
         at_zero = (linear * means).sum(1) / 2 + means.shape[1] / 2 * math.log(2 * math.pi)
         self._constant = weights.log() + volume - at_zero  # (C,)
 
     def log_joint(self, expanded: Tensor) -> Tensor:
         """(N, K) frames as :func:`expand` gives them -> (N, C) log of weight times density."""
-        return torch.addmm(self._constant, expanded, self._matrix)
+        return torch.addmm(self._constant, expanded, self.matrix)
 
     def whiten(self, counts: Tensor, first: Tensor) -> Tensor:
         """Sums over frames, counts (C,) and first (C, D) -> (C, D) ``W^T (first - counts mean)``."""

@@ -22,7 +22,7 @@ from idemvox.corpus.corpus import open_corpus
 from idemvox.corpus.crops import AudioSource
 from idemvox.draws import draw_seed
 from idemvox.encoders.ivector import IVector
-from idemvox.encoders.mixture import pack, unpack
+from idemvox.encoders.mixture import pack, unpack, widest
 from idemvox.errors import IdemvoxError, unknown_name
 from idemvox.model import build_encoder, save_model
 from idemvox.processes import command_line
@@ -39,8 +39,11 @@ BATCH_SECONDS = 480.0  # large, as adding to the sums over a batch costs as much
 PER_UTTERANCE = 200  # frames of an utterance that the mixture is fitted to, where there are utterances enough
 SIZES = ((3.0, 256, 100), (100.0, 512, 200), (500.0, 1024, 300), (math.inf, 2048, 400))
 """Up to so many hours of speech: Gaussians and dimensions; the last are Kaldi's for VoxCeleb."""
-USED = ("name", "description", "published", "seed", "data", "frontend", "encoder")
-USED += tuple(f"training.{key}" for key in ("epochs", "device", "workers", "keep"))
+USED = (
+    *("name", "description", "published", "seed", "data", "frontend", "encoder"),
+    *("training.epochs", "training.device", "training.workers", "training.keep"),
+)
+"""What of a recipe has a part in it."""
 
 Statistics = tuple[Tensor, Tensor]
 """Of a batch, as :meth:`IVector.statistics` gives them: counts (B, C) and whitened sums (B, C, D)."""
@@ -231,9 +234,8 @@ def em_iteration(encoder: IVector, statistics: Iterable[Statistics]) -> float:
         By how much the log-likelihood of a frame was above that under the mixture alone, before the change;
         it never falls.
     """
-    wide = torch.float32 if encoder.means.device.type == "mps" else torch.float64
-    size = encoder.dim
-    second = torch.zeros(len(encoder.means), size * (size + 1) // 2).to(encoder.means.device, wide)
+    wide, products = widest(encoder.means), encoder.derived[1]
+    second = torch.zeros_like(products, dtype=wide)  # (C, R (R + 1) / 2)
     cross = torch.zeros_like(encoder.loadings, dtype=wide)  # (C, D, R)
     mean, moment = torch.zeros_like(encoder.prior, dtype=wide), torch.zeros_like(second[0])
     gain, frames, utterances = 0.0, 0.0, 0
@@ -249,7 +251,7 @@ def em_iteration(encoder: IVector, statistics: Iterable[Statistics]) -> float:
         utterances += len(counts)
     mean /= utterances
     turn = torch.linalg.cholesky(unpack(moment / utterances) - mean[:, None] * mean)  # (R, R)
-    ridge = 1e-6 * torch.eye(size, device=second.device, dtype=wide)  # for components that nobody uses
+    ridge = 1e-6 * torch.eye(len(mean), device=mean.device, dtype=wide)  # for components that nobody uses
     loadings = [
         torch.cholesky_solve(b.mT, torch.linalg.cholesky(unpack(a) + ridge)).mT @ turn
         for a, b in zip(second.split(32), cross.split(32), strict=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from idemvox.encoders.mixture import Mixture, expand, unpack
+from idemvox.encoders.mixture import Mixture, expand, unpack, widest
 from idemvox.errors import IdemvoxError
 
 __all__ = ["fit_mixture", "improve"]
@@ -60,25 +60,23 @@ def fit_mixture(
 def improve(mixture: Mixture, frames: Tensor, spread: Tensor) -> tuple[Mixture, float]:
     """One iteration of EM; also the mean log-likelihood of a frame before it, which never falls.
 
-    Variances, along every direction, are at least :data:`FLOOR` of those of all frames, ``spread`` (D,) squared.
+    Variances along every direction are at least :data:`FLOOR` of all frames', ``spread`` (D,) squared.
     A component left with less than a frame stays as it is.
     """
     size = frames.shape[1]
-    wide = torch.float32 if frames.device.type == "mps" else torch.float64
-    sums: Tensor | float = 0.0  # (C, K)
-    counts: Tensor | float = 0.0  # (C,)
+    wide = widest(frames)
+    counts = torch.zeros_like(mixture.weights, dtype=wide)  # (C,)
+    sums = torch.zeros_like(mixture.matrix.T, dtype=wide)  # (C, K)
     total = 0.0
     for x in frames.split(CHUNK):
         expanded = expand(x, mixture.full)
         joint = mixture.log_joint(expanded)  # (n, C)
         total += float(joint.logsumexp(1).sum(dtype=wide))
         posteriors = joint.softmax(1)
-        sums = sums + (posteriors.T @ expanded).to(wide)
-        counts = counts + posteriors.sum(0, dtype=wide)
-    assert isinstance(sums, Tensor) and isinstance(counts, Tensor)
-    alive = counts >= 1
-    mean = sums / counts.clamp(min=1)[:, None]
-    mean, square = mean[:, :size], mean[:, size:]
+        sums += posteriors.T @ expanded
+        counts += posteriors.sum(0, dtype=wide)
+    alive, counts = counts >= 1, counts.clamp(min=1e-3)
+    mean, square = (sums / counts[:, None]).split([size, sums.shape[1] - size], 1)
     scale = spread.to(wide)
     if mixture.full:
         covariance = unpack(square) - mean[:, :, None] * mean[:, None, :]
@@ -90,7 +88,7 @@ def improve(mixture: Mixture, frames: Tensor, spread: Tensor) -> tuple[Mixture, 
         factors = (square - mean.square()).clamp(min=FLOOR * scale.square()).rsqrt()
     keep = alive.view(-1, *[1] * (factors.ndim - 1))
     return Mixture(
-        (counts.clamp(min=1e-3) / counts.clamp(min=1e-3).sum()).to(frames),
+        (counts / counts.sum()).to(frames),
         torch.where(alive[:, None], mean, mixture.means).to(frames),
         torch.where(keep, factors, mixture.factors).to(frames),
     ), total / len(frames)

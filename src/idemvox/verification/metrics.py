@@ -211,10 +211,10 @@ def eer_interval(
     enrol_names, test_names = np.asarray(enrol_speakers), np.asarray(test_speakers)
     if enrol_names.shape != trials.label.shape or test_names.shape != trials.label.shape:
         raise IdemvoxError("need one enrol speaker and one test speaker per trial")
-    names, index = np.unique(np.concatenate([enrol_names, test_names]), return_inverse=True)
+    names = np.union1d(enrol_names, test_names)
     if len(names) < 2 or draws < 1:
         raise IdemvoxError("an EER interval needs at least two speakers and one draw")
-    enrol, test = (side[trials.order] for side in np.split(index, 2))
+    enrol, test = (np.searchsorted(names, side)[trials.order] for side in (enrol_names, test_names))
     if not np.array_equal(enrol == test, trials.label):
         raise IdemvoxError("the speakers contradict the trial labels: check the manifest's speaker column")
     targets = np.flatnonzero(trials.label)
