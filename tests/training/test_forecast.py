@@ -47,7 +47,7 @@ def passed(forecast: Forecast, clock: Clock, phase: str, *seconds: float) -> Non
 
 
 def test_the_first_of_a_phase_counts_only_while_it_is_the_only_one(clock):
-    forecast = Forecast(1, True)
+    forecast = Forecast(True)
     passed(forecast, clock, "clustering", 7.0)
     clock.now += 100  # between phases
     passed(forecast, clock, "training", 9.0, 1.0, 3.0)
@@ -58,7 +58,7 @@ def test_the_first_of_a_phase_counts_only_while_it_is_the_only_one(clock):
 
 
 def test_it_is_said_once_within_the_first_minute_of_training(clock):
-    forecast = Forecast(1, True)
+    forecast = Forecast(True)
     passed(forecast, clock, "filling", 300.0)
     assert not forecast.settled
     passed(forecast, clock, "training", 5.0)
@@ -72,18 +72,20 @@ def test_it_is_said_once_within_the_first_minute_of_training(clock):
 
 
 def test_a_single_long_step_is_not_enough(clock):
-    forecast = Forecast(1, True)
+    forecast = Forecast(True)
     passed(forecast, clock, "training", 50.0)  # the first one, which compiles and warms up
     assert not forecast.settled
 
 
 @pytest.mark.parametrize(
-    ("devices", "gpus", "hours"),
+    ("processes", "gpus", "hours"),
     [(1, True, "2.5 GPU-hours"), (4, True, "10 GPU-hours"), (1, False, "5 CPU-hours")],
 )
-def test_what_it_says(clock, monkeypatch, devices, gpus, hours):
+def test_what_it_says(clock, monkeypatch, processes, gpus, hours):
     monkeypatch.setattr(module, "datetime", SimpleNamespace(now=lambda: datetime(2026, 3, 9, 22, 0)))
-    forecast, said = Forecast(devices, gpus), io.StringIO()
+    monkeypatch.setattr(module.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(module.dist, "get_world_size", lambda: processes)
+    forecast, said = Forecast(gpus), io.StringIO()
     passed(forecast, clock, "training", 9.0, 10.0, 10.0)
     forecast.say({"training": 900}, Console(file=said, width=200))
     assert said.getvalue() == f"about 2.5 h to go, until 00:30: {hours}\n"

@@ -125,16 +125,6 @@ def test_a_queue_takes_what_is_finite_only(size):
     assert held == {1: [1.0, 1.0], 2: [1.0, 1.0], 4: [4.0, 4.0]}
 
 
-def test_a_reference_that_is_not_finite_leaves_the_one_before(tiny_recipe, tmp_path):
-    sampler = _Run(tiny_recipe(positives="ssps"), tmp_path).positives
-    with pytest.raises(IdemvoxError, match=r"fill pass has not been run, or the encoder has diverged"):
-        sampler.start_epoch(0)
-    sampler.observe(torch.tensor([3, 5]), torch.ones(2, 16))
-    sampler.observe(torch.tensor([5, 6]), torch.full((2, 16), math.nan))
-    assert sampler.seen.nonzero().flatten().tolist() == [3, 5]
-    assert torch.equal(sampler.reference[5], torch.ones(16))
-
-
 # -- embeddings all alike ---------------------------------------------------------------------
 
 
