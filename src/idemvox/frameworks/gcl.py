@@ -13,6 +13,7 @@ from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Batch, Framework, Step, Swap
 from idemvox.losses.affinity import affinities, generalised_contrastive
+from idemvox.ranks import gather
 from idemvox.registry import FRAMEWORKS
 
 __all__ = ["GCL", "SupervisedGCL"]
@@ -48,9 +49,10 @@ class GCL(Framework):
         query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
         target = positives(batch.ids, self.target(batch))  # (B, D)
         related = positives.related(batch.ids)
+        labels = None if batch.labels is None else gather(batch.labels)
         loss = generalised_contrastive(
-            torch.cat([query, target]),
-            affinities(batch.ids, batch.labels),
+            torch.cat([gather(query), gather(target)]),
+            affinities(gather(batch.ids), labels),
             self.options.temperature,
             None if related is None else related.repeat(2, 2),
         )

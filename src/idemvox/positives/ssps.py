@@ -152,9 +152,6 @@ class SSPS(Positives):
 
     @torch.no_grad()
     def observe(self, ids: Tensor, reference: Tensor) -> None:
-        finite = reference.isfinite().all(1)
-        if not finite.all():  # an older one stays
-            ids, reference = ids[finite], reference[finite]
         self.reference[ids] = reference.float()
         self.seen[ids] = True
 
@@ -175,10 +172,7 @@ class SSPS(Positives):
     def _cluster(self, epoch: int) -> dict[str, float]:
         seen = self.seen.nonzero().flatten()
         if len(seen) == 0:
-            raise IdemvoxError(
-                "ssps has no reference representations: the fill pass has not been run, or the encoder has "
-                "diverged and none was finite; lower the learning rate of what it was trained with"
-            )
+            raise IdemvoxError("ssps has no reference representations yet: run the fill pass first")
         reference = self.reference[seen]
         if self.options.whiten:
             reference = whiten(reference, self.options.whiten)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rich.console import Console
+from torch import distributed as dist
 
 __all__ = ["Forecast", "span"]
 
@@ -31,12 +32,12 @@ class Forecast:
     """Takes the time of a run's phases as they go by, and says once how much is left.
 
     Args:
-        devices: that work on it.
-        gpus: whether they are; otherwise the hours of all its processor cores are told.
+        gpus: whether each process has one; otherwise the hours of processor cores are told.
     """
 
-    def __init__(self, devices: int, gpus: bool) -> None:
-        self.devices, self.gpus = devices, gpus
+    def __init__(self, gpus: bool) -> None:
+        self.gpus = gpus
+        self.processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
         self.paces: dict[str, _Pace] = {}
         self.said = False
         self._mark, self._cpu = time.perf_counter(), (time.perf_counter(), time.process_time())
@@ -68,7 +69,7 @@ class Forecast:
     def device_hours(self, seconds: float) -> float:
         """Return the hours of all GPUs, or else of processor cores at the rate used so far."""
         wall, cpu = time.perf_counter() - self._cpu[0], time.process_time() - self._cpu[1]
-        return seconds / 3600 * self.devices * (1 if self.gpus else cpu / max(wall, 1e-9))
+        return seconds / 3600 * self.processes * (1 if self.gpus else cpu / max(wall, 1e-9))
 
     def say(self, units: Mapping[str, int], console: Console | None) -> None:
         """Say how long so many units will take, if there is anybody to tell."""

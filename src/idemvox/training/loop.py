@@ -121,7 +121,7 @@ class _Run:
         self.stop = Stop()
         self.saver = Saver(folder / "checkpoints", recipe.training, self.stop, self.fabric.device)
         self.watch = Watch(self.framework, recipe.training, parts.names)
-        self.forecast = Forecast(self.batches.world, self.fabric.device.type == "cuda")
+        self.forecast = Forecast(self.fabric.device.type == "cuda")
 
     # -- beginning -------------------------------------------------------------------------------------
 
@@ -343,8 +343,7 @@ class _Run:
 
     def learn(self, batch: Batch, epoch: int, progress: float) -> Tensor | None:
         """Take one step; return its loss, ``None`` where that was not finite and nothing was learnt."""
-        if "reference" in batch.views:
-            self.swap.observe(batch.ids, self.reference(batch))
+        reference = self.reference(batch) if "reference" in batch.views else None
         self.watch.begin()
         with self.fabric.autocast():  # Fabric's wrapper would round the waveforms to bf16 too
             result = self.framework(batch, self.swap)
@@ -355,6 +354,8 @@ class _Run:
         if not self.watch.sound(loss, self.framework.parameters(), batch.ids, where):
             self.optimizer.zero_grad(set_to_none=True)
             return None
+        if reference is not None:
+            self.swap.observe(batch.ids, reference)
         self.framework.after_backward(epoch)
         if self.recipe.training.clip:
             clip_each(self.framework.parameters(), self.recipe.training.clip)
