@@ -29,7 +29,7 @@ from idemvox.study import Plan, Study
 from idemvox.sweep import Sweep
 from idemvox.verification.results import write_results
 
-DINO_BASE, DINO_MORE = 5, 2
+DINO_BASE, DINO_MORE = 4, 2
 DINO = (
     *BASE[:3],
     "framework.global_seconds=1.5",
@@ -51,7 +51,7 @@ DINO = (
     "training.weight_decay=5e-5",
     "training.clip=3",
 )
-GRID = {"positives.clusters": [1000, 2200, 4200], "positives.neighbours": [0, 1, 2]}
+GRID = {"positives.clusters": [1000, 4200], "positives.neighbours": [0, 1, 2]}
 GRID_EPOCHS = 2
 
 
