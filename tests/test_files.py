@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from idemvox.errors import IdemvoxError
-from idemvox.files import atomic_write, read_json, write_json
+from idemvox.files import atomic_write, full_disk_named, read_json, write_json
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -49,6 +51,40 @@ def test_the_old_file_is_seen_until_the_end(tmp_path: Path) -> None:
         assert (tmp_path / "a.txt").read_text() == "old"
     assert (tmp_path / "a.txt").read_text() == "new"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_data_are_on_disk_before_the_name_and_the_name_before_it_returns(tmp_path, monkeypatch) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def replaced(*names: str) -> None:
+        done.append("name")
+        replace(*names)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    with atomic_write(tmp_path / "a.txt") as file:
+        file.write("x")
+    assert done == ["file", "name", "folder"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path: Path, number: int) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    said = r"a\.txt was not written: its disk, mounted at /.*, is full"
+    with pytest.raises(IdemvoxError, match=said), atomic_write(tmp_path / "a.txt") as file:
+        file.write("half of the ne")
+        raise OSError(number, os.strerror(number))
+    assert os.listdir(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_other_errors_of_the_system_are_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), full_disk_named(tmp_path / "a.txt"):
+        raise PermissionError(errno.EACCES, "no")
 
 
 def test_permissions_are_those_of_a_file_made_in_the_plain_way(tmp_path: Path) -> None:

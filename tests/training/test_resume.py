@@ -306,19 +306,17 @@ def test_the_newest_are_kept_and_as_many_of_whole_epochs(tmp_path):
 
 @pytest.fixture(scope="module")
 def killed(make, tmp_path_factory) -> Path:
-    """A run killed in the last step of its second epoch."""
-    folder = tmp_path_factory.mktemp("killed")
-    with pytest.MonkeyPatch.context() as patch:
-        steps, inside = itertools.count(1), SimCLR.after_step
+    """A run killed when all of its second epoch is logged, and the checkpoint not written."""
+    folder, save = tmp_path_factory.mktemp("killed"), saving.save_checkpoint
 
-        def killed(self: SimCLR, progress: float) -> None:
-            if next(steps) == 6:
-                raise Killed
-            inside(self, progress)
+    def last(where: Path, epoch: int, *rest: Any) -> Path:
+        if epoch == 2:
+            raise Killed
+        return save(where, epoch, *rest)
 
-        patch.setattr(SimCLR, "after_step", killed)
-        with pytest.raises(Killed):
-            quiet(make("simclr"), folder)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(saving, "save_checkpoint", last)
+        quiet(make("simclr"), folder)
     found = sorted(p.name for p in (folder / "checkpoints").iterdir())
     assert found == ["epoch-0001-step-000002.ckpt", "epoch-0001.ckpt"]
     return folder
