@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +54,46 @@ def train_on(devices: int, recipe: Recipe, folder: Path, **options: Any) -> Trai
         results = multiprocessing.get_context("spawn").SimpleQueue()
         job = _Job(devices, recipe, folder, options, Path(meeting))
         processes: Any = start_processes(_one, (job, results), devices, join=False)
-        try:
-            while not processes.join():
-                pass
-        except KeyboardInterrupt:  # they have been told too, and save what they did
-            for process in processes.processes:
-                process.join()
-            raise
-        except Exception as error:
-            said = sorted(job.meeting.glob("error-*"))
-            raise IdemvoxError(said[0].read_text(encoding="utf-8")) if said else error from error
-        if results.empty():  # stopped by a signal that only they got
-            raise KeyboardInterrupt
-        done: Trained = results.get()
-        return done
+        with _passed_on(processes.processes) as terminated:
+            try:
+                while not processes.join():
+                    pass
+            except KeyboardInterrupt:  # they have been told too, and save what they did
+                for process in processes.processes:
+                    process.join()
+                raise
+            except Exception as error:
+                said = sorted(job.meeting.glob("error-*"))
+                if said:
+                    raise IdemvoxError(said[0].read_text(encoding="utf-8")) from error
+                if not terminated:
+                    raise
+        done: Trained | None = None if results.empty() else results.get()
+    if terminated:
+        os.kill(os.getpid(), signal.SIGTERM)  # so that whoever waits for this process sees what ended it
+    if done is None:  # stopped by a signal that only they got
+        raise KeyboardInterrupt
+    return done
+
+
+@contextmanager
+def _passed_on(processes: Sequence[BaseProcess]) -> Iterator[list[int]]:
+    """Pass SIGTERM on to processes, which save and stop; what is yielded then has it."""
+    got: list[int] = []
+
+    def tell(number: int, frame: object) -> None:
+        got.append(number)
+        for process in processes:
+            process.terminate()
+
+    if threading.current_thread() is not threading.main_thread():  # signals are not for others
+        yield got
+        return
+    before = signal.signal(signal.SIGTERM, tell)
+    try:
+        yield got
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check(devices: int, recipe: Recipe) -> None:
