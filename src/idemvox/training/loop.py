@@ -68,8 +68,9 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool 
         progress: show a bar.
 
     Raises:
-        IdemvoxError: if the folder holds another run's work, the recipe does not fit the manifest, or the
-            disk is full.
+        IdemvoxError: if the folder holds another run's work, the recipe does not fit the manifest, disk or
+            memory is full, or training has diverged or collapsed.
+        KeyboardInterrupt: after Ctrl-C; SIGTERM ends the process.
     """
     begun = last_checkpoint(folder / "checkpoints") is not None
     if begun and not resume:
@@ -147,10 +148,9 @@ class _Run:
 
     def objection(self, state: dict[str, Any]) -> str | None:
         """Say why a state is of another run, if it is."""
-        if state.get("utterances", self.batches.size) != self.batches.size:
-            return (
-                f"is of {state['utterances']} utterances, {self.recipe.data.manifest} has {self.batches.size}"
-            )
+        its = state.get("utterances", self.batches.size)
+        if its != self.batches.size:
+            return f"is of {its} utterances, {self.recipe.data.manifest} has {self.batches.size}"
         changed = changed_keys(self.recipe, parse_recipe(state["recipe"])) if "recipe" in state else []
         return f"is of another run: its recipe differs in {', '.join(changed)}" if changed else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import tempfile
 import time
@@ -126,10 +125,17 @@ def _embed_two(run: _Run) -> float:
 
 
 def _peak(device: torch.device) -> int:
-    """Return the most bytes in use since the last call on a GPU, since the process began on a CPU."""
+    """Return the most bytes in use since the last call on a GPU, since the process began on a CPU.
+
+    It is 0 on Windows, which Python cannot ask.
+    """
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         return peak
+    if sys.platform == "win32":
+        return 0
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024)
