@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from idemvox.cli.common import Quiet, console, resumable
@@ -145,13 +146,15 @@ def recipes(
     if not files:
         raise IdemvoxError(f"no recipes (*.yaml) in {folder}")
     table = Table(
-        title="EER (%) and minDCF (p = 0.01) as published, on VoxCeleb1-O; EER on VOiCES 2019 dev",
+        title="As published: EER (%) and minDCF (p = 0.01) on VoxCeleb1-O, EER on VOiCES 2019 dev",
         title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
     table.add_column("recipe", no_wrap=True)
     table.add_column("EER", justify="right", no_wrap=True)
     table.add_column("minDCF", justify="right", no_wrap=True)
-    table.add_column("EER, VOiCES", justify="right")
+    table.add_column("VOiCES", justify="right", no_wrap=True)
     table.add_column("what it is")
     for file in files:
         r = load_recipe(file)
