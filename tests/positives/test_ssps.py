@@ -31,7 +31,7 @@ class Fixed:
     def __init__(self, centroids: Tensor, assignment: Tensor) -> None:
         self.found = Clusters(centroids, assignment, torch.ones(len(assignment)))
 
-    def __call__(self, x: Tensor, k: int, iterations: int, seed: int, ids: Tensor) -> Clusters:
+    def __call__(self, x: Tensor, k: int, iterations: int, seed: int, **sharding: Any) -> Clusters:
         return self.found
 
 
@@ -242,7 +242,7 @@ def test_clusters_the_references():
 def test_each_epoch_clusters_what_was_observed_last(monkeypatch):
     calls = []
 
-    def spy(x: Tensor, k: int, iterations: int, seed: int, ids: Tensor) -> Clusters:
+    def spy(x: Tensor, k: int, iterations: int, seed: int, **sharding: Any) -> Clusters:
         calls.append((x.clone(), k, iterations, seed))
         return Clusters(torch.eye(3)[:2], torch.zeros(len(x), dtype=torch.int64), torch.ones(len(x)))
 

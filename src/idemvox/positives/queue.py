@@ -42,7 +42,7 @@ class EmbeddingQueue(nn.Module):
     @torch.no_grad()
     def push(self, ids: Tensor, vectors: Tensor) -> None:
         """Store those of ``vectors`` (B, D), of the distinct utterances ``ids`` (B,), that are finite."""
-        finite = vectors.isfinite().all(1)
+        finite = vectors.sum(1, dtype=torch.float32).isfinite()
         if not finite.all():
             ids, vectors = ids[finite], vectors[finite]
         if self.is_table:

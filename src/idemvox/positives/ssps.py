@@ -222,19 +222,20 @@ class SSPS(Positives):
         """Whether members are queue slots, or utterances: the same in a table, once it is filled."""
         return self.options.sample_from == "queue" and not self.queue.is_table
 
-    def _buckets(self, clusters: Tensor) -> Buckets:
-        """Return whom to draw from, of these clusters (B,) at least."""
+    def _buckets(self, clusters: Tensor) -> tuple[Buckets, Tensor]:
+        """Return whom to draw from, of these clusters (B,) at least, and their numbers (B,) there."""
         if self._by_slot:
             if self._held is None:
                 self._held = self._cluster_of(self.queue.ids)
-            wanted = torch.zeros(self.clusters + 1, dtype=torch.bool, device=clusters.device)
-            wanted[clusters] = True
-            wanted[-1] = False  # of no cluster
-            slots = wanted.index_select(0, self._held).nonzero().flatten()
-            return Buckets(self._held, self.clusters, slots[self.queue.ids[slots] >= 0])
+            number = clusters.new_full((self.clusters + 1,), -1)
+            number[clusters] = torch.arange(len(clusters), device=clusters.device)
+            number[-1] = -1  # of no cluster
+            held = number.index_select(0, self._held)
+            slots = (held >= 0).nonzero().flatten()
+            return Buckets(held, len(clusters), slots[self.queue.ids[slots] >= 0]), number[clusters]
         if self._members is None:
             self._members = Buckets(self.assignment, self.clusters)
-        return self._members
+        return self._members, clusters
 
     def _draw_clusters(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw a cluster for each anchor (B,), -1 for none; and a number in [0, 1) to draw of it by."""
@@ -261,7 +262,8 @@ class SSPS(Positives):
         """
         cluster, dice = self._draw_clusters(ids)
         own = self.queue.slot_of[ids] if self._by_slot else ids
-        drawn = self._buckets(cluster).draw(cluster, own, dice)
+        buckets, cluster = self._buckets(cluster)
+        drawn = buckets.draw(cluster, own, dice)
         return drawn if self._by_slot else torch.where(drawn >= 0, self.queue.slot_of[drawn.clamp_min(0)], -1)
 
     @torch.no_grad()
@@ -271,7 +273,8 @@ class SSPS(Positives):
         It is the sum of the cluster's embeddings in the queue, without the anchor's: a direction.
         """
         cluster, _ = self._draw_clusters(ids)
-        slots, begin = self._buckets(cluster).members(cluster)
+        buckets, cluster = self._buckets(cluster)
+        slots, begin = buckets.members(cluster)
         anchor = torch.bucketize(torch.arange(len(slots), device=ids.device), begin, right=True) - 1
         others = (slots != self.queue.slot_of[ids][anchor]).to(self.queue.vectors.dtype)
         return F.embedding_bag(slots, self.queue.vectors, begin, mode="sum", per_sample_weights=others)
