@@ -274,7 +274,9 @@ def test_signals_of_somebody_else_are_left_alone(monkeypatch):
 def test_within_an_epoch_it_is_saved_by_the_clock_or_by_steps(tmp_path, monkeypatch, minutes, steps, saved):
     clock = itertools.count(0.0, 60.0)  # a minute passes whenever it is looked at
     monkeypatch.setattr(saving.time, "monotonic", lambda: next(clock))
-    saver = Saver(tmp_path, Training(save_minutes=minutes, save_steps=steps, keep=9), Stop())
+    saver = Saver(
+        tmp_path, Training(save_minutes=minutes, save_steps=steps, keep=9), Stop(), torch.device("cpu")
+    )
     for step in range(1, 5):
         saver.pause(Console(), 3, dict, ("step", step))
     assert [p.name for p in sorted(tmp_path.iterdir())] == [f"epoch-0003-step-{n:06d}.ckpt" for n in saved]
@@ -377,7 +379,7 @@ def test_one_that_is_damaged_or_foreign_is_passed_over_by_name(make, whole, brok
             assert_same(left(broken), whole("simclr"))
         else:
             run = _Run(make("simclr"), broken)
-            run.restore(read_newest(broken / "checkpoints", run.objection))
+            run.restore(read_newest(broken / "checkpoints", objection=run.objection))
             assert (run.done, run.place.steps) == (1, 0)
     assert f"passed over: checkpoint {newest}" in caplog.text and said in caplog.text
 

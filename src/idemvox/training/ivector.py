@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +23,12 @@ from idemvox.encoders.ivector import IVector
 from idemvox.encoders.mixture import pack, unpack, widest
 from idemvox.errors import IdemvoxError, unknown_name
 from idemvox.model import build_encoder, save_model
-from idemvox.processes import command_line
 from idemvox.ranks import world
 from idemvox.recipe import Part, Recipe
 from idemvox.training.checkpoint import read_newest, save_checkpoint
 from idemvox.training.gauges import Log, progress_bar
 from idemvox.training.mixture import fit_mixture
+from idemvox.training.provenance import provenance
 
 __all__ = ["em_iteration", "fit_ivector", "sized"]
 
@@ -98,17 +96,8 @@ def fit_ivector(recipe: Recipe, folder: Path, *, progress: bool = True) -> tuple
             state = {"encoder": encoder.state_dict(), "done": state["done"] + 1, "numbers": numbers}
             log.write("epoch", before + state["done"] - 1, at=state["done"], **numbers)
             save_checkpoint(checkpoints, state["done"], state, keep)
-    provenance = {
-        "recipe": recipe.name,
-        "seed": recipe.seed,
-        "epochs": state["done"],
-        "utterances": len(source),
-        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "idemvox": version("idemvox"),
-        "torch": torch.__version__,
-        "command": command_line(),
-    }
-    save_model(folder / "model", encoder, part, recipe.frontend, provenance)
+    told = provenance(recipe, state["done"], len(source))
+    save_model(folder / "model", encoder, part, recipe.frontend, told)
     return state["done"], state["numbers"]
 
 

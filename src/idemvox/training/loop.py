@@ -7,10 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch
@@ -20,14 +17,14 @@ from torch import Tensor
 from idemvox.errors import IdemvoxError
 from idemvox.files import full_disk_named, read_json
 from idemvox.frameworks.base import Batch
-from idemvox.model import load_model, save_model
+from idemvox.model import save_model
 from idemvox.positives.gathered import Gathered
-from idemvox.processes import command_line
 from idemvox.ranks import gather, is_first, mean_gradients, world
 from idemvox.ranks import mean as mean_of_ranks
 from idemvox.recipe import Recipe, parse_recipe
 from idemvox.registry import ENCODERS
 from idemvox.training.assembly import assemble
+from idemvox.training.beginning import begin_from
 from idemvox.training.checkpoint import FORMAT, last_checkpoint, read_newest, remove_partial
 from idemvox.training.forecast import Forecast
 from idemvox.training.gauges import Log, mean, note, progress_bar
@@ -35,6 +32,7 @@ from idemvox.training.identity import changed_keys, refuse_another
 from idemvox.training.ivector import fit_ivector
 from idemvox.training.optimizer import clip_each, learning_rate
 from idemvox.training.place import Place
+from idemvox.training.provenance import provenance
 from idemvox.training.safety import Watch, memory_named
 from idemvox.training.saving import Saver, Stop
 
@@ -167,36 +165,8 @@ class _Run:
             self.watch.restore(state["watch"])
 
     def start_from(self, source: Path) -> None:
-        """Begin with another run's work.
-
-        The same framework goes on whole, with its heads, optimiser and place in the schedule (the paper's
-        SSPS phase); another framework, or a model folder, gives only the encoder's weights.
-        """
-        state = read_newest(source / "checkpoints")
-        try:
-            if state.get("framework_name") == self.recipe.framework.name:
-                self.framework.load_state_dict(state["framework"])
-                if state.get("optimizer_name", "adam") == self.recipe.training.optimizer:
-                    decay = [group["weight_decay"] for group in self.optimizer.param_groups]
-                    self.optimizer.load_state_dict(state["optimizer"])
-                    for group, value in zip(self.optimizer.param_groups, decay, strict=True):
-                        group["weight_decay"] = value  # this recipe's, not the other run's
-                self.first = state["first"] + state["done"]
-            else:
-                encoder = load_model(source).encoder
-                theirs, ours = encoder.frontend.settings, self.framework.encoder.frontend.settings
-                if theirs != ours:
-                    raise IdemvoxError(
-                        f"start_from {source}: its encoder has learnt from {theirs}, this recipe gives it "
-                        f"{ours}; set the same `frontend`"
-                    )
-                self.framework.begin_with(encoder.state_dict())
-        except (RuntimeError, ValueError) as error:
-            raise IdemvoxError(
-                f"start_from {source}: its weights do not fit this recipe's encoder or heads; set the same "
-                f"`encoder` and `framework` options, or give its model folder, for the encoder alone "
-                f"({shorten(str(error), 300)})"
-            ) from error
+        """Begin with another run's work."""
+        self.first = begin_from(source, self.recipe, self.framework, self.optimizer)
 
     # -- running ---------------------------------------------------------------------------------------
 
@@ -246,24 +216,15 @@ class _Run:
 
     def save(self, model: Path) -> None:
         """Write the model folder."""
-        save_model(
-            model,
-            self.framework.embedder,
-            self.recipe.encoder,
-            self.recipe.frontend,
-            {
-                "recipe": self.recipe.name,
-                "framework": self.recipe.framework.model_dump(),
-                "positives": self.recipe.positives.model_dump(),
-                "seed": self.recipe.seed,
-                "epochs": self.first + self.done,
-                "utterances": self.batches.size,
-                "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-                "idemvox": version("idemvox"),
-                "torch": torch.__version__,
-                "command": command_line(),
-            },
+        recipe = self.recipe
+        told = provenance(
+            recipe,
+            self.first + self.done,
+            self.batches.size,
+            framework=recipe.framework.model_dump(),
+            positives=recipe.positives.model_dump(),
         )
+        save_model(model, self.framework.embedder, recipe.encoder, recipe.frontend, told)
 
     def reference(self, batch: Batch) -> Tensor:
         """Represent the clean reference views (B, dim), in eval mode and without a gradient."""
