@@ -18,7 +18,6 @@ Writes docs/results/kill.{md,json}.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import itertools
 import json
@@ -37,7 +36,7 @@ from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import load_file
 
-from common import publish
+from common import measuring, publish
 from idemvox.corpus.synthesise import synthetic_voices
 from idemvox.recipe import Recipe
 from idemvox.registry import FRAMEWORKS
@@ -167,12 +166,8 @@ def trial(framework: str, manifest: Path, scratch: Path, kills: int) -> dict[str
 
 def main() -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measuring(__doc__, quick="two kills of SimCLR; writes nothing")
     parser.add_argument("--kills", type=int, default=10, help="of each framework")
-    parser.add_argument("--quick", action="store_true", help="two kills of SimCLR; writes nothing")
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["idemvox.training.loop"])  # then a process begins at once, as it should
