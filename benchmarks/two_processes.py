@@ -2,11 +2,11 @@
 
     python benchmarks/two_processes.py [--devices 2] [--quick]
 
-Each recipe is trained on synthetic voices by one process and by several with the same batch of all, for 6
-steps; with SSPS a pass that fills the queues and k-means come before. SGD, as Adam makes whole steps of what is
-only rounding, and a low rate, as rounding grows from step to step.
+Each recipe is trained on synthetic voices by one process and by several with the same batch of all, for
+6 steps; with SSPS a pass that fills the queues and k-means come before. SGD, as Adam makes whole steps of
+what is only rounding, and a low rate, as rounding grows from step to step.
 
-* first loss, any loss: the difference between the first step's losses, and the largest of any step's, relative.
+* first loss, any loss: the relative difference of the first step's losses, and the largest of any step's.
 * update: the norm of the difference between both ways' weights, statistics, teachers and centres at the end,
   relative to that of all they have moved.
 * choices: of the numbers that say who is in which slot of a queue and which cluster, how many differ.
