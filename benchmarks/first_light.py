@@ -26,7 +26,7 @@ from idemvox.audio.channel import ChannelSpec
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
 from idemvox.corpus.prepare import prepare_table
 from idemvox.corpus.simulate import simulate_recordings
-from idemvox.demo import study_table
+from idemvox.demo import results_table
 from idemvox.experiment import TestSet
 from idemvox.study import Plan, Study
 from idemvox.verification.picture import tsne_picture
@@ -162,7 +162,7 @@ def main() -> None:
     folder = out / ("choose" if options.choose else "study")
     study = Study(folder, learn, tests, plan)
     study.run()
-    console.print(study_table(study))
+    console.print(results_table(study.rows()))
     if options.choose:
         return
     channel = "" if options.channel == "mild" else f" --channel {options.channel}"

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from common import parser_of
 from first_light import BASE, BASE_EPOCHS, MORE, SSPS, banks, build
-from idemvox.demo import study_table
+from idemvox.demo import results_table
 from idemvox.experiment import Job, run_job
 from idemvox.files import read_json
 from idemvox.study import Plan, Study
@@ -90,7 +90,7 @@ def main() -> None:
     sweep.run(console)
     study = dino(out, learn, tests, options.seeds)
     study.run()
-    console.print(study_table(study))
+    console.print(results_table(study.rows()))
     results = Path(__file__).resolve().parents[1] / "docs" / "results"
     rows = [*study.rows(), *beside(), *sweep.rows()]
     command = f"python benchmarks/ssps.py --seeds {options.seeds}"

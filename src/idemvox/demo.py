@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -22,7 +24,7 @@ from idemvox.study import Plan, Study
 from idemvox.verification.results import write_results
 from idemvox.verification.trials import load_trials, make_trials
 
-__all__ = ["FULL", "SMALL", "Size", "cache_folder", "run_demo", "study_table"]
+__all__ = ["FULL", "SMALL", "Size", "cache_folder", "results_table", "run_demo"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def run_demo(
     )
     study = Study(out, train.root / "manifest.csv", tests, plan)
     study.run(progress)
-    console.print(study_table(study))
+    console.print(results_table(study.rows()))
     _save(study, out, what, kind, console)
 
 
@@ -195,20 +197,20 @@ def _cap(manifest: Manifest, most: int) -> Manifest:
     return manifest.select(lambda u: keep(u.speaker))
 
 
-def study_table(study: Study) -> Table:
-    """Return the one table of a study: systems by test sets, EER and minDCF, means over seeds."""
+def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the one table of rows of results: systems by test sets, EER and minDCF, means over seeds."""
     table = Table(title="equal error rate (EER, %) and minDCF: lower is better")
     table.add_column("system", no_wrap=True)
-    for test in study.tests:
-        table.add_column(f"{test.name}\nEER %", justify="right")
+    tests = dict.fromkeys(row["trials"] for row in rows)
+    for test in tests:
+        table.add_column(f"{test}\nEER %", justify="right")
         table.add_column("minDCF\np=0.01", justify="right")
         table.add_column("minDCF\np=0.05", justify="right")
-    rows = study.rows()
-    for system in study.plan.systems:
-        cells = [r for r in rows if r["system"] == system]
+    cells = {(row["system"], row["trials"]): row for row in rows}
+    for system in dict.fromkeys(row["system"] for row in rows):
         text = [
-            f"{scale * np.mean(row[key]):.{digits}f}"
-            for row in cells
+            f"{scale * np.mean(cells[system, test][key]):.{digits}f}"
+            for test in tests
             for key, scale, digits in (("eer", 100, 2), ("mindcf_001", 1, 3), ("mindcf_005", 1, 3))
         ]
         table.add_row(system, *text)

@@ -1,10 +1,12 @@
-"""Train a recipe and score what comes out: one job of a study or a sweep."""
+"""Train recipes and score what comes out: the jobs of a study or a sweep, several at a time."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +17,19 @@ from idemvox.corpus.manifest import load_manifest
 from idemvox.errors import IdemvoxError
 from idemvox.files import read_json, write_json
 from idemvox.model import build_encoder, load_model, save_model
-from idemvox.processes import command_line
+from idemvox.processes import command_line, process_pool
 from idemvox.recipe import Recipe
+from idemvox.training.curves import read_log
+from idemvox.training.gauges import progress_bar
 from idemvox.training.loop import train
 from idemvox.verification.embed import embed_files, save_embeddings
 from idemvox.verification.report import evaluate, store_report, trial_utterances
 from idemvox.verification.trials import Trials, load_trials, save_trials
 
-__all__ = ["Job", "TestSet", "claim", "run_job"]
+__all__ = ["Job", "TestSet", "claim", "results_row", "run_job", "run_jobs"]
+
+_SCORES = ("eer", "mindcf_001", "mindcf_005", "eer_low", "eer_high")
+_LOGGED = ("coverage", "speaker_accuracy", "recording_accuracy")
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,22 @@ class Job:
         """Whether there is nothing left to do."""
         return (self.folder / "done.json").is_file()
 
+    @property
+    def epochs(self) -> int:
+        """Epochs that it trains."""
+        return 0 if self.untrained else self.recipe.training.epochs
+
+    def so_far(self) -> tuple[float, str]:
+        """Return the epochs behind it, and what it says of itself while it is under way."""
+        if self.done:
+            return self.epochs, ""
+        events = [event for event in read_log(self.folder / "log.jsonl") if "at" in event]
+        if not events:
+            return 0, ""
+        begun = math.ceil(events[0]["at"]) - 1  # those behind the weights that it starts from
+        loss = next((f" loss {event['loss']:.2f}" for event in reversed(events) if "loss" in event), "")
+        return min(events[-1]["at"] - begun, self.epochs), self.recipe.name + loss
+
 
 def run_job(job: Job, progress: bool = False) -> None:
     """Train one system if it needs it, then embed and score every test set."""
@@ -83,6 +106,34 @@ def run_job(job: Job, progress: bool = False) -> None:
     if job.tests:
         _score(job, numbers, progress)
     write_json(job.folder / "done.json", numbers)
+
+
+def run_jobs(jobs: Sequence[Job], workers: int, progress: bool = True) -> None:
+    """Do what is left of some jobs, each after the one whose folder its recipe starts from.
+
+    Args:
+        jobs: the most urgent first.
+        workers: jobs at a time, each in a process of its own.
+        progress: show a bar, of the epochs of all.
+    """
+    waiting = [job for job in jobs if not job.done]
+    due = {job.folder for job in waiting}
+    running: dict[Future[None], Job] = {}
+    with progress_bar(progress) as bar, process_pool(workers) as pool:
+        task = bar.add_task("training", total=sum(job.epochs for job in jobs), note="")
+        while True:
+            ready = [job for job in waiting if job.recipe.start_from not in due]
+            waiting = [job for job in waiting if job.recipe.start_from in due]
+            running |= {pool.submit(run_job, job): job for job in ready}
+            behind = [job.so_far() for job in jobs]
+            note = ", ".join(said for _, said in behind if said)
+            bar.update(task, completed=round(sum(epochs for epochs, _ in behind), 1), note=note)
+            if not running:
+                return
+            done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                due.remove(running.pop(future).folder)
 
 
 def _score(job: Job, numbers: Mapping[str, float], progress: bool) -> None:
@@ -113,6 +164,14 @@ def _score(job: Job, numbers: Mapping[str, float], progress: bool) -> None:
         store_report(model.folder, report)
         results[test.name] = json.loads(report.to_json())
     write_json(job.folder / "evaluation.json", {"numbers": dict(numbers), "trials": results})
+
+
+def results_row(system: str, test: TestSet, jobs: Sequence[Job]) -> dict[str, Any]:
+    """Return a row of results: what a system's jobs, one of each seed, have scored on a test set."""
+    found = [read_json(job.folder / "evaluation.json") for job in jobs]
+    row: dict[str, Any] = {"system": system, "trials": test.name}
+    row |= {key: [f["trials"][test.name][key] for f in found] for key in _SCORES}
+    return row | {key: [f["numbers"][key] for f in found] for key in _LOGGED if key in found[0]["numbers"]}
 
 
 def claim(file: Path, what: Mapping[str, Any], files: Sequence[Path]) -> None:

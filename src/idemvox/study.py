@@ -6,22 +6,15 @@ pseudo-positives; ``simclr-supervised`` with positives by label, the upper bound
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
 from idemvox.corpus.manifest import Manifest, load_manifest
-from idemvox.experiment import Job, TestSet, claim, run_job
-from idemvox.files import read_json
-from idemvox.processes import process_pool
+from idemvox.experiment import Job, TestSet, claim, results_row, run_jobs
 from idemvox.recipe import Recipe
-from idemvox.training.gauges import progress_bar
 from idemvox.verification.embed import load_embeddings
 
 __all__ = ["Plan", "Study"]
@@ -63,11 +56,6 @@ class Plan:
     def systems(self) -> tuple[str, ...]:
         """Names of all that is scored."""
         return "untrained", *self.ways
-
-    @property
-    def epochs(self) -> int:
-        """Epochs in all."""
-        return len(self.seeds) * (self.base_epochs + 3 * self.more_epochs)
 
     def recipe(self, system: str, seed: int, manifest: Path, start: Path | None) -> Recipe:
         """Return the recipe of one run."""
@@ -127,9 +115,12 @@ class Study:
             IdemvoxError: if the folder holds a study of other data or with another plan.
         """
         self._claim()
-        with progress_bar(progress) as bar, process_pool(self.jobs) as pool:
-            total = bar.add_task("training", total=self.plan.epochs, note="")
-            self._all(pool, lambda: self._show(bar, total))
+        first = [
+            self._job(name, seed) for name in (self.plan.base_name, "untrained") for seed in self.plan.seeds
+        ]
+        same, ssps, supervised = self.plan.ways
+        after = [self._job(way, seed) for seed in self.plan.seeds for way in (ssps, same, supervised)]
+        run_jobs([*first, *after], self.jobs, progress)  # of those that start alike, the longest first
 
     def _claim(self) -> None:
         """Write down what this study is; more seeds are the same study."""
@@ -138,64 +129,13 @@ class Study:
         files += [path for test in self.tests for path in (test.trials, test.manifest)]
         claim(self.folder / "study.json", {"plan": plan}, files)
 
-    def _all(self, pool: ProcessPoolExecutor, show: Callable[[], None]) -> None:
-        waiting: dict[Future[None], tuple[str, int]] = {}
-
-        def submit(system: str, seed: int) -> None:
-            job = self._job(system, seed)
-            if job.done:
-                finished(system, seed)
-            else:
-                waiting[pool.submit(run_job, job)] = (system, seed)
-
-        def finished(system: str, seed: int) -> None:
-            if system == self.plan.base_name:
-                same, ssps, supervised = self.plan.ways
-                for after in (ssps, same, supervised):  # the longest first
-                    submit(after, seed)
-
-        for seed in self.plan.seeds:
-            submit(self.plan.base_name, seed)
-        for seed in self.plan.seeds:
-            submit("untrained", seed)
-        while waiting:
-            done, _ = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
-            for future in done:
-                future.result()
-                finished(*waiting.pop(future))
-            show()
-
-    def _show(self, bar: Progress, task: Any) -> None:
-        """Add up the epochs of all runs from their logs."""
-        epochs, running = 0.0, []
-        for seed in self.plan.seeds:
-            for system in (self.plan.base_name, *self.plan.ways):
-                first = system == self.plan.base_name
-                length = self.plan.base_epochs if first else self.plan.more_epochs
-                before = 0 if first else self.plan.base_epochs
-                last = _last_line(self.path(seed, system) / "log.jsonl")
-                if (self.path(seed, system) / "done.json").is_file():
-                    epochs += length
-                elif last is not None:
-                    epochs += min(max(last["at"] - before, 0), length)
-                    running.append(f"{system} loss {last['loss']:.2f}")
-        bar.update(task, completed=round(epochs, 1), note=", ".join(running))
-
     def rows(self) -> list[dict[str, Any]]:
         """Return the results: one row per system and test set, a value per seed."""
-        rows = []
-        for test in self.tests:
-            for system in self.plan.systems:
-                found = [read_json(self.path(s, system) / "evaluation.json") for s in self.plan.seeds]
-                reports = [f["trials"][test.name] for f in found]
-                row: dict[str, Any] = {"system": system, "trials": test.name}
-                for key in ("eer", "mindcf_001", "mindcf_005", "eer_low", "eer_high"):
-                    row[key] = [r[key] for r in reports]
-                for key in ("coverage", "speaker_accuracy", "recording_accuracy"):
-                    if key in found[0]["numbers"]:
-                        row[key] = [f["numbers"][key] for f in found]
-                rows.append(row)
-        return rows
+        return [
+            results_row(system, test, [self._job(system, seed) for seed in self.plan.seeds])
+            for test in self.tests
+            for system in self.plan.systems
+        ]
 
     def panels(self, test: TestSet, seed: int, speakers: int = 10) -> list[tuple[str, Any, Any, Any]]:
         """Return what a picture shows: the same utterances of some speakers before and after SSPS."""
@@ -215,18 +155,3 @@ class Study:
                 )
             )
         return panels
-
-
-def _last_line(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for line in reversed(lines):
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if "at" in value and "loss" in value:
-            found: dict[str, Any] = value
-            return found
-    return None

@@ -14,18 +14,13 @@ from rich.console import Console
 
 from idemvox.corpus.manifest import load_manifest
 from idemvox.errors import IdemvoxError
-from idemvox.experiment import Job, TestSet, claim, run_job
-from idemvox.files import read_json
-from idemvox.processes import process_pool
+from idemvox.experiment import Job, TestSet, claim, results_row, run_job, run_jobs
 from idemvox.recipe import Part, Recipe
 from idemvox.registry import ENCODERS, FRAMEWORKS, POSITIVES
-from idemvox.training.gauges import progress_bar
 from idemvox.verification.report import trial_utterances
 from idemvox.verification.trials import load_trials
 
 __all__ = ["Sweep", "read_grid"]
-
-_LOGGED = ("coverage", "speaker_accuracy", "recording_accuracy")
 
 
 def read_grid(assignments: Sequence[str]) -> tuple[list[str], dict[str, list[Any]]]:
@@ -109,21 +104,12 @@ class Sweep:
                 console.print(f"{number} of {len(jobs)}: {job.folder}", highlight=False)
                 run_job(job, progress)
             return
-        with progress_bar(progress) as bar, process_pool(self.jobs) as pool:
-            task = bar.add_task("runs", total=len(jobs), completed=len(jobs) - len(left), note="")
-            for future in [pool.submit(run_job, job) for job in left]:
-                future.result()
-                bar.advance(task)
+        run_jobs(jobs, self.jobs, progress)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the results: one row per combination and test set, a value per seed."""
         rows = []
         for test, point in itertools.product(self.tests, self.points()):
-            found = [read_json(self.job(point, s).folder / "evaluation.json") for s in self.seeds]
             settings = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in point.items())
-            row: dict[str, Any] = {"system": settings, "trials": test.name}
-            for key in ("eer", "mindcf_001", "mindcf_005"):
-                row[key] = [f["trials"][test.name][key] for f in found]
-            row |= {k: [f["numbers"][k] for f in found] for k in _LOGGED if k in found[0]["numbers"]}
-            rows.append(row)
+            rows.append(results_row(settings, test, [self.job(point, seed) for seed in self.seeds]))
         return rows
