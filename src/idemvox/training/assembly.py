@@ -70,6 +70,7 @@ def assemble(recipe: Recipe) -> Assembly:
 
     speakers = labelled.speakers.astype(np.int64)
     encoder = build_encoder(recipe.encoder, recipe.frontend)
+    encoder.recompute = training.recompute
     speeds = recipe.augment.speeds
     if positives_class.needs_fill and speeds != (1.0,):
         raise IdemvoxError(
