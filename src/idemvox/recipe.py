@@ -134,6 +134,9 @@ class Training(_Strict):
         description="a large batch in a third of the memory and the same numbers: what happens within the "
         "encoder's blocks is forgotten, and computed again in the backward pass; a third more time",
     )
+    compile: bool = Field(
+        False, description="the encoders, by torch.compile; numbers differ by rounding; not with recompute"
+    )
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = Field("auto", description="auto, cpu, cuda, mps")
     workers: int = Field(2, ge=0, description="threads that read audio ahead; 0: none")
@@ -149,6 +152,12 @@ class Training(_Strict):
     def _room_for_warmup(self) -> Training:
         if self.schedule == "cosine" and self.warmup_epochs >= (self.schedule_epochs or self.epochs):
             raise ValueError("warmup_epochs must be fewer than the schedule's epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _compiled_or_recomputed(self) -> Training:
+        if self.compile and self.recompute:
+            raise ValueError("compile and recompute do not go together: leave one of them out")
         return self
 
 
