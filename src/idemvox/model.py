@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -19,10 +22,11 @@ from idemvox.audio.frontend import FrontEnd
 from idemvox.encoders.base import Encoder, Scoring
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write, read_json, write_json
+from idemvox.processes import command_line
 from idemvox.recipe import Part, build_options
 from idemvox.registry import ENCODERS
 
-__all__ = ["FORMAT", "Model", "build_encoder", "load_model", "save_model"]
+__all__ = ["FORMAT", "Model", "build_encoder", "load_model", "made_now", "save_model"]
 
 FORMAT = 2
 """Version of the folder's layout; a newer one is refused by name.  Format 1 has no scoring: cosine."""
@@ -44,6 +48,16 @@ def build_encoder(part: Part, frontend: Mapping[str, Any]) -> Encoder:
     front: FrontEnd = build_options(frontend, FrontEnd, "frontend")
     encoder: Encoder = cls(options, front)
     return encoder
+
+
+def made_now() -> dict[str, str]:
+    """Return what provenance says of the making itself: when, with which versions, by which command."""
+    return {
+        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "idemvox": version("idemvox"),
+        "torch": torch.__version__,
+        "command": command_line(),
+    }
 
 
 def save_model(

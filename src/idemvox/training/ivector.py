@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +22,7 @@ from idemvox.draws import draw_seed
 from idemvox.encoders.ivector import IVector
 from idemvox.encoders.mixture import pack, unpack, widest
 from idemvox.errors import IdemvoxError, unknown_name
-from idemvox.model import build_encoder, save_model
-from idemvox.processes import command_line
+from idemvox.model import build_encoder, made_now, save_model
 from idemvox.ranks import world
 from idemvox.recipe import Part, Recipe
 from idemvox.training.checkpoint import read_newest, save_checkpoint
@@ -103,10 +100,7 @@ def fit_ivector(recipe: Recipe, folder: Path, *, progress: bool = True) -> tuple
         "seed": recipe.seed,
         "epochs": state["done"],
         "utterances": len(source),
-        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "idemvox": version("idemvox"),
-        "torch": torch.__version__,
-        "command": command_line(),
+        **made_now(),
     }
     save_model(folder / "model", encoder, part, recipe.frontend, provenance)
     return state["done"], state["numbers"]

@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from textwrap import shorten
@@ -21,9 +19,8 @@ from torch import Tensor
 from idemvox.errors import IdemvoxError
 from idemvox.files import full_disk_named, read_json
 from idemvox.frameworks.base import Batch, Step
-from idemvox.model import load_model, save_model
+from idemvox.model import load_model, made_now, save_model
 from idemvox.positives.gathered import Gathered
-from idemvox.processes import command_line
 from idemvox.ranks import gather, is_first, mean_gradients, world
 from idemvox.ranks import mean as mean_of_ranks
 from idemvox.recipe import Recipe, parse_recipe
@@ -275,10 +272,7 @@ class _Run:
                 "seed": self.recipe.seed,
                 "epochs": self.first + self.done,
                 "utterances": self.batches.size,
-                "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-                "idemvox": version("idemvox"),
-                "torch": torch.__version__,
-                "command": command_line(),
+                **made_now(),
             },
         )
 
