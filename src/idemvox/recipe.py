@@ -123,6 +123,20 @@ class Training(_Strict):
     clip: float | None = Field(
         None, gt=0, description="largest norm of a gradient, of each parameter by itself"
     )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="batches to an optimiser's step, which takes the mean of their gradients; a loss that "
+        "compares utterances sees those of one batch, batch normalisation too: for more of them, recompute",
+    )
+    recompute: bool = Field(
+        False,
+        description="a large batch in a third of the memory and the same numbers: what happens within the "
+        "encoder's blocks is forgotten, and computed again in the backward pass; a third more time",
+    )
+    compile: bool = Field(
+        False, description="the encoders, by torch.compile; numbers differ by rounding; not with recompute"
+    )
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = Field("auto", description="auto, cpu, cuda, mps")
     workers: int = Field(2, ge=0, description="threads that read audio ahead; 0: none")
@@ -138,6 +152,12 @@ class Training(_Strict):
     def _room_for_warmup(self) -> Training:
         if self.schedule == "cosine" and self.warmup_epochs >= (self.schedule_epochs or self.epochs):
             raise ValueError("warmup_epochs must be fewer than the schedule's epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _compiled_or_recomputed(self) -> Training:
+        if self.compile and self.recompute:
+            raise ValueError("compile and recompute do not go together: leave one of them out")
         return self
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -386,9 +387,12 @@ def test_every_utterance_needs_a_speaker_to_classify(tiny_recipe, corpus, tmp_pa
 
 def test_who_is_given_labels(tiny_recipe, tmp_path, monkeypatch):
     sources = []
-    monkeypatch.setattr(
-        assembly, "Batches", lambda source, *rest, **more: sources.append((source, more["labels"]))
-    )
+
+    def batches(source: Any, *rest: Any, **more: Any) -> SimpleNamespace:
+        sources.append((source, more["labels"]))
+        return SimpleNamespace(steps=1)
+
+    monkeypatch.setattr(assembly, "Batches", batches)
     ours = _Run(tiny_recipe(positives="ssps", labelled=True), tmp_path)
     theirs = _Run(tiny_recipe(positives="supervised", labelled=True), tmp_path)
     _Run(tiny_recipe(framework="supervised_aam", labelled=True), tmp_path)

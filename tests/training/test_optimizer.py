@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -26,6 +28,32 @@ def test_only_matrices_decay_and_only_what_can_learn_learns(name):
     assert {id(p) for p in rest["params"]} == {id(module[0].bias), *map(id, module[1].parameters())}
     if name == "sgd":
         assert matrices["momentum"] == rest["momentum"] == 0.9
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_fused_steps_are_plain_ones_but_for_rounding(name):
+    """And a state from before there were fused ones goes on, as it was."""
+    torch.manual_seed(0)
+    fused = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    plain, resumed = copy.deepcopy(fused), copy.deepcopy(fused)
+    training = Training(optimizer=name, weight_decay=0.3, lr=0.1)
+    optimizers = [build_optimizer(module, training) for module in (fused, plain, resumed)]
+    assert all(group["fused"] for group in optimizers[0].param_groups)
+    for group in optimizers[1].param_groups:
+        group["fused"] = None
+    x = torch.randn(8, 3)
+    for step in range(4):
+        for module, optimizer in zip((fused, plain, resumed), optimizers, strict=True):
+            module(x).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        if step == 1:
+            resumed.load_state_dict(plain.state_dict())
+            optimizers[2].load_state_dict(copy.deepcopy(optimizers[1].state_dict()))
+    assert optimizers[2].param_groups[0]["fused"] is None
+    for one, other, third in zip(*(m.parameters() for m in (fused, plain, resumed)), strict=True):
+        torch.testing.assert_close(one, other)
+        assert torch.equal(third, other)
 
 
 def test_each_parameter_is_clipped_by_itself():

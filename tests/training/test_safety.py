@@ -28,6 +28,11 @@ def log(folder: Path, event: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == event]
 
 
+def learn(run: _Run, batch: Batch) -> torch.Tensor | None:
+    """Take a step; return its loss."""
+    return run.learn([batch], 0, 0.1)[1]
+
+
 # -- steps that come to nothing ---------------------------------------------------------------
 
 
@@ -41,26 +46,26 @@ def test_a_bad_step_leaves_no_trace(tiny_recipe, tmp_path, framework):
         run.positives.observe(batch.ids, run.reference(batch))
     run.positives.start_epoch(0)
     run.framework.train()
-    assert run.learn(batches[0], 0, 0.1) is not None
+    assert learn(run, batches[0]) is not None
     before = {k: v.clone() for k, v in run.framework.state_dict().items()}
     moments = run.optimizer.state_dict()["state"][0]["exp_avg"].clone()
     views = {name: view.clone() for name, view in batches[1].views.items()}
     for view in views.values():
         view[2] = math.nan
-    assert run.learn(Batch(batches[1].ids, views), 0, 0.2) is None
+    assert learn(run, Batch(batches[1].ids, views)) is None
     after = run.framework.state_dict()
     assert all(torch.equal(after[k], before[k]) for k in before)
     assert torch.equal(run.optimizer.state_dict()["state"][0]["exp_avg"], moments)
     assert all(p.grad is None for p in run.framework.parameters())
     assert all(v.isfinite().all() for v in run.positives.state_dict().values())
-    assert run.learn(batches[1], 0, 0.2) is not None and run.watch.bad == 0 and run.watch.skipped == 1
+    assert learn(run, batches[1]) is not None and run.watch.bad == 0 and run.watch.skipped == 1
 
 
 def test_a_gradient_that_is_not_finite_is_no_better_than_such_a_loss(tiny_recipe, tmp_path, monkeypatch):
     run = _Run(tiny_recipe(), tmp_path)
     batch = next(iter(run.batches.epoch(0, run.positives)))
     monkeypatch.setattr(run.framework, "loss", lambda query, *rest: (query - query).norm(dim=1).sqrt().sum())
-    assert run.learn(batch, 0, 0.1) is None
+    assert learn(run, batch) is None
     assert all(p.isfinite().all() for p in run.framework.parameters())
 
 
@@ -223,10 +228,16 @@ def test_full_memory_names_the_keys_to_lower(tiny_recipe, tmp_path, monkeypatch,
 
 def test_memory_that_really_is_not_there(tiny_recipe):
     with (
-        pytest.raises(IdemvoxError, match=r"out of memory .*training\.batch \(now 8\), framework\.seconds"),
+        pytest.raises(
+            IdemvoxError, match=r"out of memory .*training\.batch \(now 8\), framework\.seconds"
+        ) as said,
         memory_named(tiny_recipe()),
     ):
         torch.empty(1 << 50)
+    assert str(said.value).endswith("; or set training.recompute=true")
+    with pytest.raises(IdemvoxError) as said, memory_named(tiny_recipe("training.recompute=true")):
+        torch.empty(1 << 50)
+    assert "recompute" not in str(said.value)
 
 
 def test_other_errors_are_left_alone(tiny_recipe):

@@ -1,4 +1,4 @@
-"""idemvox train, sweep, recipes and demo."""
+"""idemvox train, average, sweep, recipes and demo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from idemvox.errors import IdemvoxError
 if TYPE_CHECKING:
     from idemvox.recipe import Recipe
 
-__all__ = ["demo", "recipes", "sweep", "train"]
+__all__ = ["average", "demo", "recipes", "sweep", "train"]
 
 
 def train(
@@ -73,6 +73,25 @@ def _rehearse(recipe: Recipe) -> None:
         table.add_row(phase.name, each, f"{phase.units:,}", span(phase.seconds), memory)
     console.print(table)
     console.print(found.said, highlight=False)
+
+
+def average(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    last: Annotated[
+        int, typer.Option(min=1, help="Checkpoints of whole epochs; training.keep are kept.")
+    ] = 2,
+) -> None:
+    """Average the weights of a run's last epochs into a model.
+
+    idemvox train recipes/simclr.yaml training.keep=10 ... and then
+    idemvox average runs/simclr --last 10 --out runs/simclr-averaged
+    """
+    from idemvox.training.averaging import average as averaged
+
+    model = averaged(run, last, out)
+    console.print(f"mean of {', '.join(model.provenance['averaged'])}", highlight=False)
+    console.print(f"model: {model.folder}")
 
 
 def sweep(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from idemvox.audio.frontend import FrontEnd, LogMel
 
@@ -31,6 +34,9 @@ class Encoder(nn.Module):
     fitted: ClassVar[bool] = False
     """Whether it is fitted by EM, without a framework and without gradients, as i-vectors are."""
 
+    recompute: bool = False
+    """Whether the backward pass finds the inputs of each :meth:`part` alone, and computes the rest again."""
+
     def __init__(self, frontend: FrontEnd | None = None) -> None:
         super().__init__()
         self.frontend = LogMel(frontend or FrontEnd())
@@ -52,3 +58,34 @@ class Encoder(nn.Module):
     def encode(self, features: Tensor, frames: Tensor | None) -> Tensor:
         """(B, mels, F) normalised log-mel, (B,) valid frames or ``None`` -> (B, dim)."""
         raise NotImplementedError
+
+    def part(self, module: nn.Module, *inputs: Any) -> Tensor:
+        """Apply one of the parts that :meth:`encode` is made of; with :attr:`recompute`, in little memory.
+
+        The result, its gradients and the running statistics are the same either way.
+        """
+        if not (self.recompute and torch.is_grad_enabled()):
+            whole: Tensor = module(*inputs)
+            return whole
+        again: Tensor = checkpoint(
+            module,
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _buffers_kept(module)),
+        )
+        return again
+
+
+@contextmanager
+def _buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Let what runs here change copies: a second pass over a batch adds nothing to running statistics."""
+    kept = [(child, dict(child.named_buffers(recurse=False))) for child in module.modules()]
+    for child, buffers in kept:
+        for name, value in buffers.items():
+            setattr(child, name, value.clone())
+    try:
+        yield
+    finally:
+        for child, buffers in kept:
+            for name, value in buffers.items():
+                setattr(child, name, value)

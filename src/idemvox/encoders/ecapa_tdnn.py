@@ -125,11 +125,11 @@ class ECAPATDNN(Encoder):
 
     def encode(self, features: Tensor, frames: Tensor | None) -> Tensor:
         """(B, mels, F) normalised log-mel, (B,) valid frames or ``None`` -> (B, dim)."""
-        x = self.stem(features, frames)  # (B, C, F)
+        x = self.part(self.stem, features, frames)  # (B, C, F)
         outputs = []
         for block in self.blocks:
-            x = block(x, frames)
+            x = self.part(block, x, frames)
             outputs.append(x)
-        x = self.aggregate(torch.cat(outputs, dim=1), frames)  # (B, C', F)
-        embedding: Tensor = self.fc(self.norm(self.pool(x, frames)))
+        x = self.part(self.aggregate, torch.cat(outputs, dim=1), frames)  # (B, C', F)
+        embedding: Tensor = self.fc(self.norm(self.part(self.pool, x, frames)))
         return embedding

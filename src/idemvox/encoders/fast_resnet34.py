@@ -125,7 +125,7 @@ class FastResNet34(Encoder):
                 if index == 0 and stride > 1 and frames is not None:
                     frames = torch.div(frames - 1, stride, rounding_mode="floor") + 1
                     mask = self._mask(frames, x, (x.shape[-1] - 1) // stride + 1)
-                x = block(x, mask)
+                x = self.part(block, x, mask)
         pooled = self.pool(x.permute(0, 2, 3, 1).mean(1).transpose(1, 2), frames)  # mean over frequency
         embedding: Tensor = self.fc(pooled)
         return embedding

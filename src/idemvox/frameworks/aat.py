@@ -48,7 +48,7 @@ class Discriminator(nn.Module):
             nn.ReLU(),
             nn.Linear(dim, 2),
         )
-        self.optimizer = Adam(self.layers.parameters(), lr=lr)
+        self.optimizer = Adam(self.layers.parameters(), lr=lr, fused=True)
         self.requires_grad_(False)
 
     def forward(self, pairs: Tensor, alike: Tensor) -> tuple[Tensor, Tensor]:

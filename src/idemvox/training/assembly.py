@@ -20,6 +20,7 @@ from idemvox.positives.base import Positives, Setting
 from idemvox.ranks import rank, synced, world
 from idemvox.recipe import Recipe
 from idemvox.registry import FRAMEWORKS, POSITIVES
+from idemvox.training.compilation import compile_encoders
 from idemvox.training.data import Batches, build_augmenter
 from idemvox.training.gauges import PositiveGauge
 from idemvox.training.optimizer import build_optimizer
@@ -70,6 +71,7 @@ def assemble(recipe: Recipe) -> Assembly:
 
     speakers = labelled.speakers.astype(np.int64)
     encoder = build_encoder(recipe.encoder, recipe.frontend)
+    encoder.recompute = training.recompute
     speeds = recipe.augment.speeds
     if positives_class.needs_fill and speeds != (1.0,):
         raise IdemvoxError(
@@ -88,6 +90,8 @@ def assemble(recipe: Recipe) -> Assembly:
     positives: Positives = positives_class(positives_options, setting)
     _, optimizer = fabric.setup(framework, build_optimizer(framework, training))
     positives.to(fabric.device)
+    if training.compile:
+        compile_encoders(framework, fabric.device)
 
     # From here on nobody but the gauge sees a label, unless the framework is supervised.
     gauge = PositiveGauge(labelled.speakers, labelled.recordings)

@@ -18,7 +18,15 @@ import torch
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
 
-__all__ = ["FORMAT", "last_checkpoint", "load_checkpoint", "read_newest", "remove_partial", "save_checkpoint"]
+__all__ = [
+    "FORMAT",
+    "last_checkpoint",
+    "load_checkpoint",
+    "read_newest",
+    "remove_partial",
+    "save_checkpoint",
+    "whole_epochs",
+]
 
 FORMAT = 1
 """Version of what a checkpoint holds; a newer one is passed over by name."""
@@ -65,11 +73,14 @@ def save_checkpoint(
         raise IdemvoxError(
             f"{error}; " + (f"--resume goes on from {before}" if before else "there is no earlier checkpoint")
         ) from error
-    every = _all(folder)
-    whole = [p for p in every if "-" not in p.stem.removeprefix("epoch-")]
-    for old in set(every[:-keep]) - set(whole[-keep:]):
+    for old in set(_all(folder)[:-keep]) - set(whole_epochs(folder)[-keep:]):
         old.unlink()
     return path
+
+
+def whole_epochs(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder that were written after an epoch, oldest first."""
+    return [path for path in _all(folder) if "-" not in path.stem.removeprefix("epoch-")]
 
 
 def remove_partial(folder: Path) -> None:

@@ -18,6 +18,7 @@ _MAY_DIFFER = {
     "training.save_steps",
     "training.bad_steps",
     "training.collapse_steps",
+    "training.recompute",
     "training.device",
 }
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.progress import Progress
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from idemvox.errors import IdemvoxError
 from idemvox.files import full_disk_named, read_json
-from idemvox.frameworks.base import Batch
+from idemvox.frameworks.base import Batch, Step
 from idemvox.model import save_model
 from idemvox.positives.gathered import Gathered
 from idemvox.ranks import gather, is_first, mean_gradients, world
@@ -102,8 +103,18 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
         module.train(was)
 
 
+class _Seen(NamedTuple):
+    """A batch whose gradient has been taken: its ids, references and loss, and what the sampler did."""
+
+    ids: Tensor
+    reference: Tensor | None
+    step: Step
+    chosen: Tensor | None
+    replaced: Tensor | None
+
+
 class _Run:
-    """A run under way."""
+    """A run under way; a step of it is the optimiser's, of ``training.accumulate`` batches."""
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe, self.folder = recipe, folder
@@ -111,6 +122,12 @@ class _Run:
         self.fabric, self.framework, self.positives = parts.fabric, parts.framework, parts.positives
         self.optimizer, self.batches, self.gauge = parts.optimizer, parts.batches, parts.gauge
         self.packed = parts.packed
+        self.steps = self.batches.steps // recipe.training.accumulate  # of an epoch
+        if not self.steps:
+            raise IdemvoxError(
+                f"an epoch has {self.batches.steps} batches, fewer than training.accumulate="
+                f"{recipe.training.accumulate}; lower it, or training.batch"
+            )
         self.swap = Gathered(self.positives)
         self.first = 0  # epochs that the starting weights have behind them
         self.done = 0  # epochs of this run
@@ -173,7 +190,7 @@ class _Run:
     def run(self, bar: Progress) -> Trained:
         epochs, model = self.recipe.training.epochs, self.folder / "model"
         if self.done < epochs or not self.saved(model):
-            step = (self.first + self.done) * self.batches.steps + self.place.steps
+            step = (self.first + self.done) * self.steps + self.place.steps
             log = Log(self.folder if is_first() else None, step)
             try:
                 while self.done < epochs:
@@ -205,7 +222,7 @@ class _Run:
         return {
             "filling": batches - self.place.filled * self.to_fill,
             "clustering": clusterings,
-            "training": epochs * self.batches.steps - self.place.steps,
+            "training": epochs * self.steps - self.place.steps,
         }
 
     def saved(self, model: Path) -> bool:
@@ -253,7 +270,7 @@ class _Run:
 
     def epoch(self, epoch: int, bar: Progress, log: Log) -> dict[str, float]:
         """Train one epoch and return its numbers."""
-        training, batches, place = self.recipe.training, self.batches, self.place
+        training, batches, place, steps = self.recipe.training, self.batches, self.place, self.steps
         if place.steps == 0:
             self.forecast.begin()
             place.numbers = self.positives.start_epoch(epoch)
@@ -263,28 +280,30 @@ class _Run:
         self.framework.start_epoch(epoch)
         last = self.first + training.epochs
         planned = training.schedule_epochs or last
-        task = bar.add_task(f"{self.recipe.name} {epoch + 1}/{last}", total=batches.steps, note="")
+        task = bar.add_task(f"{self.recipe.name} {epoch + 1}/{last}", total=steps, note="")
         bar.advance(task, place.steps)
         began, seen = time.perf_counter(), 0
         self.forecast.begin()
-        for step, batch in enumerate(batches.epoch(epoch, self.positives, place.steps), place.steps):
-            lr = learning_rate(training, epoch, step, batches.steps, planned)
+        coming = batches.epoch(epoch, self.positives, place.steps * training.accumulate)
+        for step in range(place.steps, steps):
+            lr = learning_rate(training, epoch, step, steps, planned)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
-            at, number = epoch + (step + 1) / batches.steps, epoch * batches.steps + step
-            loss = self.learn(batch, epoch, (number + 1) / (planned * batches.steps))
+            at, number = epoch + (step + 1) / steps, epoch * steps + step
+            some = islice(coming, training.accumulate)
+            ids, loss = self.learn(some, epoch, (number + 1) / (planned * steps))
             if loss is None:
-                log.write("skipped", number, at=at, utterances=self.watch.named(batch.ids))
-            elif step % max(1, batches.steps // 20) == 0:
+                log.write("skipped", number, at=at, utterances=self.watch.named(ids))
+            elif step % max(1, steps // 20) == 0:
                 log.write("step", number, at=at, loss=float(loss), lr=lr)
-            seen += len(batch.ids) * world()
+            seen += len(ids) * world()
             note(bar, task, 1, loss, began, seen, batches.stalls.share())
             place.steps += 1
             self.forecast.tick("training")
             if self.forecast.settled:
                 self.forecast.say(self.left(), None if bar.disable else bar.console)
                 log.write("forecast", number, at=at, **self.forecast.seconds(self.left()))
-            if place.steps < batches.steps:  # after the last one, the epoch's numbers go along
+            if place.steps < steps:  # after the last one, the epoch's numbers go along
                 self.saver.pause(bar.console, self.done, self.state, ("step", place.steps))
         bar.remove_task(task)
         seconds = time.perf_counter() - began
@@ -299,33 +318,47 @@ class _Run:
             numbers["skipped"] = self.watch.skipped
         if advice := batches.stalls.advice(training.workers, self.packed):
             bar.console.print(f"epoch {epoch + 1}: {advice}")
-        log.write("epoch", (epoch + 1) * batches.steps - 1, at=epoch + 1, **numbers)
+        log.write("epoch", (epoch + 1) * steps - 1, at=epoch + 1, **numbers)
         return numbers
 
-    def learn(self, batch: Batch, epoch: int, progress: float) -> Tensor | None:
-        """Take one step; return its loss, ``None`` where that was not finite and nothing was learnt."""
-        reference = self.reference(batch) if "reference" in batch.views else None
+    def learn(self, batches: Iterable[Batch], epoch: int, progress: float) -> tuple[Tensor, Tensor | None]:
+        """Take one step with the mean gradient of some batches.
+
+        Returns:
+            The utterances (B,) of this rank, and the loss: ``None`` where it, or a gradient, was not finite
+            and nothing was learnt.
+        """
         self.watch.begin()
-        with self.fabric.autocast():  # Fabric's wrapper would round the waveforms to bf16 too
-            result = self.framework(batch, self.swap)
-        loss = mean_of_ranks(result.loss)
-        self.fabric.backward(result.loss)
+        seen = [self.differentiate(batch) for batch in batches]
+        ids = torch.cat([one.ids for one in seen])
+        loss = mean_of_ranks(torch.stack([one.step.loss.detach() for one in seen]).mean())
         mean_gradients(self.framework.parameters())
         where = f"epoch {epoch + 1}, step {self.place.steps + 1}"
-        if not self.watch.sound(loss, self.framework.parameters(), batch.ids, where):
+        if not self.watch.sound(loss, self.framework.parameters(), ids, where):
             self.optimizer.zero_grad(set_to_none=True)
-            return None
-        if reference is not None:
-            self.swap.observe(batch.ids, reference)
+            return ids, None
         self.framework.after_backward(epoch)
         if self.recipe.training.clip:
             clip_each(self.framework.parameters(), self.recipe.training.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.framework.after_step(progress)
-        if self.positives.chosen is not None:
-            self.gauge.update(gather(batch.ids), self.positives.chosen, self.positives.replaced)
+        for one in seen:
+            if one.reference is not None:
+                self.swap.observe(one.ids, one.reference)
+            if one.chosen is not None:
+                self.gauge.update(gather(one.ids), one.chosen, one.replaced)
         self.place.sums["loss"].append(loss)
-        for name, value in result.metrics.items():
-            self.place.sums[name].append(mean_of_ranks(value))
-        return loss
+        for name in seen[0].step.metrics:
+            values = torch.stack([one.step.metrics[name].detach() for one in seen])
+            self.place.sums[name].append(mean_of_ranks(values.mean()))
+        return ids, loss
+
+    def differentiate(self, batch: Batch) -> _Seen:
+        """Add a batch's part of the gradient."""
+        reference = self.reference(batch) if "reference" in batch.views else None
+        with self.fabric.autocast():  # Fabric's wrapper would round the waveforms to bf16 too
+            step = self.framework(batch, self.swap)
+        self.fabric.backward(step.loss / self.recipe.training.accumulate)
+        step = Step(step.loss.detach(), step.metrics)
+        return _Seen(batch.ids, reference, step, self.positives.chosen, self.positives.replaced)

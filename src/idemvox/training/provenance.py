@@ -14,13 +14,13 @@ from idemvox.recipe import Recipe
 __all__ = ["provenance"]
 
 
-def provenance(recipe: Recipe, epochs: int, utterances: int, **more: Any) -> dict[str, Any]:
+def provenance(recipe: Recipe, epochs: int, utterances: int | None, **more: Any) -> dict[str, Any]:
     """Return what a model folder tells of its training: plain values.
 
     Args:
         recipe: of the run.
         epochs: behind the weights.
-        utterances: learnt from.
+        utterances: learnt from, if that is known.
         more: what else there is to say.
     """
     return {

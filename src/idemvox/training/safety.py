@@ -131,9 +131,10 @@ def memory_named(recipe: Recipe) -> Iterator[None]:
         full = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not full and "DefaultCPUAllocator" not in said and "not enough memory" not in said:
             raise
-        raise IdemvoxError(
-            f"out of memory ({said or 'no more is said'}); lower {', '.join(_hungry(recipe))}"
-        ) from error
+        ways = ", ".join(_hungry(recipe)) + (
+            "" if recipe.training.recompute else "; or set training.recompute=true"
+        )
+        raise IdemvoxError(f"out of memory ({said or 'no more is said'}); lower {ways}") from error
 
 
 def _hungry(recipe: Recipe) -> list[str]:

@@ -1,0 +1,260 @@
+"""How fast a training step is, how near to what the machine can do, and where its time goes.
+
+    python benchmarks/train_step.py [--frameworks simclr simclr+ssps dino] [--encoders ecapa_tdnn]
+        [--device cuda] [--batch 256] [--rounds 5] [--quick] [training.precision=bf16 ...]
+
+Steps as in a run, with crops and options of the framework's paper unless recipe keys are given, on synthetic
+audio in a pack on disk: nothing is downloaded. `+ssps` stands for SSPS as a run has it, with the clean
+reference crops that it embeds; its queues are of the few utterances here. On a CPU one thread works.
+
+* utterances per second: of the training corpus; each has several crops.
+* share of peak: operations of matrix products and convolutions, forward and backward, in the time of a whole
+  step, against a large matrix product in the same precision.
+* the parts' shares of a step's time: reading (here it waits for each batch; in a run threads read ahead),
+  augmentation, log-mel features, the rest of the forward pass and of the loss, backward, optimiser (with the
+  teacher's following), and SSPS (choosing, storing, embedding references); what is left are checks.
+* activations: what one forward pass keeps for the backward pass, for each utterance of the batch; peak: the
+  most memory that PyTorch held on a GPU.
+
+Writes docs/results/train_step.{md,json}, with -cuda added for a GPU.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from common import measuring, publish
+from idemvox.audio.read import SAMPLE_RATE, write_wav
+from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
+from idemvox.corpus.pack import pack
+from idemvox.encoders.base import Encoder
+from idemvox.frameworks.base import Batch
+from idemvox.recipe import Recipe
+from idemvox.registry import ENCODERS, FRAMEWORKS
+from idemvox.training.loop import _Run
+
+SECONDS = 5.0
+PARTS = ("reading", "augmentation", "features", "forward", "backward", "optimiser", "SSPS")
+
+
+class Clock:
+    """Tells parts of a step apart; a part within another counts for itself alone."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.spent: Counter[str] = Counter()
+        self._within = ["checks"]
+        self._mark = time.perf_counter()
+
+    def charge(self) -> None:
+        """Put the time since the last call down to the part under way."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        self.spent[self._within[-1]] += now - self._mark
+        self._mark = now
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time what runs here."""
+        self.charge()
+        self._within.append(name)
+        try:
+            yield
+        finally:
+            self.charge()
+            self._within.pop()
+
+    def time(self, owner: Any, method: str, name: str) -> None:
+        """Time a method of an object from now on."""
+        whole: Callable[..., Any] = getattr(owner, method)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.part(name):
+                return whole(*args, **kwargs)
+
+        object.__setattr__(owner, method, timed)
+
+
+def corpus(folder: Path, utterances: int) -> Path:
+    """Pack noise in syllables, two utterances of each speaker."""
+    rng = np.random.default_rng(0)
+    size = int(SECONDS * SAMPLE_RATE)
+    rhythm = 0.1 + np.abs(np.sin(np.arange(size) / SAMPLE_RATE * 10))
+    rows = []
+    for n in range(utterances):
+        write_wav(folder / f"{n}.wav", 0.1 * rhythm * rng.standard_normal(size))
+        rows.append(Utterance(str(n), f"{n}.wav", SECONDS, speaker=f"s{n // 2}", recording="r"))
+    save_manifest(Manifest(rows, folder), folder / "corpus.csv")
+    pack(folder / "corpus.csv", folder / "pack", progress=False)
+    return folder / "pack"
+
+
+def recipe_of(
+    system: str, encoder: str, manifest: Path, batch: int, device: str, overrides: list[str]
+) -> Recipe:
+    """Return the recipe of ``framework`` or ``framework+ssps``."""
+    framework, _, positives = system.partition("+")
+    given = [
+        f"framework.name={framework}",
+        f"encoder.name={encoder}",
+        f"positives.name={positives or 'same'}",
+    ]
+    if positives:
+        given.append(f"positives.clusters={batch // 2}")
+    given += [f"data.manifest={manifest}", f"training.batch={batch}", f"training.device={device}"]
+    return Recipe().override([*given, "training.workers=0", "augment.simulated_rooms=20", *overrides])
+
+
+def peak(device: torch.device, precision: str, size: int) -> float:
+    """Return the operations per second of a large matrix product: the best of ten."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    clock, best = Clock(device), float("inf")
+    for _ in range(10):
+        clock.spent.clear()
+        with clock.part("product"):
+            a @ b
+        best = min(best, clock.spent["product"])
+    return 2 * size**3 / best
+
+
+def begun(recipe: Recipe, folder: Path) -> tuple[_Run, Iterator[Batch]]:
+    """Return a run before a step, and its batches without end."""
+    run = _Run(recipe, folder)
+    if "reference" in run.positives.views():
+        ids = torch.arange(run.batches.size, device=run.fabric.device)
+        run.positives.observe(ids, torch.randn(len(ids), run.framework.embedder.dim, device=ids.device))
+        run.positives.start_epoch(0)
+    run.framework.train()
+    return run, (batch for epoch in count() for batch in run.batches.epoch(epoch, run.positives))
+
+
+def first_step(run: _Run, batches: list[Batch]) -> dict[str, float]:
+    """Take a step; return its operations and what it keeps, by utterance."""
+    weights = {p.untyped_storage().data_ptr() for p in run.framework.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(value: Tensor) -> Tensor:
+        kept[value.untyped_storage().data_ptr()] = value
+        return value
+
+    with FlopCounterMode(display=False) as counter:
+        run.learn(batches, 0, 0.1)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value), run.fabric.autocast():
+        run.framework(batches[0], run.swap)
+    stored = sum(v.untyped_storage().nbytes() for at, v in kept.items() if at not in weights)
+    utterances = sum(len(batch.ids) for batch in batches)
+    return {
+        "gflop_per_utterance": counter.get_total_flops() / utterances / 1e9,
+        "activations_mb": stored / len(batches[0].ids) / 1e6,
+    }
+
+
+def measured(recipe: Recipe, rounds: int, most: float) -> dict[str, Any]:
+    """Time so many steps, after two to warm up; ``most``: operations per second of the machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        run, batches = begun(recipe, Path(folder))
+        many, device = recipe.training.accumulate, run.fabric.device
+        found = first_step(run, list(islice(batches, many)))
+        run.learn(islice(batches, many), 0, 0.1)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        clock = Clock(device)
+        for owner, method, name in (
+            (run.batches, "_read", "reading"),
+            (run.batches, "_prepare", "augmentation"),
+            (run.framework, "forward", "forward"),
+            (run.fabric, "backward", "backward"),
+            (run.optimizer, "step", "optimiser"),
+            (run.framework, "after_step", "optimiser"),
+            (run.positives, "forward", "SSPS"),
+            (run.positives, "observe", "SSPS"),
+            (run.positives, "related", "SSPS"),
+            (run, "reference", "SSPS"),
+            *((m.frontend, "forward", "features") for m in run.framework.modules() if isinstance(m, Encoder)),
+        ):
+            clock.time(owner, method, name)
+        rates, utterances = [], recipe.training.batch * many
+        clock.charge()
+        clock.spent.clear()
+        for _ in range(rounds):
+            before = clock.spent.total()
+            run.learn(islice(batches, many), 0, 0.1)
+            clock.charge()
+            rates.append(utterances / (clock.spent.total() - before))
+    rate = statistics.median(rates)
+    shares = {part: clock.spent[part] / clock.spent.total() for part in (*PARTS, "checks")}
+    row = {
+        "utterances_per_second": rates,
+        "share_of_peak": 1e9 * found["gflop_per_utterance"] * rate / most,
+        **shares,
+        **found,
+    }
+    if device.type == "cuda":
+        row["peak_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
+    return row
+
+
+def main() -> None:
+    """Run the benchmark."""
+    learning = [name for name in ENCODERS if not ENCODERS[name].fitted]
+    systems = [*FRAMEWORKS, "simclr+ssps", "dino+ssps"]
+    parser = measuring(
+        __doc__, rounds=5, quick="SimCLR-SSPS on Fast ResNet-34 in batches of 4; writes nothing"
+    )
+    parser.add_argument("--frameworks", nargs="+", choices=systems, metavar="NAME", help=", ".join(systems))
+    parser.add_argument("--encoders", nargs="+", choices=learning, metavar="NAME", help=", ".join(learning))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch", type=int, help="default: 256 on a GPU, 32 on a CPU")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the recipe, for all")
+    args = parser.parse_intermixed_args()
+    device, console = torch.device(args.device), Console()
+    torch.set_num_threads(1)
+    batch = args.batch or (4 if args.quick else 256 if device.type == "cuda" else 32)
+    precision = Recipe().override(args.overrides).training.precision
+    most = peak(device, precision, 512 if args.quick else 2048 if device.type == "cpu" else 8192)
+    console.print(f"a large matrix product, {precision}: {most / 1e9:.0f} billion operations a second")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = corpus(Path(folder), 2 * batch)
+        for encoder in args.encoders or (["fast_resnet34"] if args.quick else learning):
+            for system in args.frameworks or (["simclr+ssps"] if args.quick else systems):
+                recipe = recipe_of(system, encoder, manifest, batch, args.device, args.overrides)
+                found = measured(recipe, 1 if args.quick else args.rounds, most)
+                rows.append({"system": f"{system}, {encoder}", **found})
+                rate, share = statistics.median(found["utterances_per_second"]), found["share_of_peak"]
+                parts = ", ".join(f"{part} {found[part]:.0%}" for part in PARTS if found[part] >= 0.005)
+                console.print(
+                    f"{rows[-1]['system']:<36} {rate:8.1f} utterances/s, {share:.0%} of peak, "
+                    f"{found['activations_mb']:.1f} MB kept each; {parts}",
+                    highlight=False,
+                )
+    if not args.quick:
+        publish(
+            args.out,
+            "train_step" if device.type == "cpu" else f"train_step-{device.type}",
+            f"A training step, batches of {batch}, {precision} ({device.type})",
+            __doc__ or "",
+            rows,
+            f"\n\nThe large matrix product: {most / 1e9:.0f} billion operations a second.",
+            per="round",
+        )
+
+
+if __name__ == "__main__":
+    main()

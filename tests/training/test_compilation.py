@@ -1,0 +1,90 @@
+"""Encoders compiled: the same numbers under the same names."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from idemvox.encoders.base import Encoder
+from idemvox.errors import IdemvoxError
+from idemvox.frameworks.simclr import SimCLR
+from idemvox.training import compilation
+from idemvox.training.compilation import compile_encoders
+from idemvox.training.loop import _Run, train
+
+CPU = torch.device("cpu")
+
+
+class Small(Encoder):
+    """A layer, its normalisation, and the mean over time."""
+
+    dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv1d(40, 4, 3), nn.BatchNorm1d(4)
+
+    def encode(self, features: Tensor, frames: Tensor | None) -> Tensor:
+        return self.part(self.norm, self.conv(features).relu()).mean(-1)
+
+
+@pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler on a CPU"
+)
+def test_a_compiled_encoder_gives_the_same():
+    torch.manual_seed(0)
+    plain, wave = SimCLR(Small()).train(), torch.randn(3, 1600)
+    compiled = copy.deepcopy(plain)
+    compile_encoders(compiled, CPU)
+    outputs = [framework.encoder(wave) for framework in (plain, compiled)]
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-5)
+    for one, other in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4)
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(compiled.state_dict(), plain.state_dict())  # the running statistics
+
+
+def test_a_run_compiles_its_encoders_and_trains_as_without(tiny_recipe, tmp_path, monkeypatch):
+    """Student and teacher, training and filling; here with a stand-in for the compiler itself."""
+    monkeypatch.setattr(compilation.shutil, "which", lambda name: name)
+    asked: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda function: asked.append(function) or function)
+    recipes = [
+        tiny_recipe(f"training.compile={on}", "training.epochs=1", framework="dino", positives="ssps")
+        for on in ("false", "true")
+    ]
+    models = [train(recipe, tmp_path / str(n), progress=False).model for n, recipe in enumerate(recipes)]
+    assert [function.__name__ for function in asked] == ["encode"] * 2
+    assert len({id(function.__self__) for function in asked}) == 2
+    assert len({(model / "model.safetensors").read_bytes() for model in models}) == 1
+
+
+@pytest.mark.parametrize("encoder", ["fast_resnet34", "ecapa_tdnn"])
+def test_every_encoder_is_one_graph(tiny_recipe, tmp_path, monkeypatch, encoder):
+    """What breaks it in two is an error here; code for a processor is not made of it."""
+    monkeypatch.setattr(compilation.shutil, "which", lambda name: name)
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function: real(function, backend="eager", fullgraph=True))
+    run = _Run(tiny_recipe("training.compile=true", encoder=encoder), tmp_path)
+    batch = next(iter(run.batches.epoch(0, run.positives)))
+    _, loss = run.learn([batch], 0, 0.1)
+    assert loss is not None and loss.isfinite()
+
+
+def test_without_a_compiler(tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(compilation.shutil, "which", lambda name: None)
+    with pytest.raises(IdemvoxError, match=r"needs a C\+\+ compiler on a CPU.*CXX"):
+        _Run(tiny_recipe("training.compile=true"), tmp_path)
+
+
+def test_it_does_not_go_with_recomputing(tiny_recipe):
+    with pytest.raises(IdemvoxError, match="compile and recompute do not go together"):
+        tiny_recipe("training.compile=true", "training.recompute=true")

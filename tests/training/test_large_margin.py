@@ -1,0 +1,51 @@
+"""The recipe of large-margin fine-tuning, on the end of a supervised run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from idemvox.recipe import load_recipe
+from idemvox.training.checkpoint import last_checkpoint, load_checkpoint
+from idemvox.training.loop import _Run, train
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "large-margin.yaml"
+
+
+def test_it_goes_on_with_the_class_vectors(tiny_recipe, tmp_path):
+    """Encoder, class vectors, moments; with its own margin, crops and rate, which no epoch lowers."""
+    before = tiny_recipe(
+        "training.epochs=2", "training.lr_every=1", framework="supervised_aam", labelled=True
+    )
+    train(before, tmp_path / "supervised", progress=False)
+    start = load_checkpoint(last_checkpoint(tmp_path / "supervised" / "checkpoints"))
+    tiny = before.model_dump(mode="json")
+    recipe = load_recipe(RECIPE)
+    assert recipe.framework.model_extra == {"scale": 30, "margin": 0.5, "seconds": 6}
+    recipe = recipe.override(
+        [
+            f"start_from={tmp_path / 'supervised'}",
+            f"data.manifest={tiny['data']['manifest']}",
+            "frontend.mels=20",
+            f"encoder={json.dumps(tiny['encoder'])}",
+            "framework.seconds=0.4",
+            "training.batch=8",
+            "training.workers=0",
+            "training.epochs=1",
+        ]
+    )
+    run = _Run(recipe, tmp_path / "large")
+    assert recipe.start_from is not None
+    run.start_from(recipe.start_from)
+    for name, value in run.framework.state_dict().items():
+        assert torch.equal(value, start["framework"][name]), name
+    assert run.framework.options.margin == 0.5 and run.framework.views()["anchor"].seconds == 0.4
+    moments = run.optimizer.state_dict()["state"][0]["exp_avg"]
+    assert torch.equal(moments, start["optimizer"]["state"][0]["exp_avg"])
+    trained = train(recipe, tmp_path / "large", progress=False)
+    assert trained.epochs == 3 and trained.numbers["lr"] == 1e-5
+    after = load_checkpoint(last_checkpoint(tmp_path / "large" / "checkpoints"))["framework"]["classes"]
+    moved = (after - start["framework"]["classes"]).abs().max()
+    assert 0 < moved < 2e-4  # three steps of 1e-5 from where they were, not from new ones
