@@ -9,7 +9,7 @@ reference crops that it embeds; its queues are of the few utterances here. On a 
 
 * utterances per second: of the training corpus; each has several crops.
 * share of peak: operations of matrix products and convolutions, forward and backward, in the time of a whole
-  step, against a large matrix product in the same precision.
+  step, references and what is recomputed included, against a large matrix product in the same precision.
 * the parts' shares of a step's time: reading (here it waits for each batch; in a run threads read ahead),
   augmentation, log-mel features, the rest of the forward pass and of the loss, backward, optimiser (with the
   teacher's following), and SSPS (choosing, storing, embedding references); what is left are checks.

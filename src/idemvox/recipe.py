@@ -132,7 +132,7 @@ class Training(_Strict):
     recompute: bool = Field(
         False,
         description="a large batch in a third of the memory and the same numbers: what happens within the "
-        "encoder's blocks is forgotten, and computed again in the backward pass; a third more time",
+        "encoder's blocks is forgotten and computed again going backward; takes up to half as long again",
     )
     compile: bool = Field(
         False, description="the encoders, by torch.compile; numbers differ by rounding; not with recompute"
