@@ -1,11 +1,12 @@
-"""Cepstra against librosa and loops."""
+"""Cepstra against scipy and loops."""
 
 from __future__ import annotations
 
-import librosa
 import numpy as np
 import pytest
 import torch
+from scipy.fft import dct
+from scipy.signal import savgol_filter
 
 from idemvox.audio.cepstra import cosines, deltas, energetic, less_sliding_mean
 from idemvox.audio.frontend import FrontEnd, LogMel
@@ -16,10 +17,10 @@ def features(rows: int, frames: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("cepstra", "mels"), [(24, 40), (13, 23), (20, 20)])
-def test_cepstra_are_librosas(cepstra, mels):
+def test_cepstra_are_the_cosine_transform(cepstra, mels):
     wave = 0.1 * torch.randn(1, 8000, generator=torch.Generator().manual_seed(1))
     log_mel = LogMel(FrontEnd(mels=mels, normalise="none"))(wave)[0][0]
-    theirs = librosa.feature.mfcc(S=log_mel.numpy(), n_mfcc=cepstra, dct_type=2, norm="ortho")
+    theirs = dct(log_mel.numpy(), axis=0, type=2, norm="ortho")[:cepstra]
     np.testing.assert_allclose((cosines(cepstra, mels) @ log_mel).numpy(), theirs, atol=1e-4)
 
 
@@ -35,7 +36,7 @@ def test_deltas_are_the_regressions_slope(frames, width):
     expected /= 2 * sum(n * n for n in range(1, width + 1))
     np.testing.assert_allclose(deltas(x, width).numpy(), expected, atol=1e-5)
     if frames > 2 * width + 1:
-        theirs = librosa.feature.delta(x.numpy(), width=2 * width + 1, mode="nearest")
+        theirs = savgol_filter(x.numpy(), 2 * width + 1, polyorder=1, deriv=1, mode="nearest")
         np.testing.assert_allclose(deltas(x, width).numpy(), theirs, atol=1e-5)
 
 
