@@ -106,8 +106,8 @@ references), with positives by label. `simclr`: of [first-light](first-light.md)
 *training* speakers held out (`held-...`), a queue of all utterances; one seed, so half a point
 means little. Coverage is the share of positives replaced, speaker and recording accuracy that of the replaced
 ones (labels are read for these columns only); all in the last epoch.
-DINO is far from trained after so few and so short epochs, and its cosine schedule leaves the last two little to
-change: these rows say nothing of what SSPS does for it.
+DINO is far from trained after so few and so short epochs, and its cosine schedule leaves the last two
+little to change: these rows say nothing of what SSPS does for it.
 """
 
 
