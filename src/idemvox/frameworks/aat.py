@@ -13,7 +13,7 @@ from torch.optim import Adam
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch, Framework, Step, Swap
+from idemvox.frameworks.base import Batch, Paired, Step, Swap
 from idemvox.heads import Affine
 from idemvox.losses.prototypical import angular_prototypical, prototypical
 from idemvox.ranks import gather, mean_gradients
@@ -79,7 +79,7 @@ class Discriminator(nn.Module):
 
 
 @FRAMEWORKS.register("aat")
-class AAT(Framework):
+class AAT(Paired):
     """Match crops of an utterance so that a discriminator cannot tell which were augmented alike.
 
     Of an utterance's two crops x1 and x2 that do not overlap there are three views: A(x1), A(x2) and B(x2),
@@ -120,16 +120,8 @@ class AAT(Framework):
         self.discriminator = Discriminator(encoder.dim, self.options.discriminator_lr)
 
     def views(self) -> Views:
-        seconds = self.options.seconds
-        return {
-            "anchor": Crop(1, seconds, disjoint=True),
-            "positive": Crop(1, seconds, disjoint=True),
-            "shared": Crop(1, seconds, cut_as="positive", augment_as="anchor"),
-        }
-
-    def target(self, batch: Batch) -> Tensor:
-        target: Tensor = self.encoder(batch.views["positive"][:, 0])
-        return target
+        shared = Crop(1, self.options.seconds, cut_as="positive", augment_as="anchor")
+        return {**super().views(), "shared": shared}
 
     def match(self, query: Tensor, target: Tensor, related: Tensor | None) -> Tensor:
         """Return the loss of A(x1) and B(x2), each (B, D)."""

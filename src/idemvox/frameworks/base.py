@@ -9,10 +9,11 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from torch import Tensor, nn
 
 from idemvox.corpus.balance import Balance
-from idemvox.corpus.crops import Views
+from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder, Scoring
+from idemvox.ranks import gather
 
-__all__ = ["Batch", "Framework", "Step", "Swap"]
+__all__ = ["Batch", "Framework", "Paired", "Pairs", "Step", "Swap"]
 
 
 class Swap(Protocol):
@@ -122,3 +123,41 @@ class Framework(nn.Module):
         Args:
             progress: share of the schedule that is done, this step included: 1 after the last one.
         """
+
+
+class Pairs(NamedTuple):
+    """The embeddings that a loss compares: those of all ranks' batches, W B utterances.
+
+    Attributes:
+        query: (W B, D) of the anchors.
+        target: (W B, D) of the same utterances' positive views, or of pseudo-positives.
+        related: (W B, W B) which utterances are no negatives of which; ``None``: all others are.
+    """
+
+    query: Tensor
+    target: Tensor
+    related: Tensor | None
+
+
+class Paired(Framework):
+    """A framework of two views of each utterance: an anchor, and the positive that it is to find.
+
+    A subclass makes a loss of :meth:`embed`; its options have ``seconds``, the length of a crop.
+    """
+
+    disjoint: ClassVar[bool] = True
+    """Whether the two crops never overlap."""
+
+    def views(self) -> Views:
+        crop = Crop(1, self.options.seconds, disjoint=self.disjoint)
+        return {"anchor": crop, "positive": crop}
+
+    def target(self, batch: Batch) -> Tensor:
+        target: Tensor = self.encoder(batch.views["positive"][:, 0])
+        return target
+
+    def embed(self, batch: Batch, positives: Swap) -> Pairs:
+        """Embed both views of a batch, put pseudo-positives in, and gather what all ranks have."""
+        query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
+        target = positives(batch.ids, self.target(batch))  # (B, D)
+        return Pairs(gather(query), gather(target), positives.related(batch.ids))

@@ -5,23 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import Tensor
-
-from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch, Framework, Step, Swap
+from idemvox.frameworks.base import Batch, Paired, Step, Swap
 from idemvox.heads import Affine
 from idemvox.losses.prototypical import angular_contrastive, angular_prototypical
 from idemvox.losses.uniformity import uniformity
-from idemvox.ranks import gather
 from idemvox.registry import FRAMEWORKS
 
 __all__ = ["CEL"]
 
 
 @FRAMEWORKS.register("cel")
-class CEL(Framework):
+class CEL(Paired):
     """Two crops of an utterance find each other, while each view spreads evenly over the sphere (eq. 3 to 7).
 
     ``similarity`` is ``a-prot``, one-sided (eq. 4 and 5), or ``a-cont``, in both directions (eq. 6).
@@ -53,19 +49,9 @@ class CEL(Framework):
         self.affine = Affine()
         self.match = angular_prototypical if self.options.similarity == "a-prot" else angular_contrastive
 
-    def views(self) -> Views:
-        crop = Crop(1, self.options.seconds, disjoint=True)
-        return {"anchor": crop, "positive": crop}
-
-    def target(self, batch: Batch) -> Tensor:
-        target: Tensor = self.encoder(batch.views["positive"][:, 0])
-        return target
-
     def forward(self, batch: Batch, positives: Swap) -> Step:
-        query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
-        target = positives(batch.ids, self.target(batch))  # (B, D) same utterance's, or a pseudo-positive
-        query, target = gather(query), gather(target)
-        related, scale, t = positives.related(batch.ids), self.affine.scale, self.options.t
+        query, target, related = self.embed(batch, positives)
+        scale, t = self.affine.scale, self.options.t
         match = self.match(query, target, scale, self.affine.bias, related)
         spread = (uniformity(query, t, related) + uniformity(target, t, related)) / 2
         numbers = {"match": match, "uniformity": spread, "scale": scale}

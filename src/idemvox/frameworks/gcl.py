@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch, Framework, Step, Swap
+from idemvox.frameworks.base import Batch, Paired, Step, Swap
 from idemvox.losses.affinity import affinities, generalised_contrastive
 from idemvox.ranks import gather
 from idemvox.registry import FRAMEWORKS
@@ -20,7 +18,7 @@ __all__ = ["GCL", "SupervisedGCL"]
 
 
 @FRAMEWORKS.register("gcl")
-class GCL(Framework):
+class GCL(Paired):
     """Pull together what an affinity matrix says belongs together: here the two views of an utterance.
 
     After Inoue & Goto (2020).  Theirs is the idea: one loss for metric learning with labels and contrastive
@@ -37,21 +35,11 @@ class GCL(Framework):
         temperature: float = 0.1
         seconds: float = 1.815
 
-    def views(self) -> Views:
-        crop = Crop(1, self.options.seconds, disjoint=True)
-        return {"anchor": crop, "positive": crop}
-
-    def target(self, batch: Batch) -> Tensor:
-        target: Tensor = self.encoder(batch.views["positive"][:, 0])
-        return target
-
     def forward(self, batch: Batch, positives: Swap) -> Step:
-        query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
-        target = positives(batch.ids, self.target(batch))  # (B, D)
-        related = positives.related(batch.ids)
+        query, target, related = self.embed(batch, positives)
         labels = None if batch.labels is None else gather(batch.labels)
         loss = generalised_contrastive(
-            torch.cat([gather(query), gather(target)]),
+            torch.cat([query, target]),
             affinities(gather(batch.ids), labels),
             self.options.temperature,
             None if related is None else related.repeat(2, 2),

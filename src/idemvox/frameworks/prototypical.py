@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from idemvox.corpus.crops import Crop, Views
-from idemvox.frameworks.base import Batch, Framework, Step, Swap
+from idemvox.frameworks.base import Batch, Paired, Step, Swap
 from idemvox.losses.prototypical import prototypical
-from idemvox.ranks import gather
 from idemvox.registry import FRAMEWORKS
 
 __all__ = ["Prototypical"]
 
 
 @FRAMEWORKS.register("prototypical")
-class Prototypical(Framework):
+class Prototypical(Paired):
     """Tell which of a batch's other crops is of the anchor's utterance, by squared Euclidean distance.
 
     The rows Prot of Mun et al. (2020), Table 1, and of Huh et al. (2020).  Embeddings are never normalised,
@@ -31,15 +27,5 @@ class Prototypical(Framework):
 
         seconds: float = 1.815
 
-    def views(self) -> Views:
-        crop = Crop(1, self.options.seconds, disjoint=True)
-        return {"anchor": crop, "positive": crop}
-
-    def target(self, batch: Batch) -> Tensor:
-        target: Tensor = self.encoder(batch.views["positive"][:, 0])
-        return target
-
     def forward(self, batch: Batch, positives: Swap) -> Step:
-        query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
-        target = positives(batch.ids, self.target(batch))  # (B, D)
-        return Step(prototypical(gather(query), gather(target), positives.related(batch.ids)))
+        return Step(prototypical(*self.embed(batch, positives)))

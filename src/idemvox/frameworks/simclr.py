@@ -5,20 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
-from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
-from idemvox.frameworks.base import Batch, Framework, Step, Swap
+from idemvox.frameworks.base import Batch, Paired, Step, Swap
 from idemvox.losses.pairwise import info_nce, nt_xent
-from idemvox.ranks import gather
 from idemvox.registry import FRAMEWORKS
 
 __all__ = ["SimCLR"]
 
 
 @FRAMEWORKS.register("simclr")
-class SimCLR(Framework):
+class SimCLR(Paired):
     """Pull two augmented crops of an utterance together, push the other utterances away.
 
     Lepage & Dehak (2025), section 2.1; no projector, as it hurts verification.  The paper prints the
@@ -28,6 +24,8 @@ class SimCLR(Framework):
     With SSPS only the positive view is replaced.  Under the symmetric loss the stored embedding also
     serves as an anchor and as a negative, without a gradient, as in the public code.
     """
+
+    disjoint = False
 
     @dataclass(frozen=True, slots=True)
     class Options:
@@ -41,15 +39,6 @@ class SimCLR(Framework):
         super().__init__(encoder, options, speakers)
         self.loss = nt_xent if self.options.symmetric else info_nce
 
-    def views(self) -> Views:
-        return {"anchor": Crop(1, self.options.seconds), "positive": Crop(1, self.options.seconds)}
-
-    def target(self, batch: Batch) -> Tensor:
-        target: Tensor = self.encoder(batch.views["positive"][:, 0])
-        return target
-
     def forward(self, batch: Batch, positives: Swap) -> Step:
-        query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
-        target = positives(batch.ids, self.target(batch))  # (B, D) same utterance's, or a pseudo-positive
-        related = positives.related(batch.ids)
-        return Step(self.loss(gather(query), gather(target), self.options.temperature, related))
+        query, target, related = self.embed(batch, positives)
+        return Step(self.loss(query, target, self.options.temperature, related))
