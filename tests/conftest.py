@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from idemvox.audio.read import SAMPLE_RATE, write_wav
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
@@ -16,6 +18,15 @@ from idemvox.recipe import Recipe, parse_recipe
 from idemvox.registry import FRAMEWORKS
 
 SPEAKERS, RECORDINGS, UTTERANCES = 6, 2, 2
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of what tests start; sums of other numbers of threads have other bits
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Begin every test with one thread, before its fixtures, whatever the one before it set."""
+    torch.set_num_threads(1)
+
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ def test_broken_off_at_every_kind_of_moment_it_ends_with_the_same_bits(
 
 def attempt(recipe: Recipe, folder: Path) -> None:
     """A process's work."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # the fork server is older than this test
     quiet(recipe, folder, resume=True)
 
 

@@ -57,8 +57,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool 
 
     A checkpoint is written after each epoch, within one every ``training.save_minutes``, and on Ctrl-C or
     SIGTERM, which then end the run.  With ``resume`` it goes on from the newest sound one (or begins, where
-    there is none), bit for bit as if it had never stopped; a finished run is left as it is.  For i-vectors
-    an epoch is an iteration of EM.
+    there is none), bit for bit as if it had never stopped (on the same device, with as many processes and
+    threads); a finished run is left as it is.  For i-vectors an epoch is an iteration of EM.
 
     Args:
         recipe: what to do; ``data.manifest`` must be set.
