@@ -28,7 +28,6 @@ def pytest_runtest_setup() -> None:
     torch.set_num_threads(1)
 
 
-
 @dataclass(frozen=True, slots=True)
 class TinyCorpus:
     """Where the tiny corpus is: manifests with and without labels, and folders to augment from."""

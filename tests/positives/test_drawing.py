@@ -14,13 +14,15 @@ from idemvox.positives.drawing import Buckets, draw_rank, nearest_clusters
 CLUSTER = torch.tensor(
     [2, 0, 2, -1, 0, 2, 4, 2]
 )  # members of 0: 1 4; of 2: 0 2 5 7; of 4: 6; 1 and 3 are empty
+NOBODY = 3  # is in none
 
 
 def test_a_bucket_gives_each_member_an_equal_part_of_the_unit_interval():
     buckets = Buckets(CLUSTER, 5)
     for cluster, members in {0: [1, 4], 2: [0, 2, 5, 7], 4: [6]}.items():
         grid = (torch.arange(10 * len(members)) + 0.5) / (10 * len(members))
-        found = buckets.draw(torch.full_like(grid, cluster).long(), torch.full_like(grid, -1).long(), grid)
+        anchors = torch.full((len(grid),), NOBODY)
+        found = buckets.draw(torch.full_like(anchors, cluster), anchors, grid)
         assert found.bincount(minlength=8).tolist() == [10 if m in members else 0 for m in range(8)]
 
 
@@ -33,10 +35,30 @@ def test_a_bucket_leaves_one_member_out_and_the_rest_stay_equal(without):
     ]
 
 
+@pytest.mark.parametrize("without", range(8))
+@pytest.mark.parametrize("held", [[], [0], [2, 6], [0, 5, 7], [1, 2, 5, 7], list(range(8))])
+def test_of_those_that_a_queue_holds_each_is_as_likely(held, without):
+    slot_of = torch.full((8,), -1)
+    slot_of[held] = torch.randperm(len(held))
+    for cluster, members in ((0, {1, 4}), (2, {0, 2, 5, 7}), (4, {6}), (1, set()), (-1, set())):
+        left = sorted(members & set(held) - {without})
+        grid = (torch.arange(12) + 0.5) / 12
+        others = torch.tensor([0, 1, 4])  # that their clusters are drawn from too changes nothing
+        drawn = Buckets(CLUSTER, 5).draw(
+            torch.cat([torch.full((12,), cluster), others]),
+            torch.cat([torch.full((12,), without), others]),
+            torch.cat([grid, grid[:3]]),
+            slot_of,
+        )[:12]
+        expected = [12 // len(left) if m in left else 0 for m in range(8)] if left else [0] * 8
+        assert drawn[drawn >= 0].bincount(minlength=8).tolist() == expected
+        assert left or (drawn == -1).all()
+
+
 def test_leaving_out_somebody_elsewhere_changes_nothing():
     buckets = Buckets(CLUSTER, 5)
     grid = (torch.arange(40) + 0.5) / 40
-    plain = buckets.draw(torch.full((40,), 2), torch.full((40,), -1), grid)
+    plain = buckets.draw(torch.full((40,), 2), torch.full((40,), NOBODY), grid)
     for other in (1, 3, 4, 6):
         assert torch.equal(buckets.draw(torch.full((40,), 2), torch.full((40,), other), grid), plain)
 
@@ -44,16 +66,16 @@ def test_leaving_out_somebody_elsewhere_changes_nothing():
 def test_nobody_to_draw():
     buckets = Buckets(CLUSTER, 5)
     cluster = torch.tensor([-1, 1, 3, 4, 4])
-    without = torch.tensor([-1, -1, 0, 6, -1])
+    without = torch.tensor([NOBODY, NOBODY, 0, 6, NOBODY])
     assert buckets.draw(cluster, without, torch.full((5,), 0.7)).tolist() == [-1, -1, -1, -1, 6]
     nobody = Buckets(torch.full((5,), -1), 3)
-    assert nobody.draw(torch.tensor([0, -1]), torch.tensor([-1, 2]), torch.rand(2)).tolist() == [-1, -1]
+    assert nobody.draw(torch.tensor([0, -1]), torch.tensor([NOBODY, 2]), torch.rand(2)).tolist() == [-1, -1]
 
 
 def test_the_ends_of_the_unit_interval():
     last = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
     found = Buckets(CLUSTER, 5).draw(
-        torch.tensor([2, 2]), torch.tensor([-1, -1]), torch.stack([0 * last, last])
+        torch.tensor([2, 2]), torch.tensor([NOBODY, NOBODY]), torch.stack([0 * last, last])
     )
     assert found.tolist() == [0, 7]
 

@@ -57,7 +57,7 @@ class EmbeddingQueue(nn.Module):
             self.ids[older[older >= 0]] = -1  # a newer embedding of the same utterance arrives
         self.ids[slots] = ids
         self.slot_of[ids] = slots
-        self.vectors[slots] = vectors.detach().to(self.vectors.dtype)
+        self.vectors.index_copy_(0, slots, vectors.detach().to(self.vectors.dtype))
 
     @torch.no_grad()
     def nearest(self, ids: Tensor, vectors: Tensor) -> Tensor:

@@ -140,11 +140,10 @@ class SSPS(Positives):
         for name, value in buffers.items():
             self.register_buffer(name, value)
         self._members: Buckets | None = None
-        self._held: Tensor | None = None  # the cluster of what each slot was last given, K for none
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Restore a state, and forget the members of the clusters that it replaces."""
-        self._members = self._held = None
+        self._members = None
         return super().load_state_dict(*args, **kwargs)
 
     def views(self) -> Views:
@@ -152,15 +151,11 @@ class SSPS(Positives):
 
     @torch.no_grad()
     def observe(self, ids: Tensor, reference: Tensor) -> None:
-        self.reference[ids] = reference.float()
+        self.reference.index_copy_(0, ids, reference.float())
         self.seen[ids] = True
 
     def store(self, ids: Tensor, targets: Tensor) -> None:
         self.queue.push(ids, targets)
-        if self._held is not None:
-            slots = self.queue.slot_of[ids]
-            there = slots >= 0  # of a batch larger than the queue, the last ones
-            self._held[slots[there]] = self._cluster_of(ids[there])
 
     def start_epoch(self, epoch: int) -> dict[str, float]:
         """Cluster the references as they stand; utterances never seen are in no cluster."""
@@ -189,7 +184,7 @@ class SSPS(Positives):
         self.assignment[collect(seen[part])] = collect(found.assignment)
         sizes = torch.bincount(self.assignment[seen], minlength=len(found.centroids))
         self.near.copy_(self._reachable(found.centroids, sizes > 0))
-        self._members = self._held = None
+        self._members = None
         return {
             "clusters": float((sizes > 0).sum()),
             "cluster_cosine": float(collect(found.similarity).mean()),
@@ -212,30 +207,12 @@ class SSPS(Positives):
         own = self.assignment[ids]
         return ((own[:, None] == own) & (own >= 0)).fill_diagonal_(False)
 
-    def _cluster_of(self, ids: Tensor) -> Tensor:
-        """Return the clusters of some utterances, K for none and for -1."""
-        cluster = self.assignment[ids.clamp_min(0)]
-        return torch.where((ids >= 0) & (cluster >= 0), cluster, self.clusters)
-
     @property
-    def _by_slot(self) -> bool:
-        """Whether members are queue slots, or utterances: the same in a table, once it is filled."""
-        return self.options.sample_from == "queue" and not self.queue.is_table
-
-    def _buckets(self, clusters: Tensor) -> tuple[Buckets, Tensor]:
-        """Return whom to draw from, of these clusters (B,) at least, and their numbers (B,) there."""
-        if self._by_slot:
-            if self._held is None:
-                self._held = self._cluster_of(self.queue.ids)
-            number = clusters.new_full((self.clusters + 1,), -1)
-            number[clusters] = torch.arange(len(clusters), device=clusters.device)
-            number[-1] = -1  # of no cluster
-            held = number.index_select(0, self._held)
-            slots = (held >= 0).nonzero().flatten()
-            return Buckets(held, len(clusters), slots[self.queue.ids[slots] >= 0]), number[clusters]
+    def members(self) -> Buckets:
+        """The utterances of each cluster."""
         if self._members is None:
             self._members = Buckets(self.assignment, self.clusters)
-        return self._members, clusters
+        return self._members
 
     def _draw_clusters(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw a cluster for each anchor (B,), -1 for none; and a number in [0, 1) to draw of it by."""
@@ -243,6 +220,8 @@ class SSPS(Positives):
         dice = torch.rand(2, len(ids), generator=torch.Generator().manual_seed(seed)).to(ids.device)
         own = self.assignment[ids]
         near = self.near[own.clamp_min(0)]  # (B, M)
+        if near.shape[1] == 1:
+            return torch.where(own >= 0, near[:, 0], -1), dice[1]
         available = (near >= 0).sum(1)  # topk puts the -1 of too few neighbours last
         decay = self.options.decay if self.options.choice == "exponential" else 0.0
         weights = torch.exp(-decay * torch.arange(near.shape[1], device=ids.device))
@@ -261,10 +240,10 @@ class SSPS(Positives):
             (B,) queue slots, -1 where the anchor keeps its own positive.
         """
         cluster, dice = self._draw_clusters(ids)
-        own = self.queue.slot_of[ids] if self._by_slot else ids
-        buckets, cluster = self._buckets(cluster)
-        drawn = buckets.draw(cluster, own, dice)
-        return drawn if self._by_slot else torch.where(drawn >= 0, self.queue.slot_of[drawn.clamp_min(0)], -1)
+        slot_of = self.queue.slot_of
+        everyone = self.options.sample_from == "train" or self.queue.is_table
+        drawn = self.members.draw(cluster, ids, dice, None if everyone else slot_of)
+        return torch.where(drawn >= 0, slot_of[drawn.clamp_min(0)], -1)
 
     @torch.no_grad()
     def centroids(self, ids: Tensor) -> Tensor:
@@ -273,8 +252,10 @@ class SSPS(Positives):
         It is the sum of the cluster's embeddings in the queue, without the anchor's: a direction.
         """
         cluster, _ = self._draw_clusters(ids)
-        buckets, cluster = self._buckets(cluster)
-        slots, begin = buckets.members(cluster)
+        members, begin = self.members.members(cluster)
+        slots = self.queue.slot_of.index_select(0, members)
+        there = slots >= 0
+        slots, begin = slots[there], F.pad(there.cumsum(0), (1, 0))[begin]
         anchor = torch.bucketize(torch.arange(len(slots), device=ids.device), begin, right=True) - 1
         others = (slots != self.queue.slot_of[ids][anchor]).to(self.queue.vectors.dtype)
         return F.embedding_bag(slots, self.queue.vectors, begin, mode="sum", per_sample_weights=others)
@@ -284,12 +265,14 @@ class SSPS(Positives):
             mean = self.centroids(ids)
             self.replaced, self.chosen = (mean != 0).any(1), torch.full_like(ids, -1)
             stored = F.normalize(mean, dim=1) * targets.detach().norm(dim=1, keepdim=True)
+            swapped = torch.where(self.replaced[:, None], stored.to(targets.dtype), targets)
         else:
             slots = self.choose(ids) if self.clustered else self.queue.nearest(ids, targets)
             self.replaced = slots >= 0
             self.chosen = torch.where(self.replaced, self.queue.ids[slots.clamp_min(0)], -1)
-            stored = self.queue.vectors.index_select(0, slots.clamp_min(0))
-        swapped = torch.where(self.replaced[:, None], stored.to(targets.dtype), targets)
+            rows = self.replaced.nonzero().flatten()
+            stored = self.queue.vectors.index_select(0, slots[rows]).to(targets.dtype)
+            swapped = targets.index_copy(0, rows, stored)
         self.store(ids, targets)
         self.step += 1
         return swapped
