@@ -14,20 +14,23 @@ reference crops that it embeds; its queues are of the few utterances here. On a 
   augmentation, log-mel features, the rest of the forward pass and of the loss, backward, optimiser (with the
   teacher's following), and SSPS (choosing, storing, embedding references); what is left are checks.
 * activations: what one forward pass keeps for the backward pass, for each utterance of the batch; peak: the
-  most memory that PyTorch held on a GPU.
+  most memory that PyTorch held on a GPU, or else the process, which is each system's own.
 
 Writes docs/results/train_step.{md,json}, with -cuda added for a GPU.
 """
 
 from __future__ import annotations
 
+import resource
 import statistics
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import count, islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +147,8 @@ def begun(recipe: Recipe, folder: Path) -> tuple[_Run, Iterator[Batch]]:
     return run, (batch for epoch in count() for batch in run.batches.epoch(epoch, run.positives))
 
 
-def first_step(run: _Run, batches: list[Batch]) -> dict[str, float]:
-    """Take a step; return its operations and what it keeps, by utterance."""
+def kept_mb(run: _Run, batch: Batch) -> float:
+    """Return what a forward pass keeps for the backward pass, in MB for each utterance."""
     weights = {p.untyped_storage().data_ptr() for p in run.framework.parameters()}
     kept: dict[int, Tensor] = {}
 
@@ -153,20 +156,26 @@ def first_step(run: _Run, batches: list[Batch]) -> dict[str, float]:
         kept[value.untyped_storage().data_ptr()] = value
         return value
 
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value), run.fabric.autocast():
+        run.framework(batch, run.swap)
+    stored = sum(v.untyped_storage().nbytes() for at, v in kept.items() if at not in weights)
+    return stored / len(batch.ids) / 1e6
+
+
+def first_step(run: _Run, batches: list[Batch]) -> dict[str, float]:
+    """Take a step; return its operations and what it keeps, by utterance."""
     with FlopCounterMode(display=False) as counter:
         run.learn(batches, 0, 0.1)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value), run.fabric.autocast():
-        run.framework(batches[0], run.swap)
-    stored = sum(v.untyped_storage().nbytes() for at, v in kept.items() if at not in weights)
     utterances = sum(len(batch.ids) for batch in batches)
     return {
         "gflop_per_utterance": counter.get_total_flops() / utterances / 1e9,
-        "activations_mb": stored / len(batches[0].ids) / 1e6,
+        "activations_mb": kept_mb(run, batches[0]),
     }
 
 
 def measured(recipe: Recipe, rounds: int, most: float) -> dict[str, Any]:
     """Time so many steps, after two to warm up; ``most``: operations per second of the machine."""
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         run, batches = begun(recipe, Path(folder))
         many, device = recipe.training.accumulate, run.fabric.device
@@ -205,8 +214,8 @@ def measured(recipe: Recipe, rounds: int, most: float) -> dict[str, Any]:
         **shares,
         **found,
     }
-    if device.type == "cuda":
-        row["peak_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    row["peak_gb"] = (torch.cuda.max_memory_allocated(device) if device.type == "cuda" else used) / 1e9
     return row
 
 
@@ -235,7 +244,8 @@ def main() -> None:
         for encoder in args.encoders or (["fast_resnet34"] if args.quick else learning):
             for system in args.frameworks or (["simclr+ssps"] if args.quick else systems):
                 recipe = recipe_of(system, encoder, manifest, batch, args.device, args.overrides)
-                found = measured(recipe, 1 if args.quick else args.rounds, most)
+                with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+                    found = alone.submit(measured, recipe, 1 if args.quick else args.rounds, most).result()
                 rows.append({"system": f"{system}, {encoder}", **found})
                 rate, share = statistics.median(found["utterances_per_second"]), found["share_of_peak"]
                 parts = ", ".join(f"{part} {found[part]:.0%}" for part in PARTS if found[part] >= 0.005)

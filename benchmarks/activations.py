@@ -1,0 +1,75 @@
+"""How much memory each recipe's forward pass keeps for its backward pass.
+
+    python benchmarks/activations.py [--quick]
+
+One forward pass of each recipe in recipes/ that learns by gradients, with a batch of 4 utterances of synthetic
+audio; counted is what autograd keeps, each storage once, without the weights. That is proportional to the
+batch but for the comparison of all with all, which is small.
+
+* mb each: for an utterance of the batch, in the recipe's precision; bf16: with `training.precision=bf16`;
+  recompute: with `training.recompute=true`, in the recipe's precision.
+* batch gb, of the recipe's whole batch. Weights, gradients, the optimiser and queues come on top.
+
+Writes docs/results/activations.{md,json}.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from common import measuring, publish
+from idemvox.recipe import Recipe, load_recipe
+from idemvox.registry import ENCODERS
+from train_step import begun, corpus, kept_mb
+
+BATCH = 4
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+WAYS = {"": (), "_bf16": ("training.precision=bf16",), "_recompute": ("training.recompute=true",)}
+
+
+def measured(recipe: Recipe) -> float:
+    """Return what a forward pass keeps, in MB for each utterance."""
+    with tempfile.TemporaryDirectory() as folder:
+        run, batches = begun(recipe, Path(folder))
+        return kept_mb(run, next(batches))
+
+
+def row(path: Path, manifest: Path) -> dict[str, Any]:
+    """Return a row of the results."""
+    recipe = load_recipe(path)
+    small = [f"data.manifest={manifest}", f"training.batch={BATCH}", "training.accumulate=1"]
+    small += ["training.device=cpu", "training.workers=0", "augment.simulated_rooms=20"]
+    small += ["augment.noise=null", "augment.music=null", "augment.speech=null", "augment.rooms=null"]
+    if recipe.positives.name == "ssps":
+        small.append(f"positives.clusters={BATCH // 2}")
+    batch = recipe.training.batch
+    found: dict[str, Any] = {"system": path.stem, "encoder": recipe.encoder.name, "batch": batch}
+    for name, overrides in WAYS.items():
+        each = measured(recipe.override([*small, *overrides]))
+        found |= {f"mb_each{name}": each, f"batch_gb{name}": batch * each / 1e3}
+    return found
+
+
+def main() -> None:
+    """Run it."""
+    args = measuring(__doc__, quick="one recipe; writes nothing").parse_args()
+    torch.set_num_threads(1)
+    console, rows = Console(), []
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = corpus(Path(folder), 2 * BATCH)
+        for path in sorted(RECIPES.glob("*.yaml")):
+            if ENCODERS[load_recipe(path).encoder.name].fitted or (args.quick and path.stem != "simclr"):
+                continue
+            rows.append(row(path, manifest))
+            console.print(rows[-1])
+    if not args.quick:
+        publish(args.out, "activations", "What a forward pass keeps", __doc__ or "", rows)
+
+
+if __name__ == "__main__":
+    main()
