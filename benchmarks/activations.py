@@ -2,9 +2,9 @@
 
     python benchmarks/activations.py [--quick]
 
-One forward pass of each recipe in recipes/ that learns by gradients, with a batch of 4 utterances of synthetic
-audio; counted is what autograd keeps, each storage once, without the weights. That is proportional to the
-batch but for the comparison of all with all, which is small.
+One forward pass of each recipe in recipes/ that learns by gradients, with a batch of 4 utterances of
+synthetic audio; counted is what autograd keeps, each storage once, without the weights. That is proportional
+to the batch but for the comparison of all with all, which is small.
 
 * mb each: for an utterance of the batch, in the recipe's precision; bf16: with `training.precision=bf16`;
   recompute: with `training.recompute=true`, in the recipe's precision.

@@ -108,3 +108,9 @@ def test_the_command_prints_a_table_and_leaves_nothing(tiny_recipe, tmp_path, mo
     for word in ("filling", "clustering", "training", "evaluation", "memory", "CPU-hours"):
         assert word in result.output
     assert [p.name for p in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_it_is_of_one_device(tiny_recipe, tmp_path):
+    tiny_recipe().save(tmp_path / "tiny.yaml")
+    result = CliRunner().invoke(app, ["train", str(tmp_path / "tiny.yaml"), "--dry-run", "--devices", "4"])
+    assert result.exit_code == 1 and "training.batch=2" in str(result.exception)

@@ -44,6 +44,11 @@ def train(
 
     resolved = load_recipe(recipe).override(overrides or [])
     if dry_run:
+        if devices > 1:
+            raise IdemvoxError(
+                f"a dry run is of one device: leave --devices out, and give that device's part of the batch, "
+                f"training.batch={max(1, resolved.training.batch // devices)}"
+            )
         _rehearse(resolved)
         return
     folder = out or Path("runs") / resolved.name

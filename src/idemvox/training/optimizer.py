@@ -18,8 +18,7 @@ __all__ = ["build_optimizer", "clip_each", "learning_rate"]
 def build_optimizer(module: Module, training: Training) -> Optimizer:
     """Return the recipe's optimiser of what can learn: matrices decay, biases and normalisation do not.
 
-    Adam is fused: the same but for rounding, and on one thread of a CPU 4 (Fast ResNet-34) to 7 times as fast
-    (ECAPA-TDNN).
+    Adam is fused: the same but for rounding, and several times as fast on a CPU.
     """
     learning = [p for p in module.parameters() if p.requires_grad]
     groups = [
