@@ -177,9 +177,10 @@ def process(recipe: Recipe, folder: Path) -> multiprocessing.process.BaseProcess
     return found
 
 
-def test_a_process_killed_at_random_moments_ends_with_the_same_bits(make, whole, tmp_path):
-    recipe, rng = make("simclr"), random.Random(1)
-    for logged in sorted(rng.sample(range(7), 3)):  # of 8 lines in all
+@pytest.mark.parametrize(("framework", "kills"), [("simclr", 4), ("dino", 3), ("cel", 3)])
+def test_a_process_killed_at_random_moments_ends_with_the_same_bits(make, whole, tmp_path, framework, kills):
+    recipe, rng = make(framework), random.Random(1)
+    for logged in sorted(rng.sample(range(7), kills)):  # of 8 lines in all
         killed = process(recipe, tmp_path)
         while killed.is_alive() and lines(tmp_path) < logged:
             time.sleep(0.002)
@@ -190,7 +191,7 @@ def test_a_process_killed_at_random_moments_ends_with_the_same_bits(make, whole,
     last = process(recipe, tmp_path)
     last.join()
     assert last.exitcode == 0
-    assert_same(left(tmp_path), whole("simclr"))
+    assert_same(left(tmp_path), whole(framework))
 
 
 def lines(folder: Path) -> int:
