@@ -150,15 +150,17 @@ def begun(recipe: Recipe, folder: Path) -> tuple[_Run, Iterator[Batch]]:
 def kept_mb(run: _Run, batch: Batch) -> float:
     """Return what a forward pass keeps for the backward pass, in MB for each utterance."""
     weights = {p.untyped_storage().data_ptr() for p in run.framework.parameters()}
-    kept: dict[int, Tensor] = {}
+    kept: dict[int, torch.UntypedStorage] = {}
 
-    def keep(value: Tensor) -> Tensor:
-        kept[value.untyped_storage().data_ptr()] = value
-        return value
+    def keep(
+        value: Tensor,
+    ) -> None:  # nothing goes backward; a tensor handed back to its graph is never freed
+        storage = value.untyped_storage()
+        kept[storage.data_ptr()] = storage
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value), run.fabric.autocast():
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda _: None), run.fabric.autocast():
         run.framework(batch, run.swap)
-    stored = sum(v.untyped_storage().nbytes() for at, v in kept.items() if at not in weights)
+    stored = sum(storage.nbytes() for at, storage in kept.items() if at not in weights)
     return stored / len(batch.ids) / 1e6
 
 
