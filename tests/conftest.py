@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +21,7 @@ from idemvox.registry import FRAMEWORKS
 SPEAKERS, RECORDINGS, UTTERANCES = 6, 2, 2
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of what tests start; sums of other numbers of threads have other bits
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 
 
 @pytest.hookimpl(tryfirst=True)
