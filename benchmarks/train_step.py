@@ -150,17 +150,18 @@ def begun(recipe: Recipe, folder: Path) -> tuple[_Run, Iterator[Batch]]:
 def kept_mb(run: _Run, batch: Batch) -> float:
     """Return what a forward pass keeps for the backward pass, in MB for each utterance."""
     weights = {p.untyped_storage().data_ptr() for p in run.framework.parameters()}
+    shapes = {shape for p in run.framework.parameters() for shape in (p.shape, p.shape[::-1])}
     kept: dict[int, torch.UntypedStorage] = {}
 
-    def keep(
-        value: Tensor,
-    ) -> None:  # nothing goes backward; a tensor handed back to its graph is never freed
+    def keep(value: Tensor) -> Tensor:
         storage = value.untyped_storage()
-        kept[storage.data_ptr()] = storage
+        if storage.data_ptr() not in weights and value.shape not in shapes:  # nor a cast of a weight
+            kept[storage.data_ptr()] = storage
+        return value.detach()  # a tensor given back to its own graph would never be freed
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda _: None), run.fabric.autocast():
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value), run.fabric.autocast():
         run.framework(batch, run.swap)
-    stored = sum(storage.nbytes() for at, storage in kept.items() if at not in weights)
+    stored = sum(storage.nbytes() for storage in kept.values())
     return stored / len(batch.ids) / 1e6
 
 

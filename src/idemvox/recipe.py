@@ -131,7 +131,7 @@ class Training(_Strict):
     )
     recompute: bool = Field(
         False,
-        description="a large batch in a third of the memory and the same numbers: what happens within the "
+        description="a large batch in a quarter of the memory and the same numbers: what happens within the "
         "encoder's blocks is forgotten and computed again going backward; takes up to half as long again",
     )
     compile: bool = Field(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,15 @@ def test_a_signal_saves_and_the_run_goes_on(how, tiny_recipe, tmp_path):
     run, command = tmp_path / "run", [sys.executable, "-m", "idemvox.cli", "train", f"{tmp_path / 'r.yaml'}"]
     command += ["--devices", "2", "--out", f"{run}", "--quiet"]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True)
-    while not (run / "checkpoints" / "epoch-0002.ckpt").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
-    said, _ = process.communicate(timeout=60)
+    try:
+        while not (run / "checkpoints" / "epoch-0002.ckpt").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):  # they are many epochs from their end
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGTERM)
     assert "all is saved in" in said and said.count("stopped") == 1 + (how == signal.SIGINT)
     done = state(run)["done"]
