@@ -1,6 +1,6 @@
 """The CEL paper's systems beside each other: the ladder of Table 1, two ablations, the grid of Table 3.
 
-    python benchmarks/cel.py [--part all] [--systems NAME ...] [--seeds 3] [--grid-seeds 1] [--epochs 4]
+    python benchmarks/cel.py [--part all] [--systems NAME ...] [--seeds 3] [--grid-seeds 3] [--epochs 4]
 
 Everything learns from the same utterances as SimCLR in first_light.py (mild channels) and is scored on the
 same trials, each system by its recipe in recipes/, made small for two cores: ECAPA-TDNN of 64 channels (half
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/cel"))
     parser.add_argument("--first-light", type=Path, default=Path("runs/first-light"))
     parser.add_argument("--seeds", type=int, default=3, help="of the ladder")
-    parser.add_argument("--grid-seeds", type=int, default=1, help="of the grid")
+    parser.add_argument("--grid-seeds", type=int, default=3, help="of the grid")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the ladder")
     parser.add_argument(
         "--choose", action="store_true", help="score held-out train speakers, write no results"
