@@ -131,9 +131,9 @@ def systems(scale: Scale) -> dict[str, dict[str, Any]]:
 
 
 def timed(scale: Scale, rounds: int) -> list[dict[str, Any]]:
-    """Return a row for each system; those with queues of one size share them, as memory is short."""
+    """Return a row for each system; they share the references and the queue of all, as memory is short."""
     reference = directions(scale.utterances)
-    queues: dict[int, EmbeddingQueue] = {}
+    table: EmbeddingQueue | None = None
     samplers: dict[str, SSPS] = {}
     ways: dict[str, tuple[Callable[[], object], float]] = {}
     for name, options in systems(scale).items():
@@ -141,9 +141,10 @@ def timed(scale: Scale, rounds: int) -> list[dict[str, Any]]:
         if ssps.clustered:
             ssps.reference = reference
             cluster(ssps)
-        if ssps.queue.size not in queues:
+        if table is None or not ssps.queue.is_table:
             fill(ssps)
-        ssps.queue = queues.setdefault(ssps.queue.size, ssps.queue)
+        if ssps.queue.is_table:
+            table = ssps.queue = table or ssps.queue
         count = STEPS if ssps.clustered else 1
         ways[name] = stepping(ssps, count), float(count)
     ways |= {name: (part, float(STEPS)) for name, part in parts(samplers["M = 1, |Q'| = K"]).items()}

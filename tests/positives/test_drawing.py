@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import normalize
 
 from idemvox.positives import drawing
-from idemvox.positives.drawing import Buckets, draw_rank, nearest_clusters
+from idemvox.positives.drawing import Buckets, draw_rank, draw_slots, nearest_clusters
+from idemvox.positives.queue import EmbeddingQueue
 
 CLUSTER = torch.tensor(
     [2, 0, 2, -1, 0, 2, 4, 2]
@@ -36,23 +37,32 @@ def test_a_bucket_leaves_one_member_out_and_the_rest_stay_equal(without):
 
 
 @pytest.mark.parametrize("without", range(8))
-@pytest.mark.parametrize("held", [[], [0], [2, 6], [0, 5, 7], [1, 2, 5, 7], list(range(8))])
-def test_of_those_that_a_queue_holds_each_is_as_likely(held, without):
-    slot_of = torch.full((8,), -1)
-    slot_of[held] = torch.randperm(len(held))
+@pytest.mark.parametrize(
+    "pushed", [[], [0], [2, 6], [0, 5, 7], [1, 2, 5, 7], [0, 1, 2, 3, 4, 5, 6, 7], [5, 2, 7, 0, 5, 1, 2]]
+)
+def test_of_those_that_a_queue_holds_each_is_as_likely(pushed, without):
+    """Also where some have been overwritten, or stored twice."""
+    queue = EmbeddingQueue(5, 1, 8)
+    for utterance in pushed:
+        queue.push(torch.tensor([utterance]), torch.ones(1, 1))
+    cluster_of = torch.where(queue.ids >= 0, CLUSTER[queue.ids], -1) % 6
     for cluster, members in ((0, {1, 4}), (2, {0, 2, 5, 7}), (4, {6}), (1, set()), (-1, set())):
-        left = sorted(members & set(held) - {without})
+        left = sorted(members & set(pushed[-5:]) - {without})
         grid = (torch.arange(12) + 0.5) / 12
         others = torch.tensor([0, 1, 4])  # that their clusters are drawn from too changes nothing
-        drawn = Buckets(CLUSTER, 5).draw(
+        slots = draw_slots(
+            queue,
+            cluster_of,
             torch.cat([torch.full((12,), cluster), others]),
             torch.cat([torch.full((12,), without), others]),
             torch.cat([grid, grid[:3]]),
-            slot_of,
+            5,
         )[:12]
+        assert queue.held[slots[slots >= 0]].all()
+        drawn = queue.ids[slots[slots >= 0]]
         expected = [12 // len(left) if m in left else 0 for m in range(8)] if left else [0] * 8
-        assert drawn[drawn >= 0].bincount(minlength=8).tolist() == expected
-        assert left or (drawn == -1).all()
+        assert drawn.bincount(minlength=8).tolist() == expected
+        assert left or (slots == -1).all()
 
 
 def test_leaving_out_somebody_elsewhere_changes_nothing():

@@ -43,18 +43,18 @@ def test_behaves_like_the_model(case: tuple[int, int, list[list[int]]]) -> None:
     value = 0.0
     for ids in batches:
         values = [value := value + 1 for _ in ids]
-        queue.push(torch.tensor(ids), torch.tensor(values)[:, None].expand(-1, 2))
+        written = queue.push(torch.tensor(ids), torch.tensor(values)[:, None].expand(-1, 2))
         model.push(ids, values)
+        assert queue.ids[written].tolist() == ids[-len(written) :]
 
         held = [
-            (int(u), float(v[0])) if u >= 0 else None for u, v in zip(queue.ids, queue.vectors, strict=True)
+            (int(u), float(v[0])) if there else None
+            for u, v, there in zip(queue.ids, queue.vectors, queue.held, strict=True)
         ]
         assert held == model.ring
-        there = [u for u in queue.ids.tolist() if u >= 0]
-        assert len(there) == len(set(there))  # at most one of each utterance
-        slots = {u: s for s, u in enumerate(queue.ids.tolist()) if u >= 0}
-        assert queue.slot_of.tolist() == [slots.get(u, -1) for u in range(utterances)]
-        assert queue.filled == pytest.approx(len(there) / len(model.ring))
+        slots = {entry[0]: slot for slot, entry in enumerate(model.ring) if entry is not None}
+        assert queue.find(torch.arange(utterances)).tolist() == [slots.get(u, -1) for u in range(utterances)]
+        assert queue.filled == pytest.approx(len(slots) / len(model.ring))
 
 
 def push(queue: EmbeddingQueue, *ids: int, value: float = 0.0) -> None:
@@ -74,8 +74,8 @@ def test_a_newer_embedding_replaces_the_one_of_the_same_utterance():
     queue = EmbeddingQueue(4, 1, 20)
     push(queue, 1, 2, 3, value=1.0)
     push(queue, 2, value=2.0)
-    assert sorted(queue.ids.tolist()) == [-1, 1, 2, 3]
-    assert queue.vectors[queue.slot_of[2], 0] == 2.0
+    assert sorted(queue.ids[queue.held].tolist()) == [1, 2, 3]
+    assert queue.vectors[queue.find(torch.tensor([2])), 0] == 2.0
     assert queue.filled == 0.75
 
 
@@ -83,7 +83,7 @@ def test_room_for_all_is_a_table():
     queue = EmbeddingQueue(50, 1, 3)
     assert queue.is_table and queue.vectors.shape == (3, 1)
     push(queue, 2, 0, value=1.0)
-    assert queue.ids.tolist() == [0, -1, 2] and queue.slot_of.tolist() == [0, -1, 2]
+    assert queue.held.tolist() == [True, False, True] and queue.find(torch.arange(3)).tolist() == [0, -1, 2]
     push(queue, 1, 2, value=2.0)
     assert queue.vectors.flatten().tolist() == [1.0, 2.0, 2.0] and queue.filled == 1.0
 

@@ -53,8 +53,8 @@ def make(monkeypatch: pytest.MonkeyPatch):
 
 def held(sampler: SSPS) -> dict[int, Tensor]:
     """What the queue holds, by utterance."""
-    pairs = zip(sampler.queue.ids.tolist(), sampler.queue.vectors.clone(), strict=True)
-    return {utterance: vector for utterance, vector in pairs if utterance >= 0}
+    held, queue = sampler.queue.held, sampler.queue
+    return dict(zip(queue.ids[held].tolist(), queue.vectors[held], strict=True))
 
 
 # -- representation ---------------------------------------------------------------------------

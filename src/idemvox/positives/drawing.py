@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Buckets", "draw_rank", "nearest_clusters"]
+from idemvox.positives.queue import EmbeddingQueue
+
+__all__ = ["Buckets", "draw_rank", "draw_slots", "nearest_clusters"]
 
 _BLOCK = 1 << 26  # similarities held at once
 
@@ -40,6 +42,52 @@ def draw_rank(available: Tensor, weights: Tensor, uniform: Tensor) -> Tensor:
     return torch.minimum(torch.searchsorted(edges, uniform * edges[last], right=True), last)
 
 
+def _draw(
+    start: Tensor, count: Tensor, own: Tensor, inside: Tensor, uniform: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Draw a place from ``start`` to ``start + count``, not ``start + own`` where that is ``inside``.
+
+    Returns:
+        (B,) places, and (B,) whether there was any.
+    """
+    count = count - inside.long()
+    pick = (uniform * count).long().clamp_max(count - 1)
+    return start + pick + (inside & (pick >= own)).long(), count > 0
+
+
+def draw_slots(
+    queue: EmbeddingQueue, cluster_of: Tensor, cluster: Tensor, ids: Tensor, uniform: Tensor, clusters: int
+) -> Tensor:
+    """Draw one of the utterances of each cluster that a queue holds, uniformly.
+
+    One look at what is in every slot finds those of all the clusters; it costs what the queue is long, not
+    what the clusters are large.
+
+    Args:
+        cluster_of: (size,) the cluster of what is in each slot, K for none.
+        cluster: (B,) clusters to draw from; -1 gives -1.
+        ids: (B,) utterances never to be drawn.
+        uniform: (B,) numbers in [0, 1) that decide.
+        clusters: K.
+
+    Returns:
+        (B,) slots, -1 where there is none to draw.
+    """
+    size = queue.size
+    group_of = cluster_of.new_full((clusters + 1,), -1)  # one that draws from each cluster, for all that do
+    group_of[cluster] = torch.arange(len(cluster), device=cluster.device)
+    group_of[-1] = -1
+    group = group_of.index_select(0, cluster_of)
+    slots = (group >= 0).nonzero().flatten()
+    among = torch.where(queue.holds(slots), group[slots], len(cluster))  # those that do not count come last
+    keys = (among * size + slots).sort().values  # group by group
+    first, own = group_of[cluster] * size, queue.find(ids)
+    start, place, end = torch.searchsorted(keys, torch.stack([first, first + own, first + size]))
+    inside = (own >= 0) & (cluster_of[own] == cluster)
+    drawn, found = _draw(start, end - start, place - start, inside, uniform)
+    return torch.where(found, F.pad(keys, (0, 1))[torch.where(found, drawn, 0)] % size, -1)
+
+
 class Buckets:
     """The members of each cluster, laid out for drawing many at once.
 
@@ -57,39 +105,22 @@ class Buckets:
         self.place[members] = torch.arange(len(members), device=cluster.device)
         self.order = F.pad(members, (0, 1))  # one more, so that there is something at every start
 
-    def draw(
-        self, cluster: Tensor, without: Tensor, uniform: Tensor, slot_of: Tensor | None = None
-    ) -> Tensor:
+    def draw(self, cluster: Tensor, without: Tensor, uniform: Tensor) -> Tensor:
         """Draw one member of each cluster uniformly.
 
         Args:
             cluster: (B,) clusters to draw from; -1 gives -1.
             without: (B,) a member never to be drawn.
             uniform: (B,) numbers in [0, 1) that decide.
-            slot_of: (N,) if given, only members with a number of at least 0 here are drawn.
 
         Returns:
             (B,) members, -1 where there is none to draw.
         """
-        wanted = cluster.clamp_min(0)
-        order, start, count = self.order, self.starts[wanted], self.counts[wanted]
+        start, count = self.starts[cluster], self.counts[cluster]
         own = self.place[without] - start
-        inside = (own >= 0) & (own < count)
-        if slot_of is not None:
-            each, number = wanted.unique(return_inverse=True)
-            members, begin = self.members(each)
-            there = slot_of.index_select(0, members) >= 0
-            before = F.pad(there.cumsum(0), (1, 0))  # how many of them come before each
-            begin = begin[number]
-            start, end = before[begin], before[begin + count]
-            own = before[torch.where(inside, begin + own, 0)] - start
-            inside &= slot_of[without] >= 0
-            order, count = F.pad(members[there], (0, 1)), end - start
-        count = count - inside.long()
-        pick = (uniform * count).long().clamp_max(count - 1)
-        pick = pick + (inside & (pick >= own)).long()
-        found = (cluster >= 0) & (count > 0)
-        return torch.where(found, order[torch.where(found, start + pick, 0)], -1)
+        place, found = _draw(start, count, own, (own >= 0) & (own < count), uniform)
+        found &= cluster >= 0
+        return torch.where(found, self.order[torch.where(found, place, 0)], -1)
 
     def members(self, cluster: Tensor) -> tuple[Tensor, Tensor]:
         """Return all members of each cluster (B,), one after the other, and where those of each begin (B,).

@@ -6,15 +6,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["EmbeddingQueue"]
+__all__ = ["EmbeddingQueue", "write_rows"]
 
 _BLOCK = 1 << 24  # numbers held at once by a search: 64 MiB in fp32
+
+
+@torch.no_grad()
+def write_rows(table: Tensor, rows: Tensor, values: Tensor) -> None:
+    """Write ``values`` (B, D) into the distinct ``rows`` (B,) of a fp32 ``table`` (R, D)."""
+    values = values.detach().to(table.dtype).contiguous()
+    if table.is_cpu and table.shape[1] % 4 == 0:  # it moves number by number: the wider, the fewer
+        table, values = table.view(torch.complex128), values.view(torch.complex128)
+    table.index_copy_(0, rows, values)
 
 
 class EmbeddingQueue(nn.Module):
     """The last embeddings seen, at most one of each utterance, oldest overwritten first.
 
     With room for every utterance it is a table that always holds the newest embedding of each.
+
+    Nothing is erased: a slot counts while the utterance in it points back to it, see :attr:`held`.
 
     Args:
         size: slots.
@@ -23,9 +34,9 @@ class EmbeddingQueue(nn.Module):
     """
 
     ids: Tensor
-    """(size,) the utterance in each slot, -1 for none."""
+    """(size,) the utterance last stored in each slot, -1 for none."""
     slot_of: Tensor
-    """(N,) the slot that holds each utterance, -1 for none."""
+    """(N,) the slot where each utterance was last stored, -1 for none."""
     vectors: Tensor
     """(size, D) fp32."""
 
@@ -40,24 +51,45 @@ class EmbeddingQueue(nn.Module):
         self.position: Tensor
 
     @torch.no_grad()
-    def push(self, ids: Tensor, vectors: Tensor) -> None:
-        """Store those of ``vectors`` (B, D), of the distinct utterances ``ids`` (B,), that are finite."""
-        finite = vectors.sum(1, dtype=torch.float32).isfinite()
-        if not finite.all():
+    def push(self, ids: Tensor, vectors: Tensor) -> Tensor:
+        """Store those of ``vectors`` (B, D), of the distinct utterances ``ids`` (B,), that are finite.
+
+        Returns:
+            The slots that they are in now, one of each that was stored.
+        """
+        vectors = vectors.detach()
+        if not vectors.sum(dtype=torch.float32).isfinite():
+            finite = vectors.isfinite().all(1)
             ids, vectors = ids[finite], vectors[finite]
         if self.is_table:
             slots = ids
+            write_rows(self.vectors, slots, vectors)
         else:
             ids, vectors = ids[-self.size :], vectors[-self.size :]
-            slots = (self.position + torch.arange(len(ids), device=ids.device)) % self.size
+            start = int(self.position) % self.size
+            slots = torch.arange(start, start + len(ids), device=ids.device) % self.size
+            before = min(len(ids), self.size - start)  # the rest goes on from slot 0
+            self.vectors[start : start + before] = vectors[:before]
+            self.vectors[: len(ids) - before] = vectors[before:]
             self.position += len(ids)
-            evicted = self.ids[slots]
-            self.slot_of[evicted[evicted >= 0]] = -1
-            older = self.slot_of[ids]
-            self.ids[older[older >= 0]] = -1  # a newer embedding of the same utterance arrives
         self.ids[slots] = ids
         self.slot_of[ids] = slots
-        self.vectors.index_copy_(0, slots, vectors.detach().to(self.vectors.dtype))
+        return slots
+
+    def find(self, ids: Tensor) -> Tensor:
+        """Return the slots that hold these utterances (B,), -1 where none does."""
+        slot = self.slot_of[ids]
+        return torch.where(self.ids[slot] == ids, slot, -1)
+
+    def holds(self, slots: Tensor) -> Tensor:
+        """Return which of these slots hold the newest embedding of an utterance."""
+        ids = self.ids[slots]
+        return (ids >= 0) & (self.slot_of[ids] == slots)
+
+    @property
+    def held(self) -> Tensor:
+        """(size,) which slots hold the newest embedding of an utterance."""
+        return self.holds(torch.arange(self.size, device=self.ids.device))
 
     @torch.no_grad()
     def nearest(self, ids: Tensor, vectors: Tensor) -> Tensor:
@@ -72,15 +104,14 @@ class EmbeddingQueue(nn.Module):
         Returns:
             (B,) slots, -1 where nothing is stored of any other utterance.
         """
-        query, own = vectors.to(self.vectors.dtype), self.slot_of[ids]
+        query, own, held = vectors.to(self.vectors.dtype), self.find(ids), self.held
         best = query.new_full((len(ids),), float("-inf"))
         slot = torch.full_like(ids, -1)
         rows = max(1, _BLOCK // max(len(ids), self.vectors.shape[1]))
         for start in range(0, self.size, rows):
-            held = self.ids[start : start + rows] >= 0
             with torch.autocast(query.device.type, enabled=False):
                 score = query @ F.normalize(self.vectors[start : start + rows], dim=1).T  # (B, rows)
-            score.masked_fill_(~held, float("-inf"))
+            score.masked_fill_(~held[start : start + rows], float("-inf"))
             inside = ((own >= start) & (own < start + rows)).nonzero().flatten()
             score[inside, own[inside] - start] = float("-inf")
             value, place = score.max(dim=1)
@@ -91,4 +122,4 @@ class EmbeddingQueue(nn.Module):
     @property
     def filled(self) -> float:
         """Share of the slots in use."""
-        return float((self.ids >= 0).float().mean())
+        return float(self.held.float().mean())

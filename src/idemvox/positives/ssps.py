@@ -13,9 +13,9 @@ from idemvox.corpus.crops import Crop, Views
 from idemvox.draws import draw_seed
 from idemvox.errors import IdemvoxError
 from idemvox.positives.base import Positives, Setting
-from idemvox.positives.drawing import Buckets, draw_rank, nearest_clusters
+from idemvox.positives.drawing import Buckets, draw_rank, draw_slots, nearest_clusters
 from idemvox.positives.kmeans import spherical_kmeans, whiten
-from idemvox.positives.queue import EmbeddingQueue
+from idemvox.positives.queue import EmbeddingQueue, write_rows
 from idemvox.ranks import collect, rank, world
 from idemvox.registry import POSITIVES
 
@@ -140,10 +140,11 @@ class SSPS(Positives):
         for name, value in buffers.items():
             self.register_buffer(name, value)
         self._members: Buckets | None = None
+        self._cluster_of: Tensor | None = None
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Restore a state, and forget the members of the clusters that it replaces."""
-        self._members = None
+        """Restore a state, and forget what was derived from the clusters that it replaces."""
+        self._members = self._cluster_of = None
         return super().load_state_dict(*args, **kwargs)
 
     def views(self) -> Views:
@@ -151,11 +152,13 @@ class SSPS(Positives):
 
     @torch.no_grad()
     def observe(self, ids: Tensor, reference: Tensor) -> None:
-        self.reference.index_copy_(0, ids, reference.float())
+        write_rows(self.reference, ids, reference)
         self.seen[ids] = True
 
     def store(self, ids: Tensor, targets: Tensor) -> None:
-        self.queue.push(ids, targets)
+        slots = self.queue.push(ids, targets)
+        if self._cluster_of is not None:
+            self._cluster_of[slots] = self.assignment[self.queue.ids[slots]] % (self.clusters + 1)
 
     def start_epoch(self, epoch: int) -> dict[str, float]:
         """Cluster the references as they stand; utterances never seen are in no cluster."""
@@ -184,7 +187,7 @@ class SSPS(Positives):
         self.assignment[collect(seen[part])] = collect(found.assignment)
         sizes = torch.bincount(self.assignment[seen], minlength=len(found.centroids))
         self.near.copy_(self._reachable(found.centroids, sizes > 0))
-        self._members = None
+        self._members = self._cluster_of = None
         return {
             "clusters": float((sizes > 0).sum()),
             "cluster_cosine": float(collect(found.similarity).mean()),
@@ -214,12 +217,20 @@ class SSPS(Positives):
             self._members = Buckets(self.assignment, self.clusters)
         return self._members
 
+    @property
+    def cluster_of(self) -> Tensor:
+        """(size,) the cluster of what is in each slot of the queue, K for none."""
+        if self._cluster_of is None:
+            ids = self.queue.ids
+            self._cluster_of = torch.where(ids >= 0, self.assignment[ids], -1) % (self.clusters + 1)
+        return self._cluster_of
+
     def _draw_clusters(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw a cluster for each anchor (B,), -1 for none; and a number in [0, 1) to draw of it by."""
         seed = draw_seed(self.setting.seed, int(self.epoch), int(self.step), 0x5353)
         dice = torch.rand(2, len(ids), generator=torch.Generator().manual_seed(seed)).to(ids.device)
         own = self.assignment[ids]
-        near = self.near[own.clamp_min(0)]  # (B, M)
+        near = self.near[own]  # (B, M); the last row's for those in no cluster, which draw from none
         if near.shape[1] == 1:
             return torch.where(own >= 0, near[:, 0], -1), dice[1]
         available = (near >= 0).sum(1)  # topk puts the -1 of too few neighbours last
@@ -240,10 +251,10 @@ class SSPS(Positives):
             (B,) queue slots, -1 where the anchor keeps its own positive.
         """
         cluster, dice = self._draw_clusters(ids)
-        slot_of = self.queue.slot_of
-        everyone = self.options.sample_from == "train" or self.queue.is_table
-        drawn = self.members.draw(cluster, ids, dice, None if everyone else slot_of)
-        return torch.where(drawn >= 0, slot_of[drawn.clamp_min(0)], -1)
+        if self.options.sample_from == "queue" and not self.queue.is_table:
+            return draw_slots(self.queue, self.cluster_of, cluster, ids, dice, self.clusters)
+        drawn = self.members.draw(cluster, ids, dice)
+        return torch.where(drawn >= 0, self.queue.find(drawn), -1)
 
     @torch.no_grad()
     def centroids(self, ids: Tensor) -> Tensor:
@@ -253,11 +264,11 @@ class SSPS(Positives):
         """
         cluster, _ = self._draw_clusters(ids)
         members, begin = self.members.members(cluster)
-        slots = self.queue.slot_of.index_select(0, members)
+        slots = self.queue.find(members)
         there = slots >= 0
         slots, begin = slots[there], F.pad(there.cumsum(0), (1, 0))[begin]
         anchor = torch.bucketize(torch.arange(len(slots), device=ids.device), begin, right=True) - 1
-        others = (slots != self.queue.slot_of[ids][anchor]).to(self.queue.vectors.dtype)
+        others = (slots != self.queue.find(ids)[anchor]).to(self.queue.vectors.dtype)
         return F.embedding_bag(slots, self.queue.vectors, begin, mode="sum", per_sample_weights=others)
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
@@ -268,11 +279,11 @@ class SSPS(Positives):
             swapped = torch.where(self.replaced[:, None], stored.to(targets.dtype), targets)
         else:
             slots = self.choose(ids) if self.clustered else self.queue.nearest(ids, targets)
-            self.replaced = slots >= 0
-            self.chosen = torch.where(self.replaced, self.queue.ids[slots.clamp_min(0)], -1)
-            rows = self.replaced.nonzero().flatten()
-            stored = self.queue.vectors.index_select(0, slots[rows]).to(targets.dtype)
-            swapped = targets.index_copy(0, rows, stored)
+            self.replaced, any_slot = slots >= 0, slots.clamp_min(0)
+            self.chosen = torch.where(self.replaced, self.queue.ids[any_slot], -1)
+            stored = self.queue.vectors.index_select(0, any_slot).to(targets.dtype)
+            swap = self.replaced[:, None].to(targets.dtype)
+            swapped = torch.lerp(targets, stored, swap)  # exact at 0 and 1
         self.store(ids, targets)
         self.step += 1
         return swapped
