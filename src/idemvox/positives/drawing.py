@@ -73,19 +73,22 @@ def draw_slots(
     Returns:
         (B,) slots, -1 where there is none to draw.
     """
-    size = queue.size
-    group_of = cluster_of.new_full((clusters + 1,), -1)  # one that draws from each cluster, for all that do
-    group_of[cluster] = torch.arange(len(cluster), device=cluster.device)
-    group_of[-1] = -1
+    size, anchors = queue.size, torch.arange(1, len(cluster) + 1, device=cluster.device, dtype=torch.int32)
+    group_of = cluster_of.new_zeros(clusters + 1, dtype=torch.int32)  # one that draws from each, for all
+    group_of[cluster] = anchors
+    group_of[-1] = 0
     group = group_of.index_select(0, cluster_of)
-    slots = (group >= 0).nonzero().flatten()
-    among = torch.where(queue.holds(slots), group[slots], len(cluster))  # those that do not count come last
+    slots = group.nonzero().flatten()
+    if not len(slots):
+        return torch.full_like(cluster, -1)
+    among = torch.where(queue.holds(slots), group[slots], 0).long()  # those that do not count come first
     keys = (among * size + slots).sort().values  # group by group
-    first, own = group_of[cluster] * size, queue.find(ids)
+    first, own = group_of[cluster].long() * size, queue.find(ids)
     start, place, end = torch.searchsorted(keys, torch.stack([first, first + own, first + size]))
     inside = (own >= 0) & (cluster_of[own] == cluster)
     drawn, found = _draw(start, end - start, place - start, inside, uniform)
-    return torch.where(found, F.pad(keys, (0, 1))[torch.where(found, drawn, 0)] % size, -1)
+    found &= cluster >= 0
+    return torch.where(found, keys[torch.where(found, drawn, 0)] % size, -1)
 
 
 class Buckets:

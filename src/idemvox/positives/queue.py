@@ -83,8 +83,7 @@ class EmbeddingQueue(nn.Module):
 
     def holds(self, slots: Tensor) -> Tensor:
         """Return which of these slots hold the newest embedding of an utterance."""
-        ids = self.ids[slots]
-        return (ids >= 0) & (self.slot_of[ids] == slots)
+        return self.slot_of[self.ids[slots]] == slots  # the last utterance, for -1, is in no empty slot
 
     @property
     def held(self) -> Tensor:
