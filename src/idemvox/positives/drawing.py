@@ -74,8 +74,8 @@ def draw_slots(
         (B,) slots, -1 where there is none to draw.
     """
     size, anchors = queue.size, torch.arange(1, len(cluster) + 1, device=cluster.device, dtype=torch.int32)
-    group_of = cluster_of.new_zeros(clusters + 1, dtype=torch.int32)  # one that draws from each, for all
-    group_of[cluster] = anchors
+    group_of = cluster_of.new_zeros(clusters + 1, dtype=torch.int32)
+    group_of[cluster] = anchors  # for each cluster one that draws from it
     group_of[-1] = 0
     group = group_of.index_select(0, cluster_of)
     slots = group.nonzero().flatten()

@@ -283,7 +283,7 @@ class SSPS(Positives):
             self.chosen = torch.where(self.replaced, self.queue.ids[any_slot], -1)
             stored = self.queue.vectors.index_select(0, any_slot).to(targets.dtype)
             swap = self.replaced[:, None].to(targets.dtype)
-            swapped = torch.lerp(targets, stored, swap)  # exact at 0 and 1
+            swapped = torch.lerp(targets, stored, swap)  # exact at 0 and 1; what is not finite stays so
         self.store(ids, targets)
         self.step += 1
         return swapped
