@@ -69,7 +69,7 @@ def cluster(ssps: SSPS) -> None:
     """Put utterances in clusters at random, instead of by k-means, and call the next clusters the nearest."""
     ssps.assignment.random_(0, ssps.clusters)
     hop = torch.arange(ssps.near.shape[1]) + min(ssps.options.neighbours, 1)
-    ssps.near.copy_((torch.arange(ssps.clusters)[:, None] + hop) % ssps.clusters)
+    ssps.near[: ssps.clusters].copy_((torch.arange(ssps.clusters)[:, None] + hop) % ssps.clusters)
 
 
 def fill(ssps: SSPS) -> None:

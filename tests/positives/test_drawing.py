@@ -13,7 +13,7 @@ from idemvox.positives.drawing import Buckets, draw_rank, draw_slots, nearest_cl
 from idemvox.positives.queue import EmbeddingQueue
 
 CLUSTER = torch.tensor(
-    [2, 0, 2, -1, 0, 2, 4, 2]
+    [2, 0, 2, 5, 0, 2, 4, 2]
 )  # members of 0: 1 4; of 2: 0 2 5 7; of 4: 6; 1 and 3 are empty
 NOBODY = 3  # is in none
 
@@ -45,7 +45,7 @@ def test_of_those_that_a_queue_holds_each_is_as_likely(pushed, without):
     queue = EmbeddingQueue(5, 1, 8)
     for utterance in pushed:
         queue.push(torch.tensor([utterance]), torch.ones(1, 1))
-    cluster_of = torch.where(queue.ids >= 0, CLUSTER[queue.ids], -1) % 6
+    cluster_of = torch.where(queue.ids >= 0, CLUSTER[queue.ids], 5)
     for cluster, members in ((0, {1, 4}), (2, {0, 2, 5, 7}), (4, {6}), (1, set()), (-1, set())):
         left = sorted(members & set(pushed[-5:]) - {without})
         grid = (torch.arange(12) + 0.5) / 12
@@ -54,15 +54,27 @@ def test_of_those_that_a_queue_holds_each_is_as_likely(pushed, without):
             queue,
             cluster_of,
             torch.cat([torch.full((12,), cluster), others]),
-            torch.cat([torch.full((12,), without), others]),
             torch.cat([grid, grid[:3]]),
             5,
+            torch.cat([torch.full((12,), without), others]),
         )[:12]
         assert queue.held[slots[slots >= 0]].all()
         drawn = queue.ids[slots[slots >= 0]]
         expected = [12 // len(left) if m in left else 0 for m in range(8)] if left else [0] * 8
         assert drawn.bincount(minlength=8).tolist() == expected
         assert left or (slots == -1).all()
+
+
+def test_a_queue_and_a_batch_whose_product_needs_more_than_32_bits():
+    size, clusters = 1 << 20, 1 << 12
+    queue, utterances = EmbeddingQueue(size, 1, size + 1), torch.arange(size)
+    queue.push(utterances, torch.ones(size, 1))
+    cluster_of = (utterances % clusters).int()
+    anchors = torch.arange(clusters)
+    for uniform in (torch.zeros(clusters), torch.full((clusters,), 0.999)):
+        drawn = draw_slots(queue, cluster_of, anchors, uniform, clusters, anchors)
+        assert torch.equal(cluster_of[drawn].long(), anchors)
+        assert (drawn != anchors).all()
 
 
 def test_leaving_out_somebody_elsewhere_changes_nothing():
@@ -78,7 +90,7 @@ def test_nobody_to_draw():
     cluster = torch.tensor([-1, 1, 3, 4, 4])
     without = torch.tensor([NOBODY, NOBODY, 0, 6, NOBODY])
     assert buckets.draw(cluster, without, torch.full((5,), 0.7)).tolist() == [-1, -1, -1, -1, 6]
-    nobody = Buckets(torch.full((5,), -1), 3)
+    nobody = Buckets(torch.full((5,), 3), 3)
     assert nobody.draw(torch.tensor([0, -1]), torch.tensor([NOBODY, 2]), torch.rand(2)).tolist() == [-1, -1]
 
 

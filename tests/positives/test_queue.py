@@ -43,18 +43,20 @@ def test_behaves_like_the_model(case: tuple[int, int, list[list[int]]]) -> None:
     value = 0.0
     for ids in batches:
         values = [value := value + 1 for _ in ids]
-        written = queue.push(torch.tensor(ids), torch.tensor(values)[:, None].expand(-1, 2))
+        stored, slots = queue.push(torch.tensor(ids), torch.tensor(values)[:, None].expand(-1, 2))
         model.push(ids, values)
-        assert queue.ids[written].tolist() == ids[-len(written) :]
+        assert queue.ids[slots].tolist() == stored.tolist() == ids[-len(slots) :]
 
         held = [
             (int(u), float(v[0])) if there else None
             for u, v, there in zip(queue.ids, queue.vectors, queue.held, strict=True)
         ]
         assert held == model.ring
-        slots = {entry[0]: slot for slot, entry in enumerate(model.ring) if entry is not None}
-        assert queue.find(torch.arange(utterances)).tolist() == [slots.get(u, -1) for u in range(utterances)]
-        assert queue.filled == pytest.approx(len(slots) / len(model.ring))
+        slot_of = {entry[0]: slot for slot, entry in enumerate(model.ring) if entry is not None}
+        assert queue.find(torch.arange(utterances)).tolist() == [
+            slot_of.get(u, -1) for u in range(utterances)
+        ]
+        assert queue.filled == pytest.approx(len(slot_of) / len(model.ring))
 
 
 def push(queue: EmbeddingQueue, *ids: int, value: float = 0.0) -> None:

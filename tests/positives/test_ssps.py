@@ -201,7 +201,7 @@ def test_utterances_never_seen_are_in_no_cluster():
     sampler.observe(ids, torch.randn(15, DIM, generator=torch.Generator().manual_seed(0)))
     sampler.start_epoch(0)
     fill(sampler)
-    assert (sampler.assignment[1::2] == -1).all() and (sampler.assignment[::2] >= 0).all()
+    assert (sampler.assignment[1::2] == 4).all() and (sampler.assignment[::2] < 4).all()
     for _ in range(30):
         found = chosen(sampler, torch.arange(30))
         assert (found[1::2] == -1).all() and (found % 2 == 0)[found >= 0].all()

@@ -288,7 +288,7 @@ def test_related_are_those_of_one_cluster(make):
     ids = torch.tensor([5, 3, 38, 0, 10, 6, 39])
     assert make().related(ids) is None
     sampler = make(mask_cluster=True)
-    sampler.assignment[[38, 39]] = -1  # never seen: related to nobody, nor to each other
+    sampler.assignment[[38, 39]] = sampler.clusters  # never seen: related to nobody, nor to each other
     related = sampler.related(ids)
     for row, a in enumerate(ids.tolist()):
         for column, b in enumerate(ids.tolist()):

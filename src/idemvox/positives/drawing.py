@@ -42,21 +42,26 @@ def draw_rank(available: Tensor, weights: Tensor, uniform: Tensor) -> Tensor:
     return torch.minimum(torch.searchsorted(edges, uniform * edges[last], right=True), last)
 
 
-def _draw(
-    start: Tensor, count: Tensor, own: Tensor, inside: Tensor, uniform: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Draw a place from ``start`` to ``start + count``, not ``start + own`` where that is ``inside``.
+def _draw(start: Tensor, count: Tensor, uniform: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Draw a place from ``start`` to ``start + count``, but not ``own``, if that is given and among them.
 
     Returns:
-        (B,) places, and (B,) whether there was any.
+        (B,) places, that before ``start`` where there is none, and (B,) whether there was any.
     """
-    count = count - inside.long()
-    pick = (uniform * count).long().clamp_max(count - 1)
-    return start + pick + (inside & (pick >= own)).long(), count > 0
+    if own is None:
+        return start + (uniform * count).long().clamp_max(count - 1), count > 0
+    inside = ((own >= start) & (own < start + count)).long()
+    place, found = _draw(start, count - inside, uniform, None)
+    return place + (inside & (place >= own)), found
 
 
 def draw_slots(
-    queue: EmbeddingQueue, cluster_of: Tensor, cluster: Tensor, ids: Tensor, uniform: Tensor, clusters: int
+    queue: EmbeddingQueue,
+    cluster_of: Tensor,
+    cluster: Tensor,
+    uniform: Tensor,
+    clusters: int,
+    without: Tensor | None = None,
 ) -> Tensor:
     """Draw one of the utterances of each cluster that a queue holds, uniformly.
 
@@ -66,45 +71,48 @@ def draw_slots(
     Args:
         cluster_of: (size,) the cluster of what is in each slot, K for none.
         cluster: (B,) clusters to draw from; -1 gives -1.
-        ids: (B,) utterances never to be drawn.
         uniform: (B,) numbers in [0, 1) that decide.
         clusters: K.
+        without: (B,) utterances never to be drawn; ``None`` where none of them is in its cluster.
 
     Returns:
         (B,) slots, -1 where there is none to draw.
     """
-    size, anchors = queue.size, torch.arange(1, len(cluster) + 1, device=cluster.device, dtype=torch.int32)
-    group_of = cluster_of.new_zeros(clusters + 1, dtype=torch.int32)
-    group_of[cluster] = anchors  # for each cluster one that draws from it
-    group_of[-1] = 0
+    anchors = len(cluster)
+    group_of = torch.zeros(clusters + 2, dtype=torch.int32, device=cluster.device)  # one anchor's number for
+    group_of[cluster] = torch.arange(1, anchors + 1, dtype=torch.int32, device=cluster.device)  # each cluster
     group = group_of.index_select(0, cluster_of)
-    slots = group.nonzero().flatten()
+    slots = group.bool().nonzero().flatten()
     if not len(slots):
         return torch.full_like(cluster, -1)
-    among = torch.where(queue.holds(slots), group[slots], 0).long()  # those that do not count come first
-    keys = (among * size + slots).sort().values  # group by group
-    first, own = group_of[cluster].long() * size, queue.find(ids)
-    start, place, end = torch.searchsorted(keys, torch.stack([first, first + own, first + size]))
-    inside = (own >= 0) & (cluster_of[own] == cluster)
-    drawn, found = _draw(start, end - start, place - start, inside, uniform)
-    found &= cluster >= 0
-    return torch.where(found, keys[torch.where(found, drawn, 0)] % size, -1)
+    group, order = torch.where(queue.holds(slots), group[slots], anchors + 1).sort(stable=True)
+    slots = slots[order]  # group by group, at the end those that do not count
+    counts, wanted = torch.bincount(group, minlength=anchors + 1), group_of[cluster]
+    count = counts[wanted]
+    start = counts.cumsum(0)[wanted] - count
+    own = None
+    if without is not None:
+        slot = queue.find(without)
+        own = torch.searchsorted(group.long() * queue.size + slots, wanted.long() * queue.size + slot)
+        own = torch.where((slot >= 0) & (cluster_of[slot] == cluster), own, -1)
+    drawn, found = _draw(start, count, uniform, own)
+    return torch.where(found, slots[drawn], -1)
 
 
 class Buckets:
     """The members of each cluster, laid out for drawing many at once.
 
     Args:
-        cluster: (N,) the cluster of each member, -1 for one that is in none.
+        cluster: (N,) the cluster of each member, K for one that is in none.
         clusters: K.
     """
 
     def __init__(self, cluster: Tensor, clusters: int) -> None:
-        members = (cluster >= 0).nonzero().flatten()
+        members = (cluster < clusters).nonzero().flatten()
         members = members[torch.argsort(cluster[members], stable=True)]  # cluster by cluster
         self.counts = torch.bincount(cluster[members], minlength=clusters)
         self.starts = self.counts.cumsum(0) - self.counts
-        self.place = torch.full_like(cluster, -1)
+        self.place = torch.full_like(cluster, -1, dtype=torch.int64)
         self.place[members] = torch.arange(len(members), device=cluster.device)
         self.order = F.pad(members, (0, 1))  # one more, so that there is something at every start
 
@@ -119,9 +127,7 @@ class Buckets:
         Returns:
             (B,) members, -1 where there is none to draw.
         """
-        start, count = self.starts[cluster], self.counts[cluster]
-        own = self.place[without] - start
-        place, found = _draw(start, count, own, (own >= 0) & (own < count), uniform)
+        place, found = _draw(self.starts[cluster], self.counts[cluster], uniform, self.place[without])
         found &= cluster >= 0
         return torch.where(found, self.order[torch.where(found, place, 0)], -1)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -51,14 +53,14 @@ class EmbeddingQueue(nn.Module):
         self.position: Tensor
 
     @torch.no_grad()
-    def push(self, ids: Tensor, vectors: Tensor) -> Tensor:
+    def push(self, ids: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Store those of ``vectors`` (B, D), of the distinct utterances ``ids`` (B,), that are finite.
 
         Returns:
-            The slots that they are in now, one of each that was stored.
+            The utterances that were stored, and their slots.
         """
         vectors = vectors.detach()
-        if not vectors.sum(dtype=torch.float32).isfinite():
+        if not math.isfinite(float(vectors.sum(dtype=torch.float32))):
             finite = vectors.isfinite().all(1)
             ids, vectors = ids[finite], vectors[finite]
         if self.is_table:
@@ -67,14 +69,16 @@ class EmbeddingQueue(nn.Module):
         else:
             ids, vectors = ids[-self.size :], vectors[-self.size :]
             start = int(self.position) % self.size
-            slots = torch.arange(start, start + len(ids), device=ids.device) % self.size
-            before = min(len(ids), self.size - start)  # the rest goes on from slot 0
-            self.vectors[start : start + before] = vectors[:before]
-            self.vectors[: len(ids) - before] = vectors[before:]
+            slots = torch.arange(start, start + len(ids), device=ids.device)
+            before = self.size - start
+            self.vectors[start : start + len(ids)] = vectors[:before]
+            if len(ids) > before:  # the rest goes on from slot 0
+                self.vectors[: len(ids) - before] = vectors[before:]
+                slots %= self.size
             self.position += len(ids)
         self.ids[slots] = ids
         self.slot_of[ids] = slots
-        return slots
+        return ids, slots
 
     def find(self, ids: Tensor) -> Tensor:
         """Return the slots that hold these utterances (B,), -1 where none does."""

@@ -113,9 +113,9 @@ class SSPS(Positives):
     seen: Tensor
     """(N,) whether an utterance has a reference."""
     assignment: Tensor
-    """(N,) cluster of each utterance in this epoch, -1 before the first k-means."""
+    """(N,) cluster of each utterance in this epoch, K for none, as before the first k-means."""
     near: Tensor
-    """(K, max(M, 1)) the clusters to draw from, for each cluster."""
+    """(K + 1, max(M, 1)) the clusters to draw from, for each cluster; the last for those in none: -1."""
     epoch: Tensor
     step: Tensor
 
@@ -132,8 +132,8 @@ class SSPS(Positives):
         buffers: dict[str, Tensor] = {
             "reference": torch.zeros(n, setting.dim),
             "seen": torch.zeros(n, dtype=torch.bool),
-            "assignment": torch.full((n,), -1),
-            "near": torch.full((self.clusters, max(1, min(options.neighbours, self.clusters - 1))), -1),
+            "assignment": torch.full((n,), self.clusters, dtype=torch.int32),
+            "near": torch.full((self.clusters + 1, max(1, min(options.neighbours, self.clusters - 1))), -1),
             "epoch": torch.zeros((), dtype=torch.int64),
             "step": torch.zeros((), dtype=torch.int64),
         }
@@ -156,9 +156,9 @@ class SSPS(Positives):
         self.seen[ids] = True
 
     def store(self, ids: Tensor, targets: Tensor) -> None:
-        slots = self.queue.push(ids, targets)
+        ids, slots = self.queue.push(ids, targets)
         if self._cluster_of is not None:
-            self._cluster_of[slots] = self.assignment[self.queue.ids[slots]] % (self.clusters + 1)
+            self._cluster_of[slots] = self.assignment[ids]
 
     def start_epoch(self, epoch: int) -> dict[str, float]:
         """Cluster the references as they stand; utterances never seen are in no cluster."""
@@ -183,8 +183,8 @@ class SSPS(Positives):
             ids=seen[part],
             sharded=True,
         )
-        self.assignment.fill_(-1)
-        self.assignment[collect(seen[part])] = collect(found.assignment)
+        self.assignment.fill_(self.clusters)
+        self.assignment[collect(seen[part])] = collect(found.assignment).int()
         sizes = torch.bincount(self.assignment[seen], minlength=len(found.centroids))
         self.near.copy_(self._reachable(found.centroids, sizes > 0))
         self._members = self._cluster_of = None
@@ -208,7 +208,7 @@ class SSPS(Positives):
         if not self.options.mask_cluster:
             return None
         own = self.assignment[ids]
-        return ((own[:, None] == own) & (own >= 0)).fill_diagonal_(False)
+        return ((own[:, None] == own) & (own < self.clusters)).fill_diagonal_(False)
 
     @property
     def members(self) -> Buckets:
@@ -222,7 +222,7 @@ class SSPS(Positives):
         """(size,) the cluster of what is in each slot of the queue, K for none."""
         if self._cluster_of is None:
             ids = self.queue.ids
-            self._cluster_of = torch.where(ids >= 0, self.assignment[ids], -1) % (self.clusters + 1)
+            self._cluster_of = self.assignment[ids].masked_fill_(ids < 0, self.clusters)
         return self._cluster_of
 
     def _draw_clusters(self, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,15 +230,14 @@ class SSPS(Positives):
         seed = draw_seed(self.setting.seed, int(self.epoch), int(self.step), 0x5353)
         dice = torch.rand(2, len(ids), generator=torch.Generator().manual_seed(seed)).to(ids.device)
         own = self.assignment[ids]
-        near = self.near[own]  # (B, M); the last row's for those in no cluster, which draw from none
+        near = self.near[own]  # (B, M)
         if near.shape[1] == 1:
-            return torch.where(own >= 0, near[:, 0], -1), dice[1]
+            return near[:, 0], dice[1]
         available = (near >= 0).sum(1)  # topk puts the -1 of too few neighbours last
         decay = self.options.decay if self.options.choice == "exponential" else 0.0
         weights = torch.exp(-decay * torch.arange(near.shape[1], device=ids.device))
         rank = draw_rank(available, weights, dice[0])
-        cluster = near.gather(1, rank[:, None]).flatten()
-        return torch.where(own >= 0, cluster, -1), dice[1]
+        return near.gather(1, rank[:, None]).flatten(), dice[1]
 
     @torch.no_grad()
     def choose(self, ids: Tensor) -> Tensor:
@@ -252,7 +251,8 @@ class SSPS(Positives):
         """
         cluster, dice = self._draw_clusters(ids)
         if self.options.sample_from == "queue" and not self.queue.is_table:
-            return draw_slots(self.queue, self.cluster_of, cluster, ids, dice, self.clusters)
+            own = None if self.options.neighbours else ids  # no cluster is its own neighbour
+            return draw_slots(self.queue, self.cluster_of, cluster, dice, self.clusters, own)
         drawn = self.members.draw(cluster, ids, dice)
         return torch.where(drawn >= 0, self.queue.find(drawn), -1)
 
