@@ -51,7 +51,7 @@ DINO = (
     "training.weight_decay=5e-5",
     "training.clip=3",
 )
-GRID = {"positives.clusters": [1000, 4200], "positives.neighbours": [0, 1, 2]}
+GRID = {"positives.clusters": [1000, 2200, 4200], "positives.neighbours": [0, 1, 2]}
 GRID_EPOCHS = 2
 
 
@@ -63,7 +63,8 @@ def dino(out: Path, learn: Path, tests: Any, seeds: int) -> Study:
 
 def grid(out: Path, light: Path, learn: Path, tests: Any) -> Sweep:
     """Train SimCLR's base if first_light.py has not, and return the sweep that goes on from it."""
-    plan = Plan(BASE_EPOCHS, GRID_EPOCHS, (0,), (*BASE, *banks()), MORE, SSPS)
+    ssps = (*SSPS, "positives.queue=null")  # as many as clusters
+    plan = Plan(BASE_EPOCHS, GRID_EPOCHS, (0,), (*BASE, *banks()), MORE, ssps)
     base = light / "study" / "seed-0" / plan.base_name
     run_job(Job(base, plan.recipe(plan.base_name, 0, learn, None), (), threads=2))
     recipe = plan.recipe("simclr-ssps", 0, learn, base)

@@ -157,6 +157,7 @@ def test_a_sweep_scores_every_combination_and_goes_on_where_it_was(home, trained
         ("positives.clustres=4,6", "did you mean 'positives.clusters'"),
         ("seed=1", "nothing to sweep"),
         ("positives.neighbours=1,1", "two combinations of this sweep are the same"),
+        ("seed=0,1", "for several seeds use --seeds"),
     ):
         assert message in refused(*common, wrong)
     (home / "more").mkdir()

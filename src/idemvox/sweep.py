@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,11 @@ def read_grid(assignments: Sequence[str]) -> tuple[list[str], dict[str, list[Any
     return plain, grid
 
 
+def _in_yaml(value: Any) -> str:
+    """Write a value in one line."""
+    return str(yaml.safe_dump(value, default_flow_style=True, width=math.inf).splitlines()[0])
+
+
 @dataclass(frozen=True)
 class Sweep:
     """A grid of runs in a folder; what is there already is not done again.
@@ -73,8 +79,8 @@ class Sweep:
         """Return one run."""
         name = "_".join(f"{key.rpartition('.')[2]}-{value}" for key, value in point.items())
         folder = self.folder / re.sub(r"[^\w.=-]+", "-", name) / f"seed-{seed}"
-        values = [f"{key}={yaml.safe_dump(value).splitlines()[0]}" for key, value in point.items()]
-        recipe = self.recipe.override([*values, f"seed={seed}", f"name={name}"])
+        values = [f"{key}={_in_yaml(value)}" for key, value in point.items()]
+        recipe = self.recipe.override(values).model_copy(update={"seed": seed, "name": name})
         return Job(folder, recipe, self.tests, threads=1 if self.jobs > 1 else None)
 
     def run(self, console: Console, progress: bool = True) -> None:
@@ -84,6 +90,8 @@ class Sweep:
             IdemvoxError: if a combination is no valid recipe (before anything is trained), or the folder
                 holds a sweep of something else.
         """
+        if taken := {"seed", "name"} & set(self.grid):
+            raise IdemvoxError(f"a sweep gives each run its own {taken.pop()}; for several seeds use --seeds")
         jobs = [self.job(point, seed) for seed in self.seeds for point in self.points()]
         if len({test.name for test in self.tests}) < len(self.tests):
             raise IdemvoxError("two trial lists of this sweep have the same name; rename one of the files")

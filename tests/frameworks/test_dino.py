@@ -13,6 +13,8 @@ from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Batch
 from idemvox.frameworks.dino import DINO
 from idemvox.losses.distillation import self_distillation
+from idemvox.positives.base import Setting
+from idemvox.positives.ssps import SSPS
 
 SMALL = {"hidden": 8, "bottleneck": 5, "outputs": 11}
 
@@ -68,6 +70,7 @@ def teacher(framework: DINO, batch: Batch) -> Tensor:
 def test_the_papers_crops_and_sizes(encoder):
     framework = DINO(encoder, DINO.Options(hidden=8, bottleneck=256, outputs=65_536))
     assert framework.views() == {"global": Crop(2, 4.0), "local": Crop(4, 2.0)}
+    assert framework.partnered == {"local"}  # what a positive by label is cut into
     assert framework.embedding_dim == 512  # 25,000 of these are 51 MB
     logits = DINO(encoder, DINO.Options(hidden=8, outputs=65_536, store="logits"))
     assert logits.embedding_dim == 131_072  # 13.1 GB
@@ -174,6 +177,32 @@ def test_a_queue_of_logits_goes_stale_and_one_of_bottlenecks_does_not(make, batc
             f.teacher_prototypes.weight.copy_(torch.randn(11, 5, generator=torch.Generator().manual_seed(1)))
     losses = [f(batch, lambda ids, targets, q=q: q).loss for f, q in zip((fresh, stale), queues, strict=True)]
     assert not torch.allclose(*losses, atol=1e-3)
+
+
+def test_with_ssps_both_queues_give_the_same_loss_while_the_last_layer_stands_still(make, batch):
+    both = make(), make(store="logits")
+    both[1].load_state_dict(both[0].state_dict())
+    losses, chosen = [], []
+    for framework in both:
+        sampler = SSPS(SSPS.Options(clusters=3, neighbours=1), Setting(6, 4, framework.embedding_dim, seed=0))
+        sampler.observe(batch.ids, torch.randn(6, 4, generator=torch.Generator().manual_seed(1)))
+        sampler.store(batch.ids, framework.target(batch))
+        sampler.start_epoch(0)
+        losses.append(framework(batch, sampler).loss)
+        chosen.append(sampler.chosen.tolist())
+    assert chosen[0] == chosen[1] and max(chosen[0]) >= 0
+    torch.testing.assert_close(*losses)
+    assert not torch.allclose(losses[0], make()(batch, same).loss, atol=1e-3)
+
+
+def test_whatever_the_lengths_of_what_is_put_in_the_teachers_outputs_are_cosines(make, batch):
+    """SSPS's centroids have a length for all crops together only."""
+    lengths = torch.tensor([[0.8], [1.2]])
+    plain, uneven = (
+        make()(batch, lambda ids, targets, by=by: (targets.unflatten(1, (2, -1)) * by).flatten(1))
+        for by in (torch.ones(2, 1), lengths)
+    )
+    torch.testing.assert_close(uneven.loss, plain.loss)
 
 
 def test_nonsense_is_refused():

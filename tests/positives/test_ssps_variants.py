@@ -112,9 +112,11 @@ def test_a_centroid_of_two_neighbours_is_one_or_the_other(make):
     vectors = randn(N, DIM)
     sampler.store(torch.arange(N), vectors)
     means = [normalize(vectors[c == PARTITION].sum(0), dim=0) for c in (1, 2)]  # the nearest of cluster 0
-    found = normalize(sampler.centroids(torch.zeros(200, dtype=torch.int64)), dim=1)
+    total, cluster = sampler.centroids(torch.zeros(200, dtype=torch.int64))
+    found = normalize(total, dim=1)
     first, second = (torch.isclose(found, mean, atol=1e-5).all(1) for mean in means)
     assert (first ^ second).all() and abs(int(first.sum()) - 100) < 5 * math.sqrt(50)
+    assert torch.equal(cluster, torch.where(first, 1, 2))
 
 
 def test_gradient_flows_through_kept_targets_only(make):
@@ -295,6 +297,32 @@ def test_related_are_those_of_one_cluster(make):
             slow = a != b and max(a, b) < 38 and PARTITION[a] == PARTITION[b]
             assert bool(related[row, column]) is bool(slow)
     assert related.any()
+
+
+@pytest.mark.parametrize("sampling", ["representation", "centroid"])
+def test_what_stands_in_for_an_utterance_is_related_by_its_own_cluster(make, sampling):
+    """Clusters 1 and 2 look in each other: a target of 2's anchor is one of 1's own."""
+    sampler = make(sampling=sampling, neighbours=1, queue=6, mask_cluster=True)
+    sampler.store(torch.tensor([1, 2, 3]), randn(3, DIM))  # of clusters 1 1 2; none of 0 or 3
+    for ids, stands_for in (
+        (torch.tensor([0, 11, 13, 6]), [{0, 1}, {1, 2}, {2, 1}, {3, 2}]),
+        (torch.tensor([37, 33]), [{3, 2}, {2, 1}]),  # a batch of another size
+    ):
+        sampler(ids, randn(len(ids), DIM))
+        assert sampler.replaced.all()
+        expected = [
+            [a != b and bool(mine & others) for b, others in enumerate(stands_for)]
+            for a, mine in enumerate(stands_for)
+        ]
+        assert sampler.related(ids).tolist() == expected
+
+
+def test_a_kept_target_is_of_its_own_cluster_alone(make):
+    sampler = make(neighbours=1, queue=6, mask_cluster=True)
+    ids = torch.tensor([0, 1, 11, 3])  # nothing is stored
+    sampler(ids, randn(4, DIM))
+    assert not sampler.replaced.any()
+    assert sampler.related(ids).nonzero().tolist() == [[1, 2], [2, 1]]
 
 
 # -- options ----------------------------------------------------------------------------------

@@ -51,6 +51,8 @@ CASES = [
     for framework in FRAMEWORKS
     for positives in (POSITIVES if framework in FULLY else ("same",))
 ]
+MORE = {"simclr+ssps+masked": ("positives.mask_cluster=true", "positives.refresh=true")}
+CASES += MORE
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +60,12 @@ def folder(tiny_recipe, tmp_path_factory) -> Path:
     """A folder of recipes that two processes have trained, beside each its run."""
     folder: Path = tmp_path_factory.mktemp("two")
     for case in CASES:
-        framework, positives = case.split("+")
+        framework, positives = case.split("+")[:2]
         supervised = FRAMEWORKS[framework].supervised or POSITIVES[positives].supervised
         tiny_recipe(
             "training.optimizer=sgd",  # Adam makes whole steps of what is only rounding
             "training.lr=0.0005",
+            *MORE.get(case, ()),
             framework=framework,
             positives=positives,
             labelled=supervised,

@@ -145,6 +145,8 @@ class Cropper:
         self, ids: Numbers, epoch: int, partners: Numbers | None = None
     ) -> dict[str, tuple[Numbers, Numbers]]:
         """Return for each view the utterances (B,) that it is cut from and the first samples (B, n)."""
+        if partners is not None and self.partnered.isdisjoint(self.views):
+            raise ValueError(f"partners are of no use: none of {sorted(self.partnered)} is a view")
         placed: dict[str, tuple[Numbers, Numbers]] = {}
         speed = self.speed(ids, epoch)
         together = self._disjoint(ids, epoch, speed)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
@@ -116,7 +117,9 @@ class DINO(Framework):
     def forward(self, batch: Batch, positives: Swap) -> Step:
         o = self.options
         target = positives(batch.ids, self.target(batch)).unflatten(1, (o.global_crops, -1))
-        logits = target if o.store == "logits" else self.teacher_prototypes(target)  # (B, G, outputs)
+        logits = target  # (B, G, outputs)
+        if o.store == "bottleneck":  # again of length 1, as SSPS's centroids are together only
+            logits = self.teacher_prototypes(F.normalize(target, dim=-1))
         probabilities = sharpened(logits, self.centre, o.teacher_temperature)
         seen = torch.cat(
             [

@@ -73,8 +73,8 @@ class SSPS(Positives):
         proportion to exp(-``decay`` r) for the cluster of rank r, the nearest being 0.  The public code
         offers the latter with a decay of 0.7; its exact form is taken from notes on that code.
         ``mask_cluster`` leaves the utterances of the anchor's own cluster out of its negatives in a framework
-        that has any.  With ``sampling: neighbour`` only ``queue`` (``None``: ``clusters``) and ``refresh``
-        are read.
+        that has any, and whatever stands in for an utterance from that cluster too.
+        With ``sampling: neighbour`` only ``queue`` (``None``: ``clusters``) and ``refresh`` are read.
         """
 
         clusters: int = 25_000
@@ -141,6 +141,7 @@ class SSPS(Positives):
             self.register_buffer(name, value)
         self._members: Buckets | None = None
         self._cluster_of: Tensor | None = None
+        self._put_in: Tensor | None = None
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Restore a state, and forget what was derived from the clusters that it replaces."""
@@ -171,20 +172,21 @@ class SSPS(Positives):
         seen = self.seen.nonzero().flatten()
         if len(seen) == 0:
             raise IdemvoxError("ssps has no reference representations yet: run the fill pass first")
-        reference = self.reference[seen]
+        part = seen[rank() :: world()]  # all ranks hold all references; each clusters a part of them
         if self.options.whiten:
-            reference = whiten(reference, self.options.whiten)
-        part = slice(rank(), None, world())  # all ranks hold all references; each clusters a part of them
+            reference = whiten(self.reference[seen], self.options.whiten)[rank() :: world()]
+        else:
+            reference = self.reference[part]
         found = spherical_kmeans(
-            reference[part],
+            reference,
             self.clusters,
             self.options.iterations,
             draw_seed(self.setting.seed, epoch),
-            ids=seen[part],
+            ids=part,
             sharded=True,
         )
         self.assignment.fill_(self.clusters)
-        self.assignment[collect(seen[part])] = collect(found.assignment).int()
+        self.assignment[collect(part)] = collect(found.assignment).int()
         sizes = torch.bincount(self.assignment[seen], minlength=len(found.centroids))
         self.near.copy_(self._reachable(found.centroids, sizes > 0))
         self._members = self._cluster_of = None
@@ -205,10 +207,18 @@ class SSPS(Positives):
         return table
 
     def related(self, ids: Tensor) -> Tensor | None:
+        """Return (B, B) which share a cluster, be it by what the last step put in for either; see base.
+
+        Args:
+            ids: (B,) the utterances of that step.
+        """
         if not self.options.mask_cluster:
             return None
         own = self.assignment[ids]
-        return ((own[:, None] == own) & (own < self.clusters)).fill_diagonal_(False)
+        put_in = torch.full_like(own, self.clusters) if self._put_in is None else self._put_in
+        of = torch.stack([own, put_in])  # (2, B): each utterance stands for up to two clusters
+        shared = (of[:, None, :, None] == of[:, None]) & (of[:, None] < self.clusters)  # (2, 2, B, B)
+        return shared.flatten(0, 1).any(0).fill_diagonal_(False)
 
     @property
     def members(self) -> Buckets:
@@ -257,10 +267,11 @@ class SSPS(Positives):
         return torch.where(drawn >= 0, self.queue.find(drawn), -1)
 
     @torch.no_grad()
-    def centroids(self, ids: Tensor) -> Tensor:
+    def centroids(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return the centroid of a cluster drawn for each anchor (B, embedding_dim), 0 where it has none.
 
-        It is the sum of the cluster's embeddings in the queue, without the anchor's: a direction.
+        It is the sum of the cluster's embeddings in the queue, without the anchor's: a direction.  With it
+        come the clusters (B,).
         """
         cluster, _ = self._draw_clusters(ids)
         members, begin = self.members.members(cluster)
@@ -269,11 +280,12 @@ class SSPS(Positives):
         slots, begin = slots[there], F.pad(there.cumsum(0), (1, 0))[begin]
         anchor = torch.bucketize(torch.arange(len(slots), device=ids.device), begin, right=True) - 1
         others = (slots != self.queue.find(ids)[anchor]).to(self.queue.vectors.dtype)
-        return F.embedding_bag(slots, self.queue.vectors, begin, mode="sum", per_sample_weights=others)
+        total = F.embedding_bag(slots, self.queue.vectors, begin, mode="sum", per_sample_weights=others)
+        return total, cluster
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
         if self.options.sampling == "centroid":
-            mean = self.centroids(ids)
+            mean, drawn = self.centroids(ids)
             self.replaced, self.chosen = (mean != 0).any(1), torch.full_like(ids, -1)
             stored = F.normalize(mean, dim=1) * targets.detach().norm(dim=1, keepdim=True)
             swapped = torch.where(self.replaced[:, None], stored.to(targets.dtype), targets)
@@ -284,6 +296,10 @@ class SSPS(Positives):
             stored = self.queue.vectors.index_select(0, any_slot).to(targets.dtype)
             swap = self.replaced[:, None].to(targets.dtype)
             swapped = torch.lerp(targets, stored, swap)  # exact at 0 and 1; what is not finite stays so
+            drawn = None
+        if self.options.mask_cluster:
+            drawn = self.assignment[self.chosen] if drawn is None else drawn
+            self._put_in = torch.where(self.replaced, drawn, self.clusters).int()
         self.store(ids, targets)
         self.step += 1
         return swapped

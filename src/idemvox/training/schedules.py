@@ -19,6 +19,10 @@ def step_decay(epoch: int, base: float, decay: float, every: int) -> float:
 def warmup_cosine(step: int, steps: int, warmup: int, base: float, least: float) -> float:
     """Return the rate of a step: from 0 in a line up to ``base``, then by half a cosine down to ``least``.
 
+    The SSPS paper's public code lays its cosine out over ``steps`` more after the warm-up, so that it never
+    reaches ``least``: of DINO's 100 epochs the 80th begins at 0.041 and the last ends at 0.005, here at 0.023
+    and 1e-5.  ``training.schedule_epochs: 110`` has the code's rates (and a teacher's momentum over 110).
+
     Args:
         step: from 0 to ``steps`` - 1; later ones have the last one's.
         steps: of the whole schedule.
