@@ -72,8 +72,9 @@ def spherical_kmeans(
 ) -> Clusters:
     """Cluster directions: Lloyd's algorithm with cosine similarity (Dhillon & Modha, 2001).
 
-    The start is K distinct rows.  A cluster that runs empty is started again from the vector that its own
-    centroid describes worst, so that K clusters stay K wherever the data have as many distinct directions.
+    The start is K distinct rows.  A cluster that runs empty in an iteration is started again from the vector
+    that its own centroid describes worst; with as many clusters as vectors, or with duplicates, some may end
+    empty all the same.
     A row of zeros has no direction: it starts no cluster, and its similarity is 0 with any.
 
     The same call gives the same bits; on a GPU rows are summed in a fixed order for that.  Ranks that hold

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,6 +23,18 @@ def fastest_type(device: torch.device) -> torch.dtype:
         return torch.float16
     tiles = device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     return torch.bfloat16 if tiles else torch.float32
+
+
+@contextmanager
+def _summed_in_fp32() -> Iterator[None]:
+    """Keep cuBLAS from adding up parts of a product in fp16, as it may by default."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_fp16_reduced_precision_reduction
+    matmul.allow_fp16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        matmul.allow_fp16_reduced_precision_reduction = before
 
 
 @torch.no_grad()
@@ -53,7 +68,8 @@ def nearest(x: Tensor, centroids: Tensor, dtype: torch.dtype | None = None) -> t
     index = torch.empty(len(x), dtype=torch.int64, device=x.device)
     for block, values, indices in zip(x.split(rows), best.split(rows), index.split(rows), strict=True):
         product = space[: len(apart) * len(block)].view(len(apart), len(block))
-        torch.mm(apart, block.to(dtype).T, out=product)
+        with _summed_in_fp32():
+            torch.mm(apart, block.to(dtype).T, out=product)
         _compare(block, centroids, product, unsure, values, indices)
     return best, index
 
