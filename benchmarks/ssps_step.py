@@ -5,7 +5,8 @@
 A batch of 256 of 1,092,009 utterances, K = 25,000 clusters, targets and references of 512 (SimCLR), fp32, on
 one CPU thread. Timed is what a step does besides passing the reference crops through the encoder: taking the
 references in, choosing, swapping, storing the targets. The references are random directions and the clusters
-random too, set without k-means: who is in which cluster changes no time. Every step has other utterances.
+random too, set without k-means, all about as large (anchors that share large ones have more to draw from,
+which takes a little longer). Every step has other utterances.
 
 * ms per step: the mean of 50 steps; 1 of "neighbour", which compares the batch with all that is stored.
 * coverage: the share of targets that were replaced in the last of them.

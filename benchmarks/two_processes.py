@@ -11,6 +11,8 @@ what is only rounding, and a low rate, as rounding grows from step to step.
   relative to that of all they have moved.
 * choices: of the numbers that say who is in which slot of a queue and which cluster, how many differ.
 
+Tolerated by tests/training/test_launch.py: 2e-3 of any loss, 0.02 of the update, no choice.
+
 Writes docs/results/two_processes.{md,json}.
 """
 
