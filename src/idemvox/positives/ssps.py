@@ -215,10 +215,12 @@ class SSPS(Positives):
         if not self.options.mask_cluster:
             return None
         own = self.assignment[ids]
-        put_in = torch.full_like(own, self.clusters) if self._put_in is None else self._put_in
-        of = torch.stack([own, put_in])  # (2, B): each utterance stands for up to two clusters
-        shared = (of[:, None, :, None] == of[:, None]) & (of[:, None] < self.clusters)  # (2, 2, B, B)
-        return shared.flatten(0, 1).any(0).fill_diagonal_(False)
+        of = torch.stack([own, torch.full_like(own, self.clusters) if self._put_in is None else self._put_in])
+        alone = -1 - torch.arange(of.numel(), device=ids.device, dtype=of.dtype).view_as(of)
+        own, put_in = torch.where(of < self.clusters, of, alone)  # what is in no cluster is like nothing else
+        crossed = own[:, None] == put_in
+        shared = (own[:, None] == own) | crossed | crossed.T | (put_in[:, None] == put_in)
+        return shared.fill_diagonal_(False)
 
     @property
     def members(self) -> Buckets:
