@@ -109,7 +109,7 @@ has about 21 utterances of a speaker where the paper has 182: no K or M stands o
 positives replaced (with M = 0 and K = 4,200 nearly every cluster is the anchor alone), speaker and recording
 accuracy that of the replaced ones (labels are read for these columns only); all in the last epoch.
 DINO is far from trained after so few and so short epochs, and its cosine schedule leaves the last two
-little to change: these rows say nothing of what SSPS does for it. (Four more epochs instead, at a higher rate,
+little to change: these rows say nothing of what SSPS does for it. (Four more epochs, at a higher rate,
 on the held-out speakers, one seed, by hand: 24.5 before, 24.3 with positives of the same utterance, 23.9 % by
 label.) All runs here but SimCLR's took about 1 h 40 of two cores by their logs.
 """
