@@ -219,7 +219,7 @@ class SSPS(Positives):
         alone = -1 - torch.arange(of.numel(), device=ids.device, dtype=of.dtype).view_as(of)
         own, put_in = torch.where(of < self.clusters, of, alone)  # what is in no cluster is like nothing else
         crossed = own[:, None] == put_in
-        shared = (own[:, None] == own) | crossed | crossed.T | (put_in[:, None] == put_in)
+        shared: Tensor = (own[:, None] == own) | crossed | crossed.T | (put_in[:, None] == put_in)
         return shared.fill_diagonal_(False)
 
     @property
