@@ -27,7 +27,7 @@ from idemvox.training.launch import train_on
 from idemvox.training.loop import train
 
 LOSS, UPDATE = 2e-3, 0.02
-"""How far two processes may be from one, relative: the loss of a step, and what the weights moved in 6."""
+"""How far two processes may be from one, relative: the loss of a step, and what the weights moved in all."""
 
 ONE_OF_TWO = """
 import sys
@@ -66,6 +66,7 @@ def folder(tiny_recipe, tmp_path_factory) -> Path:
             "training.optimizer=sgd",  # Adam makes whole steps of what is only rounding
             "training.lr=0.0005",
             *MORE.get(case, ()),
+            *(() if "ssps" in case or framework == "dino" else ("training.epochs=1",)),  # alike in all epochs
             framework=framework,
             positives=positives,
             labelled=supervised,
@@ -107,7 +108,7 @@ def test_two_processes_train_as_one(folder, case, tmp_path):
 
 
 def test_one_process_writes_and_the_model_is_an_ordinary_one(folder):
-    run = folder / "simclr+same"
+    run = folder / "dino+same"
     assert len(losses(run)) == 6 and load_model(run).provenance["epochs"] == 2
 
 
@@ -140,7 +141,7 @@ def test_a_signal_saves_and_the_run_goes_on(how, tiny_recipe, tmp_path):
     command += ["--devices", "2", "--out", f"{run}", "--quiet"]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True)
     try:
-        while not (run / "checkpoints" / "epoch-0002.ckpt").exists():
+        while not (run / "checkpoints" / "epoch-0001.ckpt").exists():
             assert process.poll() is None
             time.sleep(0.05)
         (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
@@ -151,7 +152,7 @@ def test_a_signal_saves_and_the_run_goes_on(how, tiny_recipe, tmp_path):
     assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGTERM)
     assert "all is saved in" in said and said.count("stopped") == 1 + (how == signal.SIGINT)
     done = state(run)["done"]
-    assert 2 <= done < 500
+    assert 1 <= done < 500
     resumed = idemvox(*command[3:], f"training.epochs={done + 1}", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert state(run)["done"] == done + 1
