@@ -25,11 +25,11 @@ from rich.console import Console
 
 from common import parser_of
 from first_light import BASE, banks, build
-from idemvox.demo import results_table
-from idemvox.experiment import Job, TestSet, claim, results_row, run_jobs
 from idemvox.recipe import Recipe, load_recipe
-from idemvox.sweep import Sweep
-from idemvox.verification.results import write_results
+from idemvox.reports.results import write_results
+from idemvox.studies.demo import results_table
+from idemvox.studies.jobs import Job, TestSet, claim, results_row, run_jobs
+from idemvox.studies.sweep import Sweep
 
 EPOCHS = 4  # of the ladder; 1.2 core-minutes each, 1.8 of AAT
 GRID_EPOCHS = 2

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from idemvox.processes import command_line
-from idemvox.verification.results import write_results
+from idemvox.reports.results import write_results
 
 
 def parser_of(doc: str | None) -> argparse.ArgumentParser:

@@ -25,12 +25,12 @@ from common import corpora, parser_of
 from idemvox.audio.channel import ChannelSpec
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
 from idemvox.corpus.prepare import prepare_table
-from idemvox.corpus.simulate import simulate_recordings
-from idemvox.demo import results_table
-from idemvox.experiment import TestSet
-from idemvox.study import Plan, Study
-from idemvox.verification.picture import tsne_picture
-from idemvox.verification.results import write_results
+from idemvox.corpus.simulated.recordings import simulate_recordings
+from idemvox.reports.picture import tsne_picture
+from idemvox.reports.results import write_results
+from idemvox.studies.demo import results_table
+from idemvox.studies.jobs import TestSet
+from idemvox.studies.ssps import Plan, Study
 from idemvox.verification.trials import make_trials
 
 # room, device and noise floor of each recording, and MP3 at 20 kbit/s for half of the mild ones

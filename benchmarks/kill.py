@@ -37,11 +37,11 @@ from rich.progress import Progress
 from safetensors.torch import load_file
 
 from common import measuring, publish
-from idemvox.corpus.synthesise import synthetic_voices
+from idemvox.corpus.simulated.voices import synthetic_voices
 from idemvox.recipe import Recipe
 from idemvox.registry import FRAMEWORKS
-from idemvox.training.checkpoint import last_checkpoint, load_checkpoint
 from idemvox.training.loop import train
+from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 
 CLOCK = ("time", "utterances_per_second", "waiting_for_audio")
 SMALL = {

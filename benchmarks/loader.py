@@ -37,8 +37,8 @@ from idemvox.audio.read import SAMPLE_RATE, read, write_wav
 from idemvox.audio.rooms import room_bank
 from idemvox.corpus.crops import AudioSource, Crop, FileSource
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
-from idemvox.corpus.pack import pack
-from idemvox.corpus.packed import PackedSource
+from idemvox.corpus.packs.pack import pack
+from idemvox.corpus.packs.packed import PackedSource
 from idemvox.positives.base import Setting
 from idemvox.positives.same import Same
 from idemvox.training.data import Batches

@@ -39,8 +39,8 @@ from common import in_turn, measuring, publish, times
 from idemvox.audio.read import SAMPLE_RATE
 from idemvox.corpus.corpus import open_corpus
 from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
-from idemvox.corpus.pack import pack
-from idemvox.corpus.packed import HEADER, IDS, INDEX, RECORDINGS, SPEAKERS, PackedSource
+from idemvox.corpus.packs.pack import pack
+from idemvox.corpus.packs.packed import HEADER, IDS, INDEX, RECORDINGS, SPEAKERS, PackedSource
 from idemvox.files import write_json
 
 CROP = 2 * SAMPLE_RATE

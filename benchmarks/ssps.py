@@ -22,12 +22,12 @@ from rich.console import Console
 
 from common import parser_of
 from first_light import BASE, BASE_EPOCHS, MORE, SSPS, banks, build
-from idemvox.demo import results_table
-from idemvox.experiment import Job, run_job
 from idemvox.files import read_json
-from idemvox.study import Plan, Study
-from idemvox.sweep import Sweep
-from idemvox.verification.results import write_results
+from idemvox.reports.results import write_results
+from idemvox.studies.demo import results_table
+from idemvox.studies.jobs import Job, run_job
+from idemvox.studies.ssps import Plan, Study
+from idemvox.studies.sweep import Sweep
 
 DINO_BASE, DINO_MORE = 4, 2
 DINO = (

@@ -43,7 +43,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from common import measuring, publish
 from idemvox.audio.read import SAMPLE_RATE, write_wav
 from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
-from idemvox.corpus.pack import pack
+from idemvox.corpus.packs.pack import pack
 from idemvox.encoders.base import Encoder
 from idemvox.frameworks.base import Batch
 from idemvox.recipe import Recipe

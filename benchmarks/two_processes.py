@@ -29,13 +29,13 @@ from rich.console import Console
 from torch import Tensor
 
 from common import measuring, publish
-from idemvox.corpus.synthesise import synthetic_voices
+from idemvox.corpus.simulated.voices import synthetic_voices
 from idemvox.frameworks.base import Framework
 from idemvox.recipe import Recipe
 from idemvox.registry import FRAMEWORKS
 from idemvox.training.assembly import assemble
-from idemvox.training.checkpoint import last_checkpoint, load_checkpoint
 from idemvox.training.launch import train_on
+from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 
 SMALL = {
     "seconds": 0.5,

@@ -98,7 +98,7 @@ def test_the_panels_of_a_picture(home, trained, tmp_path, monkeypatch):
     """Both models see the same utterances, and whose they are comes from the manifest."""
     drawn = []
     monkeypatch.setattr(
-        "idemvox.verification.picture.tsne_picture", lambda panels, out, seed: drawn.append((panels, seed))
+        "idemvox.reports.picture.tsne_picture", lambda panels, out, seed: drawn.append((panels, seed))
     )
     shutil.copytree(trained / "model", tmp_path / "other" / "model")
     call("picture", trained, tmp_path / "other", "--manifest", home / "calls.csv", "--seed", 5, "-q")

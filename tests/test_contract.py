@@ -17,8 +17,8 @@ from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Framework
 from idemvox.model import load_model
 from idemvox.registry import ENCODERS, FRAMEWORKS, POSITIVES
-from idemvox.training.checkpoint import last_checkpoint, load_checkpoint
 from idemvox.training.loop import Trained, train
+from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 
 
 @dataclass(frozen=True, slots=True)

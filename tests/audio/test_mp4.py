@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from idemvox.audio.read import SAMPLE_RATE, open_audio, probe, read, read_pcm
-from idemvox.corpus.scan import examine, find_audio
+from idemvox.corpus.checks.scan import examine, find_audio
 from idemvox.errors import IdemvoxError
 
 av = pytest.importorskip("av")

@@ -10,8 +10,8 @@ import pytest
 from idemvox.corpus.corpus import open_corpus
 from idemvox.corpus.labels import number_labels
 from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
-from idemvox.corpus.pack import pack
-from idemvox.corpus.packed import Lines
+from idemvox.corpus.packs.pack import pack
+from idemvox.corpus.packs.packed import Lines
 from idemvox.errors import IdemvoxError
 
 

@@ -14,10 +14,10 @@ import soundfile
 from rich.console import Console
 
 from idemvox.audio.read import read
-from idemvox.corpus import scan
+from idemvox.corpus.checks import scan
+from idemvox.corpus.checks.scan import EXTENSIONS, find_audio
 from idemvox.corpus.manifest import load_manifest
 from idemvox.corpus.prepare import Summary, path_pattern, prepare_folder, prepare_table
-from idemvox.corpus.scan import EXTENSIONS, find_audio
 from idemvox.errors import IdemvoxError
 
 FORMATS = {".flac": None, ".mp3": "MPEG_LAYER_III", ".ogg": "VORBIS", ".opus": "OPUS", ".wav": None}

@@ -15,8 +15,8 @@ from idemvox.frameworks.aat import AAT, Discriminator, with_reversed_gradient
 from idemvox.frameworks.base import Batch
 from idemvox.losses.prototypical import angular_prototypical, prototypical
 from idemvox.recipe import Training
-from idemvox.training.checkpoint import load_checkpoint, save_checkpoint
 from idemvox.training.optimizer import build_optimizer
+from idemvox.training.state.checkpoint import load_checkpoint, save_checkpoint
 
 VIEWS = ("anchor", "shared", "positive")
 

@@ -19,8 +19,8 @@ from idemvox.losses.ge2e import ge2e
 from idemvox.losses.margin import aam_softmax, adacos, adacos_start, cosface
 from idemvox.losses.prototypical import angular_contrastive, angular_prototypical
 from idemvox.model import load_model
-from idemvox.training.checkpoint import load_checkpoint
 from idemvox.training.loop import train
+from idemvox.training.state.checkpoint import load_checkpoint
 
 LOSSES = ["a-prot", "a-cont", "ge2e", "cosface", "arcface", "adacos"]
 each_loss = pytest.mark.parametrize("loss", LOSSES)

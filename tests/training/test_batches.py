@@ -15,7 +15,7 @@ from idemvox.audio.reverb import Reverb
 from idemvox.audio.speed import change_speed
 from idemvox.corpus.balance import Balance, BalancedOrder
 from idemvox.corpus.crops import Crop, FileSource
-from idemvox.corpus.pack import pack
+from idemvox.corpus.packs.pack import pack
 from idemvox.errors import IdemvoxError
 from idemvox.positives.base import Setting
 from idemvox.positives.same import Same

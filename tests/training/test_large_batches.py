@@ -19,8 +19,8 @@ from idemvox.frameworks.base import Batch
 from idemvox.frameworks.simclr import SimCLR
 from idemvox.recipe import Recipe
 from idemvox.registry import ENCODERS, FRAMEWORKS
-from idemvox.training.checkpoint import last_checkpoint, load_checkpoint
 from idemvox.training.loop import _Run, train
+from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 
 LEARNING = [name for name in ENCODERS if not ENCODERS[name].fitted]
 

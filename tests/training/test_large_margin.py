@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from idemvox.recipe import load_recipe
-from idemvox.training.checkpoint import last_checkpoint, load_checkpoint
 from idemvox.training.loop import _Run, train
+from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "large-margin.yaml"
 

@@ -22,9 +22,9 @@ from idemvox.ranks import synced
 from idemvox.recipe import Recipe, load_recipe
 from idemvox.registry import FRAMEWORKS, POSITIVES
 from idemvox.training.assembly import assemble
-from idemvox.training.checkpoint import last_checkpoint, load_checkpoint
 from idemvox.training.launch import train_on
 from idemvox.training.loop import train
+from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 
 LOSS, UPDATE = 2e-3, 0.02
 """How far two processes may be from one, relative: the loss of a step, and what the weights moved in all."""

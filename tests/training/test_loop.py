@@ -15,17 +15,17 @@ import torch
 from idemvox.audio.frontend import LogMel
 from idemvox.corpus.crops import Cropper, FileSource
 from idemvox.corpus.manifest import load_manifest
-from idemvox.corpus.pack import pack
+from idemvox.corpus.packs.pack import pack
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.simclr import SimCLR
 from idemvox.model import build_encoder, load_model, save_model
 from idemvox.positives.ssps import SSPS
 from idemvox.recipe import Part, Published, Recipe
 from idemvox.training import assembly
-from idemvox.training.checkpoint import last_checkpoint, load_checkpoint
-from idemvox.training.gauges import progress_bar
 from idemvox.training.loop import _Run, evaluating, train
 from idemvox.training.schedules import warmup_cosine
+from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
+from idemvox.training.watch.gauges import progress_bar
 
 
 def quiet(recipe: Recipe, folder: Path, resume: bool = False) -> Any:

@@ -35,11 +35,11 @@ from idemvox.model import load_model
 from idemvox.positives.queue import EmbeddingQueue
 from idemvox.positives.ssps import SSPS
 from idemvox.recipe import Recipe, Training
-from idemvox.training import saving
-from idemvox.training.checkpoint import last_checkpoint, load_checkpoint, read_newest, save_checkpoint
-from idemvox.training.gauges import Log
 from idemvox.training.loop import _Run, train
-from idemvox.training.saving import Saver, Stop
+from idemvox.training.state import saving
+from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint, read_newest, save_checkpoint
+from idemvox.training.state.saving import Saver, Stop
+from idemvox.training.watch.gauges import Log
 
 CLOCK = {"time", "utterances_per_second", "waiting_for_audio"}  # what no two runs have in common
 

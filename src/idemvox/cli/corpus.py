@@ -51,7 +51,7 @@ def doctor(
 
     Example: idemvox doctor vox1.csv --corpus voxceleb1-dev --out problems.csv
     """
-    from idemvox.corpus.doctor import examine_corpus
+    from idemvox.corpus.checks.doctor import examine_corpus
 
     with resumable():
         diagnosis = examine_corpus(
@@ -81,7 +81,7 @@ def pack(
 
     Examples: idemvox pack train.csv packed/    idemvox pack --check packed/
     """
-    from idemvox.corpus.pack import pack as run
+    from idemvox.corpus.packs.pack import pack as run
 
     if out is None and not check:
         raise IdemvoxError(f"name a folder to pack {manifest} into, or add --check to check a pack")
@@ -94,7 +94,7 @@ def pack(
 
 
 def _check_pack(folder: Path, workers: int | None, quiet: bool) -> None:
-    from idemvox.corpus.pack_check import check
+    from idemvox.corpus.packs.check import check
 
     found = check(folder, workers=workers, progress=not quiet)
     for name in (*found.files, *found.damaged):

@@ -66,8 +66,8 @@ def train(
 
 def _rehearse(recipe: Recipe) -> None:
     """Print what a dry run found."""
-    from idemvox.training.forecast import span
-    from idemvox.training.rehearsal import rehearse
+    from idemvox.training.watch.dry_run import rehearse
+    from idemvox.training.watch.forecast import span
 
     found = rehearse(recipe)
     table = Table(title=f"{recipe.name}: two steps of every phase")
@@ -92,7 +92,7 @@ def average(
     idemvox train recipes/simclr.yaml training.keep=10 ... and then
     idemvox average runs/simclr --last 10 --out runs/simclr-averaged
     """
-    from idemvox.training.averaging import average as averaged
+    from idemvox.training.state.averaging import average as averaged
 
     model = averaged(run, last, out)
     console.print(f"mean of {', '.join(model.provenance['averaged'])}", highlight=False)
@@ -125,11 +125,11 @@ def sweep(
     Choose on speakers of the training corpus that you hold out, not on the list that you report. Writes
     sweep.md and sweep.json beside the runs. Ctrl-C and the same command again go on where it stopped.
     """
-    from idemvox.experiment import TestSet
     from idemvox.processes import command_line
     from idemvox.recipe import load_recipe
-    from idemvox.sweep import Sweep, read_grid
-    from idemvox.verification.results import write_results
+    from idemvox.reports.results import write_results
+    from idemvox.studies.jobs import TestSet
+    from idemvox.studies.sweep import Sweep, read_grid
 
     plain, grid = read_grid(overrides)
     if not grid:
@@ -210,7 +210,7 @@ def demo(
 
     Ctrl-C and the same command again go on where it stopped.
     """
-    from idemvox.demo import FULL, SMALL, run_demo
+    from idemvox.studies.demo import FULL, SMALL, run_demo
 
     parts = ["demo", *([corpus.stem] if corpus else []), *(["full"] if full else [])]
     out = out or Path("runs") / "-".join(parts)

@@ -13,7 +13,7 @@ from idemvox.errors import IdemvoxError
 
 if TYPE_CHECKING:
     from idemvox.corpus.manifest import Manifest
-    from idemvox.verification.voices import Voices
+    from idemvox.reports.voices import Voices
 
 __all__ = ["embed", "evaluate", "picture", "verify"]
 
@@ -151,8 +151,8 @@ def picture(
       idemvox picture runs/simclr runs/ssps --trials veri_test.txt --root voxceleb1/wav --out figure-2.png
     """
     from idemvox.model import load_model
+    from idemvox.reports.picture import require_plots, tsne_picture
     from idemvox.verification.embed import embed_files
-    from idemvox.verification.picture import require_plots, tsne_picture
 
     require_plots()
     loaded = [load_model(model) for model in models]
@@ -175,9 +175,9 @@ def _choose(
 ) -> tuple[Manifest, Voices]:
     """Return the utterances of a picture, and whose they are."""
     from idemvox.corpus.manifest import load_manifest
+    from idemvox.reports.voices import choose_voices, voices_in_manifest, voices_in_trials
     from idemvox.verification.report import find_utterances, trial_utterances
     from idemvox.verification.trials import load_trials
-    from idemvox.verification.voices import choose_voices, voices_in_manifest, voices_in_trials
 
     if trials is not None:
         pairs, source = load_trials(trials), _source(root, manifest)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from idemvox.corpus.crops import AudioSource, FileSource
 from idemvox.corpus.labels import number_labels
 from idemvox.corpus.manifest import load_manifest
-from idemvox.corpus.packed import HEADER, IDS, SPEAKERS, Lines, PackedSource
+from idemvox.corpus.packs.packed import HEADER, IDS, SPEAKERS, Lines, PackedSource
 from idemvox.errors import IdemvoxError
 
 __all__ = ["Corpus", "is_corpus", "is_pack", "open_corpus"]

@@ -7,9 +7,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from idemvox.audio.read import FOREIGN
-from idemvox.corpus.checks import Problem, Summary, by_reason, counted, judge, worth_knowing, write_problems
+from idemvox.corpus.checks.problems import (
+    Problem,
+    Summary,
+    by_reason,
+    counted,
+    judge,
+    worth_knowing,
+    write_problems,
+)
+from idemvox.corpus.checks.scan import EXTENSIONS, Facts, Found, examine_all, find_audio
 from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
-from idemvox.corpus.scan import EXTENSIONS, Facts, Found, examine_all, find_audio
 from idemvox.corpus.table import Candidate, listed
 from idemvox.errors import IdemvoxError
 

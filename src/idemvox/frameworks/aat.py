@@ -14,7 +14,7 @@ from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Batch, Paired, Step, Swap
-from idemvox.heads import Affine
+from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.prototypical import angular_prototypical, prototypical
 from idemvox.ranks import gather, mean_gradients
 from idemvox.registry import FRAMEWORKS

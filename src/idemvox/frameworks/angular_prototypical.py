@@ -7,7 +7,7 @@ from typing import Any
 
 from idemvox.encoders.base import Encoder
 from idemvox.frameworks.base import Batch, Paired, Step, Swap
-from idemvox.heads import Affine
+from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.prototypical import angular_prototypical
 from idemvox.registry import FRAMEWORKS
 

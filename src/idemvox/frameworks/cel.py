@@ -8,7 +8,7 @@ from typing import Any, Literal
 from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Batch, Paired, Step, Swap
-from idemvox.heads import Affine
+from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.prototypical import angular_contrastive, angular_prototypical
 from idemvox.losses.uniformity import uniformity
 from idemvox.registry import FRAMEWORKS

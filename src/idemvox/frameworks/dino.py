@@ -14,11 +14,11 @@ from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Batch, Framework, Step, Swap
-from idemvox.heads import DINOHead, Prototypes
+from idemvox.frameworks.parts.heads import DINOHead, Prototypes
+from idemvox.frameworks.parts.teacher import cosine_momentum, follow, teacher_of
 from idemvox.losses.distillation import entropy, self_distillation, sharpened
 from idemvox.ranks import mean
 from idemvox.registry import FRAMEWORKS
-from idemvox.teacher import cosine_momentum, follow, teacher_of
 
 __all__ = ["DINO"]
 

@@ -13,7 +13,7 @@ from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Batch, Framework, Step, Swap
-from idemvox.heads import Affine
+from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.ge2e import ge2e
 from idemvox.losses.margin import aam_softmax, adacos, adacos_start, cosface
 from idemvox.losses.prototypical import angular_contrastive, angular_prototypical

@@ -61,7 +61,7 @@ def angular_prototypical(
     Args:
         anchor: (B, D), of any norm.
         prototype: (B, D), of any norm.
-        scale: w, above 0; :class:`~idemvox.heads.Affine` keeps a learnable one there.
+        scale: w, above 0; :class:`~idemvox.frameworks.parts.heads.Affine` keeps a learnable one there.
         bias: b; being the same in every logit it cancels, and has no gradient but rounding.
         leave_out: (B, B) whether the prototype j is left out of the denominator of the anchor i; what is on
             the diagonal is of no account, the positive stays.

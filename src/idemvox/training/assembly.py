@@ -22,8 +22,8 @@ from idemvox.recipe import Recipe
 from idemvox.registry import FRAMEWORKS, POSITIVES
 from idemvox.training.compilation import compile_encoders
 from idemvox.training.data import Batches, build_augmenter
-from idemvox.training.gauges import PositiveGauge
 from idemvox.training.optimizer import build_optimizer
+from idemvox.training.watch.gauges import PositiveGauge
 
 __all__ = ["Assembly", "assemble"]
 

@@ -25,17 +25,17 @@ from idemvox.ranks import mean as mean_of_ranks
 from idemvox.recipe import Recipe, parse_recipe
 from idemvox.registry import ENCODERS
 from idemvox.training.assembly import assemble
-from idemvox.training.beginning import begin_from
-from idemvox.training.checkpoint import FORMAT, last_checkpoint, read_newest, remove_partial
-from idemvox.training.forecast import Forecast
-from idemvox.training.gauges import Log, mean, note, progress_bar
-from idemvox.training.identity import changed_keys, refuse_another
-from idemvox.training.ivector import fit_ivector
+from idemvox.training.em.ivector import fit_ivector
 from idemvox.training.optimizer import clip_each, learning_rate
-from idemvox.training.place import Place
-from idemvox.training.provenance import provenance
-from idemvox.training.safety import Watch, memory_named
-from idemvox.training.saving import Saver, Stop
+from idemvox.training.state.checkpoint import FORMAT, last_checkpoint, read_newest, remove_partial
+from idemvox.training.state.compatibility import changed_keys, refuse_another
+from idemvox.training.state.progress import Place
+from idemvox.training.state.provenance import provenance
+from idemvox.training.state.saving import Saver, Stop
+from idemvox.training.state.start_from import begin_from
+from idemvox.training.watch.forecast import Forecast
+from idemvox.training.watch.gauges import Log, mean, note, progress_bar
+from idemvox.training.watch.safety import Watch, memory_named
 
 __all__ = ["Trained", "train"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from idemvox.audio.read import read
-from idemvox.corpus import scan
-from idemvox.corpus.checks import Summary
+from idemvox.corpus.checks import scan
+from idemvox.corpus.checks.problems import Summary
 from idemvox.corpus.manifest import load_manifest
 from idemvox.errors import IdemvoxError
 

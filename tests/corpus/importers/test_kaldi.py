@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from idemvox.corpus import scan
+from idemvox.corpus.checks import scan
 from idemvox.corpus.importers.kaldi import prepare_kaldi
 from idemvox.corpus.manifest import load_manifest
 from idemvox.errors import IdemvoxError

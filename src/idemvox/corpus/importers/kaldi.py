@@ -6,7 +6,7 @@ import math
 import re
 from pathlib import Path
 
-from idemvox.corpus.checks import Summary, counted
+from idemvox.corpus.checks.problems import Summary, counted
 from idemvox.corpus.importers.layout import read_columns, reading
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
 from idemvox.corpus.table import Candidate

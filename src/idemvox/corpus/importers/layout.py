@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from idemvox.corpus.checks import Summary, counted
+from idemvox.corpus.checks.problems import Summary, counted
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
 

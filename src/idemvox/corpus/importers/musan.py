@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from idemvox.corpus.checks import Summary
+from idemvox.corpus.checks.problems import Summary
+from idemvox.corpus.checks.scan import find_audio
 from idemvox.corpus.importers.layout import joined, places
 from idemvox.corpus.manifest import Utterance
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
-from idemvox.corpus.scan import find_audio
 from idemvox.corpus.table import Candidate
 from idemvox.errors import IdemvoxError
 

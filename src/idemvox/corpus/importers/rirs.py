@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from idemvox.corpus.checks import Summary
+from idemvox.corpus.checks.problems import Summary
+from idemvox.corpus.checks.scan import find_audio
 from idemvox.corpus.importers.layout import joined, places, read_columns
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
-from idemvox.corpus.scan import find_audio
 from idemvox.corpus.table import Candidate
 from idemvox.errors import IdemvoxError
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from idemvox.corpus.checks import Summary, counted
+from idemvox.corpus.checks.problems import Summary, counted
+from idemvox.corpus.checks.scan import find_audio
 from idemvox.corpus.importers.layout import (
     TrialFile,
     joined,
@@ -15,7 +16,6 @@ from idemvox.corpus.importers.layout import (
     write_trials,
 )
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
-from idemvox.corpus.scan import find_audio
 from idemvox.corpus.table import Candidate
 from idemvox.errors import IdemvoxError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from idemvox.corpus.checks import Summary, counted
+from idemvox.corpus.checks.problems import Summary, counted
 from idemvox.corpus.importers.layout import (
     joined,
     places,

@@ -6,10 +6,10 @@ import os
 import re
 from pathlib import Path
 
-from idemvox.corpus.checks import Summary, counted
+from idemvox.corpus.checks.problems import Summary, counted
+from idemvox.corpus.checks.scan import find_audio
 from idemvox.corpus.importers.layout import joined, places
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
-from idemvox.corpus.scan import find_audio
 from idemvox.corpus.table import Candidate
 from idemvox.errors import IdemvoxError
 

@@ -1,0 +1,1 @@
+"""What several frameworks share: heads and teachers."""

@@ -1,0 +1,1 @@
+"""Studies: jobs that train and score, the SSPS study, sweeps, and the demonstration."""

@@ -1,0 +1,193 @@
+"""Train recipes and score what comes out: the jobs of a study or a sweep, several at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from idemvox.corpus.manifest import load_manifest
+from idemvox.errors import IdemvoxError
+from idemvox.files import read_json, write_json
+from idemvox.model import build_encoder, load_model, save_model
+from idemvox.processes import command_line, process_pool
+from idemvox.recipe import Recipe
+from idemvox.training.loop import train
+from idemvox.training.watch.curves import read_log
+from idemvox.training.watch.gauges import progress_bar
+from idemvox.verification.embed import embed_files, save_embeddings
+from idemvox.verification.report import evaluate, store_report, trial_utterances
+from idemvox.verification.trials import Trials, load_trials, save_trials
+
+__all__ = ["Job", "TestSet", "claim", "results_row", "run_job", "run_jobs"]
+
+_SCORES = ("eer", "mindcf_001", "mindcf_005", "eer_low", "eer_high")
+_LOGGED = ("coverage", "speaker_accuracy", "recording_accuracy")
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A trial list with the manifest of its utterances."""
+
+    __test__ = False  # not a test, whatever pytest thinks
+
+    name: str
+    trials: Path
+    manifest: Path
+
+    @classmethod
+    def make(cls, trials: Trials, manifest: Path, folder: Path) -> TestSet:
+        """Write made trials beside the study, so that anyone can look at them."""
+        path = folder / f"{trials.name}.txt"
+        save_trials(trials, path)
+        return cls(trials.name, path, manifest)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of a recipe and what it is scored on.
+
+    Attributes:
+        folder: of the run; ``done.json`` in it says that all is done, ``evaluation.json`` holds the scores.
+        recipe: what to train.
+        tests: none for a run that others only start from.
+        untrained: leave the weights as they are drawn.
+        threads: PyTorch's; ``None``: as many as it takes by itself.
+    """
+
+    folder: Path
+    recipe: Recipe
+    tests: tuple[TestSet, ...]
+    untrained: bool = False
+    threads: int | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return (self.folder / "done.json").is_file()
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that it trains."""
+        return 0 if self.untrained else self.recipe.training.epochs
+
+    def so_far(self) -> tuple[float, str]:
+        """Return the epochs behind it, and what it says of itself while it is under way."""
+        if self.done:
+            return self.epochs, ""
+        events = [event for event in read_log(self.folder / "log.jsonl") if "at" in event]
+        if not events:
+            return 0, ""
+        begun = math.ceil(events[0]["at"]) - 1  # those behind the weights that it starts from
+        loss = next((f" loss {event['loss']:.2f}" for event in reversed(events) if "loss" in event), "")
+        return min(events[-1]["at"] - begun, self.epochs), self.recipe.name + loss
+
+
+def run_job(job: Job, progress: bool = False) -> None:
+    """Train one system if it needs it, then embed and score every test set."""
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    numbers: dict[str, float] = {}
+    if job.untrained:
+        torch.manual_seed(job.recipe.seed)
+        encoder = build_encoder(job.recipe.encoder, job.recipe.frontend)
+        save_model(
+            job.folder / "model", encoder, job.recipe.encoder, job.recipe.frontend, {"recipe": "untrained"}
+        )
+    else:
+        numbers = train(job.recipe, job.folder, resume=True, progress=progress).numbers
+    if job.tests:
+        _score(job, numbers, progress)
+    write_json(job.folder / "done.json", numbers)
+
+
+def run_jobs(jobs: Sequence[Job], workers: int, progress: bool = True) -> None:
+    """Do what is left of some jobs, each after the one whose folder its recipe starts from.
+
+    Args:
+        jobs: the most urgent first.
+        workers: jobs at a time, each in a process of its own.
+        progress: show a bar, of the epochs of all.
+    """
+    waiting = [job for job in jobs if not job.done]
+    due = {job.folder for job in waiting}
+    running: dict[Future[None], Job] = {}
+    with progress_bar(progress) as bar, process_pool(workers) as pool:
+        task = bar.add_task("training", total=sum(job.epochs for job in jobs), note="")
+        while True:
+            ready = [job for job in waiting if job.recipe.start_from not in due]
+            waiting = [job for job in waiting if job.recipe.start_from in due]
+            running |= {pool.submit(run_job, job): job for job in ready}
+            behind = [job.so_far() for job in jobs]
+            note = ", ".join(said for _, said in behind if said)
+            bar.update(task, completed=round(sum(epochs for epochs, _ in behind), 1), note=note)
+            if not running:
+                return
+            done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                due.remove(running.pop(future).folder)
+
+
+def _score(job: Job, numbers: Mapping[str, float], progress: bool) -> None:
+    model = load_model(job.folder / "model")
+    precision: Literal["fp32", "bf16"] = "bf16" if job.recipe.training.precision == "bf16" else "fp32"
+    device = "cuda" if torch.cuda.is_available() and job.recipe.training.device != "cpu" else "cpu"
+    results = {}
+    for test in reversed(job.tests):  # the first one's report stays with the model
+        trials, manifest = load_trials(test.trials), load_manifest(test.manifest)
+        embeddings = embed_files(
+            model.encoder,
+            trial_utterances(trials, manifest),
+            device=device,
+            precision=precision,
+            workers=1,
+            progress=progress,
+        )
+        save_embeddings(embeddings, job.folder / f"{test.name}.npz")
+        report = evaluate(
+            model.encoder,
+            trials,
+            manifest,
+            embeddings=embeddings,
+            model=model.provenance,
+            precision=precision,
+            command=command_line(),
+        )
+        store_report(model.folder, report)
+        results[test.name] = json.loads(report.to_json())
+    write_json(job.folder / "evaluation.json", {"numbers": dict(numbers), "trials": results})
+
+
+def results_row(system: str, test: TestSet, jobs: Sequence[Job]) -> dict[str, Any]:
+    """Return a row of results: what a system's jobs, one of each seed, have scored on a test set."""
+    found = [read_json(job.folder / "evaluation.json") for job in jobs]
+    row: dict[str, Any] = {"system": system, "trials": test.name}
+    row |= {key: [f["trials"][test.name][key] for f in found] for key in _SCORES}
+    return row | {key: [f["numbers"][key] for f in found] for key in _LOGGED if key in found[0]["numbers"]}
+
+
+def claim(file: Path, what: Mapping[str, Any], files: Sequence[Path]) -> None:
+    """Write down what a folder is for, or refuse the folder of something else.
+
+    Args:
+        file: in that folder.
+        what: plain values that make it what it is.
+        files: whose contents do too.
+    """
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    mine = json.loads(json.dumps({**what, "files": hashes}))
+    if not file.is_file():
+        write_json(file, mine)
+    elif read_json(file) != mine:
+        raise IdemvoxError(
+            f"{file.parent} holds a study of other data or with other settings; "
+            "delete that folder, or choose another --out"
+        )

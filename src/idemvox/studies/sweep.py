@@ -1,0 +1,123 @@
+"""Every combination of some settings of a recipe, trained and scored, such as Table 2 of the SSPS paper."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from idemvox.corpus.manifest import load_manifest
+from idemvox.errors import IdemvoxError
+from idemvox.recipe import Part, Recipe
+from idemvox.registry import ENCODERS, FRAMEWORKS, POSITIVES
+from idemvox.studies.jobs import Job, TestSet, claim, results_row, run_job, run_jobs
+from idemvox.verification.report import trial_utterances
+from idemvox.verification.trials import load_trials
+
+__all__ = ["Sweep", "read_grid"]
+
+
+def read_grid(assignments: Sequence[str]) -> tuple[list[str], dict[str, list[Any]]]:
+    """Part plain overrides from those with several values.
+
+    >>> read_grid(["seed=3", "positives.clusters=10,20", "augment.speeds=[0.9, 1.0]"])
+    (['seed=3', 'augment.speeds=[0.9, 1.0]'], {'positives.clusters': [10, 20]})
+    """
+    plain, grid = [], {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        try:
+            values = yaml.safe_load(f"[{text}]") if equals else []
+        except yaml.YAMLError:
+            values = []
+        if len(values) > 1:
+            grid[key] = values
+        else:
+            plain.append(assignment)
+    return plain, grid
+
+
+def _in_yaml(value: Any) -> str:
+    """Write a value in one line."""
+    return str(yaml.safe_dump(value, default_flow_style=True, width=math.inf).splitlines()[0])
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A grid of runs in a folder; what is there already is not done again.
+
+    Attributes:
+        folder: ``SETTINGS/seed-S`` in it holds each run.
+        recipe: what all have in common.
+        grid: recipe key -> its values.
+        tests: where each run is scored.
+        seeds: of each combination.
+        jobs: runs at a time, in processes of one thread each if more than one.
+    """
+
+    folder: Path
+    recipe: Recipe
+    grid: Mapping[str, Sequence[Any]]
+    tests: tuple[TestSet, ...]
+    seeds: tuple[int, ...] = (0,)
+    jobs: int = 1
+
+    def points(self) -> list[dict[str, Any]]:
+        """Return the combinations, the last key's values changing fastest."""
+        return [
+            dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())
+        ]
+
+    def job(self, point: Mapping[str, Any], seed: int) -> Job:
+        """Return one run."""
+        name = "_".join(f"{key.rpartition('.')[2]}-{value}" for key, value in point.items())
+        folder = self.folder / re.sub(r"[^\w.=-]+", "-", name) / f"seed-{seed}"
+        values = [f"{key}={_in_yaml(value)}" for key, value in point.items()]
+        recipe = self.recipe.override(values).model_copy(update={"seed": seed, "name": name})
+        return Job(folder, recipe, self.tests, threads=1 if self.jobs > 1 else None)
+
+    def run(self, console: Console, progress: bool = True) -> None:
+        """Train and score whatever is missing; a killed sweep goes on where it was.
+
+        Raises:
+            IdemvoxError: if a combination is no valid recipe (before anything is trained), or the folder
+                holds a sweep of something else.
+        """
+        if taken := {"seed", "name"} & set(self.grid):
+            raise IdemvoxError(f"a sweep gives each run its own {taken.pop()}; for several seeds use --seeds")
+        jobs = [self.job(point, seed) for seed in self.seeds for point in self.points()]
+        if len({test.name for test in self.tests}) < len(self.tests):
+            raise IdemvoxError("two trial lists of this sweep have the same name; rename one of the files")
+        for test in self.tests:  # what is wrong is said now, not after a day of training
+            trial_utterances(load_trials(test.trials), load_manifest(test.manifest))
+        for job in jobs:
+            for key, registry in (("encoder", ENCODERS), ("framework", FRAMEWORKS), ("positives", POSITIVES)):
+                part: Part = getattr(job.recipe, key)
+                part.build(registry[part.name].Options, key)
+        if len({job.folder for job in jobs}) < len(jobs):
+            raise IdemvoxError("two combinations of this sweep are the same; give each value once")
+        files = [path for test in self.tests for path in (test.trials, test.manifest)]
+        common = self.recipe.model_dump(mode="json", exclude={"seed", "name"})
+        claim(self.folder / "settings.json", {"recipe": common}, files)
+        left = [job for job in jobs if not job.done]
+        if self.jobs == 1:
+            for number, job in enumerate(left, len(jobs) - len(left) + 1):
+                console.print(f"{number} of {len(jobs)}: {job.folder}", highlight=False)
+                run_job(job, progress)
+            return
+        run_jobs(jobs, self.jobs, progress)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the results: one row per combination and test set, a value per seed."""
+        rows = []
+        for test, point in itertools.product(self.tests, self.points()):
+            settings = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in point.items())
+            rows.append(results_row(settings, test, [self.job(point, seed) for seed in self.seeds]))
+        return rows

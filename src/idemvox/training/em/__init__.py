@@ -1,0 +1,1 @@
+"""Fitting by expectation-maximisation: i-vectors."""

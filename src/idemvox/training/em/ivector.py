@@ -1,0 +1,250 @@
+"""Fitting i-vectors to unlabelled speech: the mixture, then the total variability by EM."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from torch import Tensor
+
+from idemvox.audio.memory import to_wave
+from idemvox.audio.read import SAMPLE_RATE
+from idemvox.corpus.corpus import open_corpus
+from idemvox.corpus.crops import AudioSource
+from idemvox.draws import draw_seed
+from idemvox.encoders.ivector import IVector
+from idemvox.encoders.mixture import pack, unpack, widest
+from idemvox.errors import IdemvoxError, unknown_name
+from idemvox.model import build_encoder, save_model
+from idemvox.ranks import world
+from idemvox.recipe import Part, Recipe
+from idemvox.training.em.mixture import fit_mixture
+from idemvox.training.state.checkpoint import read_newest, save_checkpoint
+from idemvox.training.state.provenance import provenance
+from idemvox.training.watch.gauges import Log, progress_bar
+
+__all__ = ["em_iteration", "fit_ivector", "sized"]
+
+KEPT = 2 * 2**30  # bytes of statistics that are kept between iterations; more are made anew for each
+BATCH_SECONDS = 480.0  # large, as adding to the sums over a batch costs as much as ten utterances
+PER_UTTERANCE = 200  # frames of an utterance that the mixture is fitted to, where there are utterances enough
+SIZES = ((3.0, 256, 100), (100.0, 512, 200), (500.0, 1024, 300), (math.inf, 2048, 400))
+"""Up to so many hours of speech: Gaussians and dimensions; the last are Kaldi's for VoxCeleb."""
+USED = (
+    *("name", "description", "published", "seed", "data", "frontend", "encoder"),
+    *("training.epochs", "training.device", "training.workers", "training.keep"),
+)
+"""What of a recipe has a part in it."""
+
+Statistics = tuple[Tensor, Tensor]
+"""Of a batch, as :meth:`IVector.statistics` gives them: counts (B, C) and whitened sums (B, C, D)."""
+
+
+def fit_ivector(recipe: Recipe, folder: Path, *, progress: bool = True) -> tuple[int, dict[str, float]]:
+    """Fit the i-vectors that a recipe names, without labels, and write them as an ordinary model folder.
+
+    ``training.epochs`` are the iterations of EM for the total variability; each of them, and the mixture
+    before, leaves a checkpoint, from which the same call goes on.
+
+    Returns:
+        The iterations behind the model, and numbers: ``log_likelihood`` of a frame under the mixture, and by
+        how much the last iteration found it raised by the total variability (``gain``), in nats.
+
+    Raises:
+        IdemvoxError: the recipe sets what has no part in this, or the corpus is too small.
+    """
+    if world() > 1:
+        raise IdemvoxError("i-vectors are fitted in one process: leave --devices out")
+    idle = [key for key in recipe.differences(Recipe()) if not key.startswith(USED)]
+    if idle:
+        raise IdemvoxError(
+            f"i-vectors are fitted by EM to whole clean utterances; these settings have no part in it, leave "
+            f"them out: {', '.join(idle)}"
+        )
+    if recipe.data.manifest is None:
+        raise IdemvoxError("no training data: set data.manifest=FILE, made by `idemvox prepare folder DIR`")
+    source = open_corpus(recipe.data.manifest).source
+    torch.manual_seed(recipe.seed)
+    part = sized(recipe.encoder, source)
+    encoder = build_encoder(part, recipe.frontend).to(_device(recipe.training.device)).eval()
+    assert isinstance(encoder, IVector)
+    recipe.save(folder / "recipe.yaml")
+    checkpoints, keep, epochs = folder / "checkpoints", recipe.training.keep, recipe.training.epochs
+    state = read_newest(checkpoints, {"encoder", "done", "numbers"})
+    before = encoder.options.mixture_iterations * (1 + (encoder.options.covariance == "full"))
+    step = before + state["done"] if state else 0
+    with torch.no_grad(), progress_bar(progress) as bar, closing(Log(folder, step)) as log:
+        speech = _Speech(encoder, source, recipe.training.workers, bar)
+        if state:
+            encoder.load_state_dict(state["encoder"])
+        else:
+            value = _mixture(encoder, speech, recipe.seed, log)
+            state = {"encoder": encoder.state_dict(), "done": 0, "numbers": {"log_likelihood": value}}
+            save_checkpoint(checkpoints, 0, state, keep)
+        if state["done"] >= epochs and (folder / "model" / "model.json").is_file():
+            return state["done"], state["numbers"]
+        while state["done"] < epochs:
+            gain = em_iteration(encoder, speech.statistics(f"{recipe.name} {state['done'] + 1}/{epochs}"))
+            numbers = {**state["numbers"], "gain": gain}
+            state = {"encoder": encoder.state_dict(), "done": state["done"] + 1, "numbers": numbers}
+            log.write("epoch", before + state["done"] - 1, at=state["done"], **numbers)
+            save_checkpoint(checkpoints, state["done"], state, keep)
+    told = provenance(recipe, state["done"], len(source))
+    save_model(folder / "model", encoder, part, recipe.frontend, told)
+    return state["done"], state["numbers"]
+
+
+def sized(part: Part, source: AudioSource) -> Part:
+    """Fill in the sizes that an encoder's options leave to the corpus, by its hours: :data:`SIZES`."""
+    hours = float(source.lengths.sum()) / SAMPLE_RATE / 3600
+    components, dim = next((c, d) for most, c, d in SIZES if hours <= most)
+    given = {key: value for key, value in part.model_dump().items() if value is not None}
+    return Part(**{"components": components, "dim": dim, **given})
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda", "mps"):
+        raise unknown_name("training.device", name, ("auto", "cpu", "cuda", "mps"))
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(best if name == "auto" else name)
+
+
+class _Speech:
+    """Whole utterances of a corpus, as what i-vectors are fitted to."""
+
+    def __init__(self, encoder: IVector, source: AudioSource, workers: int, bar: Progress) -> None:
+        self.encoder, self.source, self.workers, self.bar = encoder, source, workers, bar
+        size = 4 * len(source) * (encoder.means.numel() + len(encoder.means))
+        self._kept: list[Statistics] | None = [] if size <= KEPT else None
+
+    def statistics(self, title: str) -> Iterator[Statistics]:
+        """Yield those of all utterances, in batches; kept for the next time where they are few enough."""
+        if self._kept:
+            yield from self._kept
+            return
+        made = []
+        for _, features, frames in self.features(range(len(self.source)), title):
+            batch = self.encoder.statistics(features, frames)
+            if self._kept is not None:
+                made.append(batch)
+            yield batch
+        self._kept = made or None
+
+    def draw(self, count: int, seed: int) -> Tensor:
+        """About ``count`` random frames of speech (N, D): a few of each of many utterances."""
+        some = min(len(self.source), math.ceil(count / PER_UTTERANCE))
+        ids = np.random.default_rng([seed, 0x0B31]).permutation(len(self.source))[:some]
+        share = math.ceil(count / some)
+        drawn = []
+        for batch, features, frames in self.features(ids.tolist(), "reading speech"):
+            for number, cepstra in zip(batch, self.encoder.speech(features, frames), strict=True):
+                generator = torch.Generator().manual_seed(draw_seed(seed, number, 0x0B32))
+                chosen = torch.randperm(len(cepstra), generator=generator)[:share]
+                drawn.append(cepstra[chosen.to(cepstra.device)])
+        return torch.cat(drawn)
+
+    def features(self, ids: Sequence[int], title: str) -> Iterator[tuple[list[int], Tensor, Tensor | None]]:
+        """Yield batches, longest first: ids, log-mel features (B, mels, F) and frames (B,)."""
+        lengths, most = self.source.lengths, BATCH_SECONDS * SAMPLE_RATE
+        batches: list[list[int]] = []
+        for number in sorted(ids, key=lambda number: (-lengths[number], number)):
+            if not batches or lengths[batches[-1][0]] * (len(batches[-1]) + 1) > most:
+                batches.append([])
+            batches[-1].append(number)
+        task = self.bar.add_task(title, total=len(ids), note="")
+        waiting = iter(batches)
+        running: deque[tuple[list[int], Future[tuple[Tensor, Tensor]]]] = deque()
+        device = self.encoder.means.device
+        with ThreadPoolExecutor(max(self.workers, 1), "reader") as pool:
+            try:
+                while True:
+                    while len(running) <= self.workers and (batch := next(waiting, None)) is not None:
+                        running.append((batch, pool.submit(self._read, batch)))
+                    if not running:
+                        break
+                    batch, future = running.popleft()
+                    pcm, sizes = future.result()
+                    yield batch, *self.encoder.frontend(to_wave(pcm.to(device)), sizes)
+                    self.bar.update(task, advance=len(batch))
+            finally:
+                pool.shutdown(cancel_futures=True)
+        self.bar.remove_task(task)
+
+    def _read(self, batch: list[int]) -> tuple[Tensor, Tensor]:
+        """Read whole utterances: 16-bit samples (B, T) and how many each has."""
+        pcm = np.zeros((len(batch), int(self.source.lengths[batch[0]])), np.int16)
+        sizes = [
+            self.source.read_into(number, 0, row[: int(self.source.lengths[number])])
+            for number, row in zip(batch, pcm, strict=True)
+        ]
+        return torch.from_numpy(pcm), torch.tensor(sizes)
+
+
+def _mixture(encoder: IVector, speech: _Speech, seed: int, log: Log) -> float:
+    """Fit the mixture; return the mean log-likelihood of a frame."""
+    o, components = encoder.options, len(encoder.means)
+    frames = speech.draw(o.frames * components, seed)
+    full = o.covariance == "full"
+    task = speech.bar.add_task("mixture", total=o.mixture_iterations * (1 + full), note="")
+    values: list[float] = []
+
+    def tell(value: float) -> None:
+        log.write("mixture", len(values), log_likelihood=value)
+        values.append(value)
+        speech.bar.update(task, advance=1, note=f"log-likelihood {value:.3f}")
+
+    mixture = fit_mixture(
+        frames, components, full=full, iterations=o.mixture_iterations, seed=seed, tell=tell
+    )
+    speech.bar.remove_task(task)
+    encoder.put(weights=mixture.weights, means=mixture.means, factors=mixture.factors)
+    return values[-1]
+
+
+def em_iteration(encoder: IVector, statistics: Iterable[Statistics]) -> float:
+    """One iteration of EM for the total variability, with minimum divergence; changes the encoder.
+
+    The loadings become the most likely ones given the posteriors of w (Kenny et al., 2005).  Then what mean
+    and covariance w has had over the corpus are taken for its prior, and w turned so that its covariance is
+    the identity again (Brümmer, 2009; Kaldi's form, where the prior's mean stays a parameter).
+
+    Args:
+        encoder: its mixture has been fitted.
+        statistics: of all utterances, in batches.
+
+    Returns:
+        By how much the log-likelihood of a frame was above that under the mixture alone, before the change;
+        it never falls.
+    """
+    wide, products = widest(encoder.means), encoder.derived[1]
+    second = torch.zeros_like(products, dtype=wide)  # (C, R (R + 1) / 2)
+    cross = torch.zeros_like(encoder.loadings, dtype=wide)  # (C, D, R)
+    mean, moment = torch.zeros_like(encoder.prior, dtype=wide), torch.zeros_like(second[0])
+    gain, frames, utterances = 0.0, 0.0, 0
+    for counts, sums in statistics:
+        posterior = encoder.posterior(counts, sums)
+        moments = pack(posterior.second_moment())  # (B, R (R + 1) / 2)
+        second += counts.T @ moments.to(counts)
+        cross += (sums.flatten(1).T @ posterior.mean.to(sums)).view_as(cross)
+        mean += posterior.mean.sum(0)
+        moment += moments.sum(0)
+        gain += float(posterior.gain.sum())
+        frames += float(counts.sum())
+        utterances += len(counts)
+    mean /= utterances
+    turn = torch.linalg.cholesky(unpack(moment / utterances) - mean[:, None] * mean)  # (R, R)
+    ridge = 1e-6 * torch.eye(len(mean), device=mean.device, dtype=wide)  # for components that nobody uses
+    loadings = [
+        torch.cholesky_solve(b.mT, torch.linalg.cholesky(unpack(a) + ridge)).mT @ turn
+        for a, b in zip(second.split(32), cross.split(32), strict=True)
+    ]
+    prior = torch.linalg.solve_triangular(turn, mean[:, None], upper=False).squeeze(1)
+    encoder.put(loadings=torch.cat(loadings), prior=prior)
+    return gain / frames

@@ -1,0 +1,59 @@
+"""Beginning with what another run has learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import shorten
+
+from torch.optim import Optimizer
+
+from idemvox.errors import IdemvoxError
+from idemvox.frameworks.base import Framework
+from idemvox.model import load_model
+from idemvox.recipe import Recipe
+from idemvox.training.state.checkpoint import read_newest
+
+__all__ = ["begin_from"]
+
+
+def begin_from(source: Path, recipe: Recipe, framework: Framework, optimizer: Optimizer) -> int:
+    """Give a framework and its optimiser another run's work.
+
+    The same framework goes on whole, with its heads, optimiser and place in the schedule (the paper's SSPS
+    phase); another framework, or a model folder, gives only the encoder's weights.
+
+    Returns:
+        The epochs behind it: how far its schedules are.
+
+    Raises:
+        IdemvoxError: what is there does not fit the recipe.
+    """
+    state = read_newest(source / "checkpoints")
+    try:
+        if state.get("framework_name") != recipe.framework.name:
+            _encoder_alone(source, framework)
+            return 0
+        framework.load_state_dict(state["framework"])
+        if state.get("optimizer_name", "adam") == recipe.training.optimizer:
+            decay = [group["weight_decay"] for group in optimizer.param_groups]
+            optimizer.load_state_dict(state["optimizer"])
+            for group, value in zip(optimizer.param_groups, decay, strict=True):
+                group["weight_decay"] = value  # this recipe's, not the other run's
+        return int(state["first"] + state["done"])
+    except (RuntimeError, ValueError) as error:
+        raise IdemvoxError(
+            f"start_from {source}: its weights do not fit this recipe's encoder or heads; set the same "
+            f"`encoder` and `framework` options, or give its model folder, for the encoder alone "
+            f"({shorten(str(error), 300)})"
+        ) from error
+
+
+def _encoder_alone(source: Path, framework: Framework) -> None:
+    encoder = load_model(source).encoder
+    theirs, ours = encoder.frontend.settings, framework.encoder.frontend.settings
+    if theirs != ours:
+        raise IdemvoxError(
+            f"start_from {source}: its encoder has learnt from {theirs}, this recipe gives it {ours}; "
+            "set the same `frontend`"
+        )
+    framework.begin_with(encoder.state_dict())

@@ -1,0 +1,141 @@
+"""A run in small: two steps of each of its phases, for how long they take and what memory they need."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from idemvox.audio.read import from_pcm
+from idemvox.recipe import Recipe
+from idemvox.training.loop import _Run, evaluating
+from idemvox.training.state.saving import Saver
+from idemvox.training.watch.forecast import span
+from idemvox.training.watch.gauges import Log, progress_bar
+from idemvox.training.watch.safety import memory_named
+
+__all__ = ["Phase", "Rehearsal", "rehearse"]
+
+_EVALUATED = 1000  # utterances that an evaluation is reckoned with
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What a phase was found to take: seconds each, how many there will be, and bytes of memory at most."""
+
+    name: str
+    each: float
+    units: int
+    memory: int
+
+    @property
+    def seconds(self) -> float:
+        """Of all."""
+        return self.each * self.units
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """The phases, and all of it in words."""
+
+    phases: tuple[Phase, ...]
+    said: str
+
+
+class _Enough(Exception):
+    """Two batches have been gone through."""
+
+
+class _Twice(Saver):
+    """Saves nothing, and stops at the second pause."""
+
+    def __init__(self) -> None:
+        self.left = 2
+
+    def pause(self, *args: Any, **kwargs: Any) -> None:
+        self.left -= 1
+        if not self.left:
+            raise _Enough
+
+
+def rehearse(recipe: Recipe) -> Rehearsal:
+    """Take two real steps of every phase that a recipe has, in a folder that is gone afterwards.
+
+    The fill pass and the steps are as in a run.  k-means clusters as many vectors as there will be, random
+    ones but for those of the two batches.  Two utterances are embedded whole, as an evaluation does.
+
+    Raises:
+        IdemvoxError: whatever the run would have raised; if memory does not suffice, by the keys to lower.
+    """
+    with tempfile.TemporaryDirectory() as folder, memory_named(recipe):
+        run = _Run(recipe, Path(folder))
+        if recipe.start_from is not None:
+            run.start_from(recipe.start_from)
+        units, device, memory = run.left(), run.fabric.device, {}
+        log = Log(run.folder)
+        try:
+            with progress_bar(False) as bar:
+                if run.to_fill:
+                    run.saver = _Twice()
+                    with suppress(_Enough):
+                        run.fill(bar)
+                    memory["filling"] = _peak(device)
+                    _refer(run)
+                run.saver = _Twice()
+                with suppress(_Enough):
+                    run.epoch(run.first, bar, log)
+        finally:
+            log.close()
+        memory["clustering"] = memory["training"] = _peak(device)
+        paces = run.forecast.paces
+        phases = [Phase(name, paces[name].each, units[name], memory[name]) for name in units if units[name]]
+        phases.append(Phase("evaluation", _embed_two(run), _EVALUATED, _peak(device)))
+        seconds = sum(phase.seconds for phase in phases)
+        return Rehearsal(tuple(phases), f"about {span(seconds)} in all: {run.forecast.told(seconds)}")
+
+
+def _refer(run: _Run) -> None:
+    """Give every utterance a random reference."""
+    if "reference" in run.positives.views():
+        dim = run.framework.embedder.dim
+        for ids in torch.arange(run.batches.size, device=run.fabric.device).split(_BLOCK):
+            run.positives.observe(ids, torch.randn(len(ids), dim, device=ids.device))
+
+
+def _embed_two(run: _Run) -> float:
+    """Embed two whole utterances; return the seconds of the second."""
+    source = run.batches.cropper.source
+    with evaluating(run.framework.embedder):
+        for index in (0, 1):
+            began = time.perf_counter()
+            pcm = np.empty(int(source.lengths[index]), np.int16)
+            source.read_into(index, 0, pcm)
+            wave = torch.from_numpy(from_pcm(pcm)).to(run.fabric.device)
+            with run.fabric.autocast():
+                run.framework.embedder(wave[None]).cpu()
+    return time.perf_counter() - began
+
+
+def _peak(device: torch.device) -> int:
+    """Return the most bytes in use since the last call on a GPU, since the process began on a CPU.
+
+    It is 0 on Windows, which Python cannot ask.
+    """
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return peak
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024)

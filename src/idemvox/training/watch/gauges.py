@@ -1,0 +1,147 @@
+"""What a run says of itself: progress bar, JSONL, TensorBoard; and how right the pseudo-positives are."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from idemvox.files import atomic_write
+from idemvox.training.watch.curves import read_log, write_curves
+
+__all__ = ["Log", "PositiveGauge", "progress_bar"]
+
+
+def progress_bar(enabled: bool) -> Progress:
+    """Return the progress bar of all long work: description, bar, count, numbers, time left."""
+    return Progress(
+        TextColumn("{task.description:<22}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(compact=True),
+        disable=not enabled,
+    )
+
+
+class Log:
+    """Writes each event as a line of ``log.jsonl`` and its numbers to TensorBoard; epochs to ``curves.csv``.
+
+    Args:
+        folder: of the run; ``None`` for a process that is not to write.
+        step: from which on the run goes on; what an earlier attempt has logged from there on is removed.
+    """
+
+    def __init__(self, folder: Path | None, step: int = 0) -> None:
+        self._folder = folder
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        events = [event for event in read_log(folder / "log.jsonl") if event["step"] < step]
+        with atomic_write(folder / "log.jsonl") as file:
+            file.writelines(json.dumps(event) + "\n" for event in events)
+        write_curves(folder)
+        self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+
+    def write(self, event: str, step: int, **values: Any) -> None:
+        """Log one event at a global step, the number of those before it."""
+        if self._folder is None:
+            return
+        self._file.write(
+            json.dumps({"event": event, "step": step, "time": round(time.time(), 3), **values}) + "\n"
+        )
+        self._file.flush()
+        for name, value in values.items():
+            if isinstance(value, (int, float)):
+                self._board.add_scalar(f"{event}/{name}", value, step)
+        if event == "epoch":
+            write_curves(self._folder)
+
+    def close(self) -> None:
+        """Flush and close both."""
+        if self._folder is not None:
+            self._file.close()
+            self._board.close()
+
+
+class PositiveGauge:
+    """Measures pseudo-positives over an epoch.
+
+    Coverage is the share of anchors whose positive was replaced.  Where the corpus happens to have labels,
+    also the share of replaced positives of the anchor's own speaker, and of the same recording; these are
+    diagnostics: nothing that learns reads them.
+    """
+
+    def __init__(self, speakers: npt.NDArray[np.int32], recordings: npt.NDArray[np.int32]) -> None:
+        """Take numbers (N,) of speakers and of recordings, -1 where unknown."""
+        labels = {"speaker": speakers, "recording": recordings}
+        self._labels = {name: numbers for name, numbers in labels.items() if (numbers >= 0).any()}
+        self._sums: dict[str, float] = defaultdict(float)
+
+    def update(self, ids: Tensor, chosen: Tensor, replaced: Tensor | None = None) -> None:
+        """Count a step.
+
+        Args:
+            ids: (B,) anchors.
+            chosen: (B,) the utterance whose embedding each was given, -1 for none.
+            replaced: (B,) whether an anchor was given anything; by default, whether ``chosen`` names any.
+        """
+        anchor, other = ids.cpu().numpy(), chosen.cpu().numpy()
+        hit = other >= 0
+        self._sums["anchors"] += len(anchor)
+        self._sums["hits"] += float((hit if replaced is None else replaced.cpu().numpy()).sum())
+        for name, labels in self._labels.items():
+            known = hit & (labels[anchor] >= 0) & (labels[np.maximum(other, 0)] >= 0)
+            self._sums[f"{name}_known"] += float(known.sum())
+            self._sums[f"{name}_right"] += float((labels[anchor][known] == labels[other[known]]).sum())
+
+    def state(self) -> dict[str, float]:
+        """Return what has been counted since the last :meth:`result`."""
+        return dict(self._sums)
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on counting from :meth:`state`."""
+        self._sums = defaultdict(float, state)
+
+    def result(self) -> Mapping[str, float]:
+        """Return the shares since the last call, and start anew."""
+        s, self._sums = self._sums, defaultdict(float)
+        if not s["anchors"]:
+            return {}
+        out = {"coverage": s["hits"] / s["anchors"]}
+        for name, key in (("speaker", "speaker_accuracy"), ("recording", "recording_accuracy")):
+            if s[f"{name}_known"]:
+                out[key] = s[f"{name}_right"] / s[f"{name}_known"]
+        return out
+
+
+def note(
+    progress: Progress,
+    task: TaskID,
+    advance: int,
+    loss: Tensor | None,
+    since: float,
+    seen: int,
+    waiting: float = 0.0,
+) -> None:
+    """Advance a bar, showing the loss, utterances per second and, from 5 % on, the time lost to reading."""
+    rate = seen / max(time.perf_counter() - since, 1e-9)
+    text = "" if loss is None else f"loss {float(loss):.3f}  "
+    stalled = f"  waiting for audio {waiting:.0%}" if waiting >= 0.05 else ""
+    progress.update(task, advance=advance, note=f"{text}{rate:.0f} utt/s{stalled}")
+
+
+def mean(values: list[Tensor]) -> float:
+    """Return the mean of scalars kept on the device until now."""
+    return float(torch.stack(values).mean()) if values else float("nan")

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import idemvox.studies.demo as demo
+from idemvox.errors import IdemvoxError
+from idemvox.studies.demo import Size, run_demo
+from idemvox.studies.ssps import Plan
+
+SYSTEMS = Plan(1, 1).systems
+TINY = Size(
+    utterances=4, recordings=2, base_epochs=1, more_epochs=1, channels=(4, 8, 8, 8), clusters=0.5, batch=4
+)
+
+
+@pytest.fixture(scope="module")
+def shown(corpus, tmp_path_factory) -> tuple[Path, str]:
+    """The whole demo on the tiny corpus, which has recordings of its own."""
+    out = tmp_path_factory.mktemp("demo")
+    console = Console(record=True, width=160)
+    run_demo(out, corpus.labelled, size=TINY, console=console, progress=False)
+    return out, console.export_text()
+
+
+def test_the_table_shows_every_system(shown):
+    out, text = shown
+    for system in SYSTEMS:
+        assert system in text
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    assert {(r["system"], r["trials"]) for r in rows} == {
+        (s, t) for s in SYSTEMS for t in ("across real recordings", "within a real recording")
+    }
+    assert all(0 <= e <= 1 for r in rows for e in r["eer"])
+
+
+def test_held_out_speakers_are_not_learnt_from(shown):
+    out, _ = shown
+    train, test = ((out / name / "manifest.csv").read_text() for name in ("train", "test"))
+    speakers = [{line.split(",")[4] for line in text.splitlines()[1:]} for text in (train, test)]
+    assert speakers[0] and speakers[1] and not speakers[0] & speakers[1]
+
+
+def test_the_four_ways_begin_with_the_same_weights(shown):
+    out, _ = shown
+    for system in SYSTEMS[1:]:
+        recipe = (out / "seed-0" / system / "recipe.yaml").read_text()
+        assert f"start_from: {out / 'seed-0' / 'simclr-base'}" in recipe
+
+
+def test_a_second_call_trains_nothing_and_shows_the_same(shown, corpus):
+    out, text = shown
+    before = {p: p.stat().st_mtime_ns for p in out.glob("seed-0/*/checkpoints/*")}
+    assert before
+    console = Console(record=True, width=160)
+    run_demo(out, corpus.labelled, size=TINY, console=console, progress=False)
+    assert console.export_text() == text
+    assert {p: p.stat().st_mtime_ns for p in out.glob("seed-0/*/checkpoints/*")} == before
+
+
+def test_synthetic_voices_are_called_so(monkeypatch, tmp_path, corpus):
+    """Where no voices can be fetched, the demo says loudly what it learns from."""
+    monkeypatch.setattr(demo, "fetch_voices", lambda *_: demo.Fetched(None, ("no apt-get here",)))
+    monkeypatch.setattr(demo, "synthetic_voices", lambda *_: corpus.manifest)
+    console = Console(record=True, width=160)
+    _, what = demo._voices(None, False, console, False)
+    text = console.export_text()
+    assert "no apt-get here" in text and "THESE VOICES ARE SYNTHETIC" in text and "SYNTHETIC" in what
+
+
+def test_a_corpus_without_labels_is_refused(corpus, tmp_path):
+    with pytest.raises(IdemvoxError, match="names 0 speakers; the study needs labels"):
+        run_demo(tmp_path, corpus.unlabelled, size=TINY, console=Console(), progress=False)
+
+
+def test_another_study_does_not_pass_for_this_one(shown, corpus):
+    out, _ = shown
+    longer = replace(TINY, more_epochs=2)
+    with pytest.raises(IdemvoxError, match="holds a study of other data or with other settings"):
+        run_demo(out, corpus.labelled, size=longer, console=Console(), progress=False)

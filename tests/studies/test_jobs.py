@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from idemvox.studies.jobs import Job, run_jobs
+from idemvox.training.watch.curves import read_log
+
+
+def test_a_job_waits_for_the_one_that_it_starts_from(tiny_recipe, tmp_path):
+    """Though it is named first; what is done is not done again."""
+    first = Job(tmp_path / "first", tiny_recipe("training.epochs=2"), ())
+    after = Job(tmp_path / "after", tiny_recipe(f"start_from={first.folder}", "training.epochs=1"), ())
+    run_jobs([after, first], 2, progress=False)
+    assert read_log(after.folder / "log.jsonl")[-1]["at"] == 3
+    assert [job.so_far() for job in (first, after)] == [(2, ""), (1, "")]
+    before = first.folder.joinpath("done.json").stat().st_mtime_ns
+    run_jobs([after, first], 2, progress=False)
+    assert first.folder.joinpath("done.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("begun", [0, 4])
+def test_a_job_under_way_says_how_far_it_is(tiny_recipe, tmp_path: Path, begun):
+    job = Job(tmp_path, tiny_recipe("training.epochs=3"), ())
+    assert job.so_far() == (0, "")
+    events = [
+        {"event": "mixture"},
+        {"at": begun + 0.25, "loss": 2.0},
+        {"at": begun + 1.5, "loss": 1.25},
+        {"at": begun + 2},
+    ]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, events)) + '\n{"at": 9')
+    assert job.so_far() == (2, "tiny loss 1.25")

@@ -1,0 +1,74 @@
+"""What a run logs, and how right the pseudo-positives are."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from idemvox.training.watch.gauges import Log, PositiveGauge, mean
+
+SPEAKERS = np.array([0, 0, 0, 1, 1, -1], np.int32)
+RECORDINGS = np.array([0, 0, 1, 2, -1, 3], np.int32)  # numbered by speaker and recording
+
+
+def test_shares_of_those_replaced():
+    gauge = PositiveGauge(SPEAKERS, RECORDINGS)
+    gauge.update(torch.tensor([0, 1, 2]), torch.tensor([1, 3, -1]))  # right, wrong, kept
+    gauge.update(torch.tensor([0]), torch.tensor([2]))  # same speaker, another recording
+    found = gauge.result()
+    assert found == {
+        "coverage": pytest.approx(3 / 4),
+        "speaker_accuracy": pytest.approx(2 / 3),
+        "recording_accuracy": pytest.approx(1 / 3),  # recording 1 of another speaker is another recording
+    }
+    assert all(type(v) is float for v in found.values())  # a numpy number in a checkpoint cannot be read back
+
+
+def test_what_is_no_utterances_counts_as_replaced_and_for_no_accuracy():
+    gauge = PositiveGauge(SPEAKERS, RECORDINGS)
+    gauge.update(torch.tensor([0, 1, 2, 3]), torch.tensor([-1, -1, 1, -1]), torch.tensor([1, 1, 1, 0]) > 0)
+    found = gauge.result()
+    assert found["coverage"] == 3 / 4 and found["speaker_accuracy"] == 1.0
+
+
+def test_unknown_labels_do_not_count():
+    gauge = PositiveGauge(SPEAKERS, RECORDINGS)
+    gauge.update(torch.tensor([5, 0, 3]), torch.tensor([0, 5, 4]))
+    found = gauge.result()
+    assert found["coverage"] == 1.0 and found["speaker_accuracy"] == 1.0
+    assert found["recording_accuracy"] == 0.0  # 5 has no speaker but a recording: not that of 0; 4 has none
+
+
+def test_starts_anew_after_each_result():
+    gauge = PositiveGauge(SPEAKERS, RECORDINGS)
+    gauge.update(torch.tensor([0]), torch.tensor([3]))
+    assert gauge.result()["speaker_accuracy"] == 0.0
+    assert gauge.result() == {}
+    gauge.update(torch.tensor([0]), torch.tensor([-1]))
+    assert gauge.result() == {"coverage": 0.0}
+
+
+def test_without_labels_only_coverage():
+    gauge = PositiveGauge(np.full(6, -1, np.int32), np.full(6, -1, np.int32))
+    gauge.update(torch.tensor([0, 1]), torch.tensor([1, -1]))
+    assert gauge.result() == {"coverage": 0.5}
+
+
+def test_the_log_is_a_line_of_json_an_event(tmp_path):
+    for step in (3, 4):  # a run that goes on appends
+        log = Log(tmp_path, step)
+        log.write("step", step, loss=0.5, note="x")
+        log.close()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(v["event"], v["step"], v["loss"], v["note"]) for v in lines] == [
+        ("step", 3, 0.5, "x"),
+        ("step", 4, 0.5, "x"),
+    ]
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_mean_of_scalars():
+    assert mean([torch.tensor(1.0), torch.tensor(2.0)]) == 1.5
