@@ -34,8 +34,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from common import in_turn, measuring, publish, times
-from idemvox.positives.kmeans import spherical_kmeans
-from idemvox.positives.nearest import fastest_type
+from idemvox.clustering.kmeans import spherical_kmeans
+from idemvox.clustering.nearest import fastest_type
 
 OURS, PLAIN = "idemvox", "idemvox, fp32 alone"
 LEARN, FAISS = "scikit-learn, lloyd", "faiss, spherical"
@@ -93,7 +93,7 @@ def faiss_spherical(x: Tensor, start: Tensor) -> Tensor:
 
 def idemvox(x: Tensor, k: int, dtype: torch.dtype) -> Tensor:
     """Return the centroids after 10 iterations, the first products of each in this type."""
-    with mock.patch("idemvox.positives.nearest.fastest_type", lambda device: dtype):
+    with mock.patch("idemvox.clustering.nearest.fastest_type", lambda device: dtype):
         centroids = spherical_kmeans(x, k, ITERATIONS, SEED).centroids
     if x.is_cuda:
         torch.cuda.synchronize()

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from idemvox.clustering.kmeans import Clusters
 from idemvox.corpus.crops import Crop
 from idemvox.errors import IdemvoxError
 from idemvox.positives import ssps
 from idemvox.positives.base import Setting
-from idemvox.positives.kmeans import Clusters
 from idemvox.positives.ssps import SSPS
 
 DIM = 3

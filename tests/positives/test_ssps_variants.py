@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from idemvox.clustering.kmeans import Clusters
 from idemvox.errors import IdemvoxError
 from idemvox.positives import queue as queue_module
 from idemvox.positives import ssps
 from idemvox.positives.base import Setting
-from idemvox.positives.kmeans import Clusters
 from idemvox.positives.ssps import SSPS
 
 N, DIM = 40, 4

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from idemvox.clustering.kmeans import spherical_kmeans
+from idemvox.clustering.whitening import whiten
 from idemvox.corpus.crops import Crop, Views
 from idemvox.draws import draw_seed
 from idemvox.errors import IdemvoxError
 from idemvox.positives.base import Positives, Setting
 from idemvox.positives.drawing import Buckets, draw_rank, draw_slots, nearest_clusters
-from idemvox.positives.kmeans import spherical_kmeans, whiten
 from idemvox.positives.queue import EmbeddingQueue, write_rows
 from idemvox.ranks import collect, rank, world
 from idemvox.registry import POSITIVES
@@ -65,7 +66,7 @@ class SSPS(Positives):
         a small corpus at a high learning rate the encoder moves so far in an epoch that old references
         no longer agree with new ones.  Steps then make no reference, which the next pass would replace.
         ``whiten`` is the power of the singular values that references are divided by before k-means, as
-        :func:`~idemvox.positives.kmeans.whiten` does; 0 is the paper's.  What a small encoder's
+        :func:`~idemvox.clustering.whitening.whiten` does; 0 is the paper's.  What a small encoder's
         representations differ most in is often the recording: 0.5 found more utterances of the anchor's
         speaker, also from other recordings, for every K that was tried.
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from idemvox.clustering.nearest import nearest
+from idemvox.clustering.shards import RowShards
 from idemvox.errors import IdemvoxError
-from idemvox.positives.nearest import nearest
-from idemvox.positives.shards import Shards
 
-__all__ = ["Clusters", "spherical_kmeans", "whiten"]
+__all__ = ["Clusters", "spherical_kmeans"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +35,6 @@ class Clusters:
     def objective(self) -> float:
         """Mean cosine of the vectors with their centroids: what the iterations raise."""
         return float(self.similarity.mean())
-
-
-@torch.no_grad()
-def whiten(x: Tensor, power: float) -> Tensor:
-    """Make the directions in which vectors differ most count less.
-
-    The vectors are normalised and centred, and along each principal axis divided by its singular value to
-    the ``power``: 0 keeps the shape of the cloud, 1 makes it round (PCA whitening).
-
-    Args:
-        x: (N, D) vectors of any norm.
-        power: from 0 to 1.
-
-    Returns:
-        (N, D) along the principal axes, of any norm.
-    """
-    centred = F.normalize(x.float(), dim=1)
-    centred = centred - centred.mean(dim=0)
-    variance, axes = torch.linalg.eigh(centred.T.double() @ centred.double())
-    floor = 1e-6 * variance[-1].clamp_min(1e-12)  # axes along which nothing differs hold only rounding
-    scale = variance.clamp_min(floor) ** (-power / 2) * (variance > floor)
-    whitened: Tensor = centred @ (axes * scale).float()
-    return whitened
 
 
 @torch.no_grad()
@@ -97,7 +74,7 @@ def spherical_kmeans(
         IdemvoxError: on every rank, if rows are not finite (the first of them are named), there are none, or
             none has a direction.
     """
-    shards = Shards(F.normalize(x.float(), dim=1), ids, sharded)
+    shards = RowShards(F.normalize(x.float(), dim=1), ids, sharded)
     x = shards.x
     directed = x.any(dim=1)
     choice = _check(shards, directed)
@@ -115,7 +92,7 @@ def spherical_kmeans(
     return Clusters(centroids, own, best)
 
 
-def _check(shards: Shards, directed: Tensor) -> Tensor:
+def _check(shards: RowShards, directed: Tensor) -> Tensor:
     """Return the ids of all rows with a direction, in order; refuse rows that cannot be clustered."""
     finite = torch.isfinite(shards.x).all(dim=1)
     total = int(shards.sum(torch.tensor(len(finite), device=finite.device)))

@@ -8,10 +8,10 @@ from torch import distributed as dist
 
 from idemvox.ranks import collect, rank, world
 
-__all__ = ["Shards"]
+__all__ = ["RowShards"]
 
 
-class Shards:
+class RowShards:
     """What ranks tell each other about the rows that each holds a part of; a row is known by its id.
 
     All ranks call every method, those without rows too, and get the same from it.

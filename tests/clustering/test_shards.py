@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from idemvox.clustering.kmeans import spherical_kmeans
+from idemvox.clustering.shards import RowShards
 from idemvox.errors import IdemvoxError
-from idemvox.positives.kmeans import spherical_kmeans
-from idemvox.positives.shards import Shards
 
 ONE_OF_TWO = """
 import sys
 import torch
 from torch import distributed
 from idemvox.errors import IdemvoxError
-from idemvox.positives.kmeans import spherical_kmeans
+from idemvox.clustering.kmeans import spherical_kmeans
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -99,7 +99,7 @@ def test_no_rows_at_all_stop_every_rank(ranks):
 
 def test_without_a_process_group_one_process_has_all():
     x, ids = cloud(20), torch.randperm(20, generator=torch.Generator().manual_seed(0)) + 100
-    shards = Shards(x, ids, sharded=True)
+    shards = RowShards(x, ids, sharded=True)
     assert torch.equal(shards.fetch(ids[[7, 2, 2]]), x[[7, 2, 2]])
     assert torch.equal(shards.gather(ids), ids)
     assert torch.equal(shards.lowest(torch.arange(20).flip(0) // 4, 3), ids[-4:].sort().values[:3])

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from idemvox.positives import nearest as module
-from idemvox.positives.nearest import nearest
+from idemvox.clustering import nearest as module
+from idemvox.clustering.nearest import nearest
 
 TYPES = [torch.float32, torch.bfloat16, torch.float16]
 

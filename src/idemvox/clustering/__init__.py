@@ -1,0 +1,1 @@
+"""Groups of vectors: spherical k-means, agglomeration, whitening."""

@@ -1,0 +1,32 @@
+"""Whitening: make a cloud of directions rounder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["whiten"]
+
+
+@torch.no_grad()
+def whiten(x: Tensor, power: float) -> Tensor:
+    """Make the directions in which vectors differ most count less.
+
+    The vectors are normalised and centred, and along each principal axis divided by its singular value to
+    the ``power``: 0 keeps the shape of the cloud, 1 makes it round (PCA whitening).
+
+    Args:
+        x: (N, D) vectors of any norm.
+        power: from 0 to 1.
+
+    Returns:
+        (N, D) along the principal axes, of any norm.
+    """
+    centred = F.normalize(x.float(), dim=1)
+    centred = centred - centred.mean(dim=0)
+    variance, axes = torch.linalg.eigh(centred.T.double() @ centred.double())
+    floor = 1e-6 * variance[-1].clamp_min(1e-12)  # axes along which nothing differs hold only rounding
+    scale = variance.clamp_min(floor) ** (-power / 2) * (variance > floor)
+    whitened: Tensor = centred @ (axes * scale).float()
+    return whitened
