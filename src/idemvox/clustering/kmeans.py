@@ -12,7 +12,7 @@ from idemvox.clustering.nearest import nearest
 from idemvox.clustering.shards import RowShards
 from idemvox.errors import IdemvoxError
 
-__all__ = ["Clusters", "spherical_kmeans"]
+__all__ = ["Clusters", "check_rows", "cluster_sums", "spherical_kmeans"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def spherical_kmeans(
     shards = RowShards(F.normalize(x.float(), dim=1), ids, sharded)
     x = shards.x
     directed = x.any(dim=1)
-    choice = _check(shards, directed)
+    choice = check_rows(shards, directed)
     k = min(k, len(choice))
     start = torch.randperm(len(choice), generator=torch.Generator().manual_seed(seed))[:k]
     centroids = shards.fetch(choice[start.to(x.device)])
@@ -92,7 +92,7 @@ def spherical_kmeans(
     return Clusters(centroids, own, best)
 
 
-def _check(shards: RowShards, directed: Tensor) -> Tensor:
+def check_rows(shards: RowShards, directed: Tensor) -> Tensor:
     """Return the ids of all rows with a direction, in order; refuse rows that cannot be clustered."""
     finite = torch.isfinite(shards.x).all(dim=1)
     total = int(shards.sum(torch.tensor(len(finite), device=finite.device)))
@@ -124,6 +124,6 @@ def cluster_sums(x: Tensor, own: Tensor, k: int, in_order: bool | None = None) -
     if in_order is None:
         in_order = x.device.type != "cpu"
     if not in_order:
-        return torch.zeros(k, x.shape[1], device=x.device).index_add_(0, own, x)
+        return x.new_zeros(k, x.shape[1]).index_add_(0, own, x)
     rows = x[own.argsort(stable=True)]
     return torch.segment_reduce(rows, "sum", lengths=own.bincount(minlength=k), axis=0)

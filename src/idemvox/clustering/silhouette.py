@@ -1,0 +1,70 @@
+"""How many clusters there are, without labels: the silhouette."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from idemvox.clustering.agglomerative import Dendrogram
+from idemvox.clustering.kmeans import cluster_sums
+
+__all__ = ["choose_cut", "silhouette"]
+
+_BLOCK, _GPU_BLOCK = 1 << 24, 1 << 28  # similarities held at once
+_ROWS = 20_000  # whose silhouettes choose a cut, at most
+
+
+@torch.no_grad()
+def silhouette(x: Tensor, assignment: Tensor, some: Tensor | None = None) -> float:
+    """Return the mean silhouette (Rousseeuw, 1987) by cosine distance.
+
+    That of a row is (b - a) / max(a, b): a is its mean distance to the others of its cluster, b that to the
+    nearest other cluster; 0 for a row alone.  It takes N K D multiply-adds, not N^2 D, and is exact all the
+    same: a row's mean cosine with a cluster is its inner product with the cluster's mean unit vector.
+
+    Args:
+        x: (N, D) vectors of any norm.
+        assignment: (N,) clusters from 0 on, none empty; -1 leaves a row out.
+        some: rows whose silhouettes are averaged; default: all.
+    """
+    x = F.normalize(x if x.dtype == torch.float64 else x.float(), dim=1)
+    inside = assignment >= 0
+    count = assignment[inside].bincount()
+    if len(count) < 2:
+        return 0.0
+    total = cluster_sums(x[inside], assignment[inside], len(count))
+    mean = total / count[:, None]
+    rows = torch.arange(len(x), device=x.device) if some is None else some
+    rows = rows[inside[rows]]
+    most = _BLOCK if x.device.type == "cpu" else _GPU_BLOCK
+    score = x.new_zeros(())
+    for part in rows.split(max(1, most // len(count))):
+        own = assignment[part]
+        others = count[own] - 1
+        a = 1 - (torch.linalg.vecdot(x[part], total[own]) - 1) / others.clamp_min(1)
+        product = x[part] @ mean.T
+        b = 1 - product.scatter_(1, own[:, None], -torch.inf).amax(1)
+        score += torch.where(others > 0, (b - a) / torch.maximum(a, b).clamp_min(1e-12), 0).sum()
+    return float(score / max(len(rows), 1))
+
+
+def choose_cut(x: Tensor, tree: Dendrogram) -> int:
+    """Return the K whose cut of the tree has the highest mean silhouette.
+
+    Tried are L / 2, and on from there each 0.8 of the one before, down to 2; of equally good ones the most
+    clusters are taken.  The silhouettes are those of at most 20,000 rows, evenly spaced.
+
+    Args:
+        x: (N, D) the vectors that the tree is of.
+        tree: of at least one leaf.
+    """
+    some = torch.arange(0, len(x), -(-len(x) // _ROWS), device=x.device)
+    best, chosen = -2.0, max(tree.leaves // 2, 1)
+    k = chosen
+    while k >= 2:
+        score = silhouette(x, tree.cut(k), some)
+        if score > best:
+            best, chosen = score, k
+        k = min(int(0.8 * k), k - 1)
+    return chosen
