@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,16 @@ def pytest_runtest_setup() -> None:
 
 @dataclass(frozen=True, slots=True)
 class TinyCorpus:
-    """Where the tiny corpus is: manifests with and without labels, and folders to augment from."""
+    """Where the tiny corpus is: manifests with and without labels, and folders to augment from.
+
+    In ``recorded`` and ``recorded_labelled`` no two speakers' recordings share a name; the first knows no
+    speaker.
+    """
 
     labelled: Path
     unlabelled: Path
+    recorded: Path
+    recorded_labelled: Path
     banks: Path
 
     @property
@@ -78,12 +84,16 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
     manifest = Manifest(rows, root)
     save_manifest(manifest, root / "labelled.csv")
     save_manifest(manifest.without_labels(), root / "unlabelled.csv")
+    apart = [replace(u, recording=f"{u.speaker}{u.recording}") for u in rows]
+    save_manifest(Manifest(apart, root), root / "recorded_labelled.csv")
+    save_manifest(Manifest([replace(u, speaker=None) for u in apart], root), root / "recorded.csv")
     banks = root / "banks"
     for n in range(3):
         write_wav(banks / "noise" / f"{n}.wav", 0.1 * rng.standard_normal(SAMPLE_RATE))
         decay = np.exp(-np.arange(4800) / (300 * (n + 1)))
         write_wav(banks / "rooms" / f"{n}.wav", np.r_[0.9, 0.2 * rng.standard_normal(4799)] * decay)
-    return TinyCorpus(root / "labelled.csv", root / "unlabelled.csv", banks)
+    names = ("labelled", "unlabelled", "recorded", "recorded_labelled")
+    return TinyCorpus(*(root / f"{name}.csv" for name in names), banks)
 
 
 SMALL = {

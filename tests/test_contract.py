@@ -155,6 +155,61 @@ def test_labels_have_no_part_in_self_supervised_training(run, c):
     assert not {"speaker_accuracy", "recording_accuracy"} & without.numbers.keys()
 
 
+BEYOND_THE_PAPER = {
+    "recordings": ("unit=recording", "clusters=4", "neighbours=0"),
+    "recordings-view": ("unit=recording", "clusters=4", "neighbours=0", "nearest_recordings=2", "level=view"),
+    "agglomerative-view": ("clusterer=agglomerative", "clusters=null", "neighbours=1", "level=view"),
+}
+"""Options of SSPS that read more of the corpus or of themselves than its defaults do."""
+
+
+@each(("name", "framework"), [*((name, "simclr") for name in BEYOND_THE_PAPER), ("recordings-view", "dino")])
+def test_labels_have_no_part_in_what_recordings_tell(tiny_recipe, corpus, tmp_path, name, framework):
+    """Speakers make no difference to SSPS's further options, and an interrupted run ends with its bits."""
+    options = [f"positives.{value}" for value in BEYOND_THE_PAPER[name]]
+
+    def go(manifest: Path, folder: str) -> Trained:
+        recipe = tiny_recipe(
+            *options, f"data.manifest={manifest}", "training.batch=12", framework=framework, positives="ssps"
+        )
+        return train(recipe, tmp_path / folder, progress=False)
+
+    with_labels, without = go(corpus.recorded_labelled, "with"), go(corpus.recorded, "without")
+    assert_same_bits(weights(with_labels.folder), weights(without.folder))
+    assert "speaker_accuracy" in with_labels.numbers and "speaker_accuracy" not in without.numbers
+    known = ["recordings"] if "unit=recording" in BEYOND_THE_PAPER[name] else []
+    assert load_model(without.folder).provenance["known"] == known
+    if known:
+        assert without.numbers["coverage"] > 0 and without.numbers["recording_accuracy"] == 0
+        with pytest.raises(IdemvoxError, match=r"unit=recording needs to know .* column `recording`"):
+            go(corpus.unlabelled, "none")
+
+
+@each("name", BEYOND_THE_PAPER)
+def test_further_options_resume_within_an_epoch(tiny_recipe, corpus, tmp_path, monkeypatch, name):
+    recipe = tiny_recipe(
+        *(f"positives.{value}" for value in BEYOND_THE_PAPER[name]),
+        f"data.manifest={corpus.recorded}",
+        "training.batch=12",
+        "training.save_steps=1",
+        positives="ssps",
+    )
+    whole = train(recipe, tmp_path / "whole", progress=False)
+    after, calls = FRAMEWORKS["simclr"].after_step, itertools.count(1)
+
+    def interrupted(self: Framework, progress: float) -> None:
+        after(self, progress)
+        if next(calls) == 4:  # the second step of the second epoch
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(FRAMEWORKS["simclr"], "after_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "part", progress=False)
+    train(recipe, tmp_path / "part", resume=True, progress=False)
+    assert_same_bits(state(tmp_path / "part"), state(whole.folder))
+    assert next(calls) == 6
+
+
 @each("c", SUPERVISED, ids=str)
 def test_supervised_training_refuses_a_manifest_without_speakers(tiny_recipe, tmp_path, c):
     with pytest.raises(IdemvoxError, match=r"needs a manifest with a speaker column.*add labels"):

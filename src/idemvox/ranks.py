@@ -23,6 +23,7 @@ __all__ = [
     "is_first",
     "mean",
     "mean_gradients",
+    "of_first",
     "own",
     "rank",
     "synced",
@@ -91,6 +92,14 @@ def collect(x: Tensor) -> Tensor:
     parts = [torch.empty_like(padded) for _ in counts]
     dist.all_gather(parts, padded)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def of_first(x: Tensor) -> Tensor:
+    """Return what the first rank has, which may have another number of rows."""
+    if world() == 1:
+        return x
+    size = collect(torch.tensor([len(x)], device=x.device))[0]
+    return collect(x)[: int(size)]
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,22 @@ def test_numbers_are_in_order_of_name_and_recordings_belong_to_speakers() -> Non
     assert labels.speakers.tolist() == [1, 0, -1, 0, 1, 1] and labels.speaker_names == ("bo", "zoe")
     assert labels.recordings.tolist() == [3, 1, 0, -1, 2, 3]
     assert labels.recording_names == ("r1", "r1", "r0", "r1")
+
+
+def test_recordings_by_name_alone_whoever_speaks(corpus, folder: Path, tmp_path: Path) -> None:
+    names = [u.recording for u in corpus.manifest]
+    for path in (corpus.labelled, folder):
+        found = open_corpus(path).recordings_alone()
+        assert found.dtype == np.int64 and len(np.unique(found)) == 2
+        assert (np.equal.outer(found, found) == np.equal.outer(names, names)).all()
+    rows = [
+        replace(u, speaker=None, recording=None if n % 3 else u.recording)
+        for n, u in enumerate(corpus.manifest)
+    ]
+    save_manifest(Manifest(rows, corpus.manifest.root), corpus.labelled.parent / "some_recordings.csv")
+    found = open_corpus(corpus.labelled.parent / "some_recordings.csv").recordings_alone()
+    assert ((found < 0) == [u.recording is None for u in rows]).all() and found.max() == 1
+    assert (open_corpus(corpus.unlabelled).recordings_alone() == -1).all()
 
 
 def test_ids_of_a_pack_are_not_read_until_one_is_asked_for(

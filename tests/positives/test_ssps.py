@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from idemvox.clustering.kmeans import Clusters
 from idemvox.corpus.crops import Crop
 from idemvox.errors import IdemvoxError
-from idemvox.positives import ssps
+from idemvox.positives import partition as clustering
 from idemvox.positives.base import Setting
 from idemvox.positives.ssps import SSPS
 
@@ -41,7 +41,7 @@ def make(monkeypatch: pytest.MonkeyPatch):
 
     def build(assignment: list[int] | Tensor, centroids: Tensor, seed: int = 0, **options: Any) -> SSPS:
         partition = torch.as_tensor(assignment)
-        monkeypatch.setattr(ssps, "spherical_kmeans", Fixed(centroids, partition))
+        monkeypatch.setattr(clustering, "spherical_kmeans", Fixed(centroids, partition))
         setting = Setting(utterances=len(partition), dim=DIM, embedding_dim=2, seed=seed)
         sampler = SSPS(SSPS.Options(clusters=len(centroids), **options), setting)
         sampler.observe(torch.arange(len(partition)), torch.ones(len(partition), DIM))
@@ -246,7 +246,7 @@ def test_each_epoch_clusters_what_was_observed_last(monkeypatch):
         calls.append((x.clone(), k, iterations, seed))
         return Clusters(torch.eye(3)[:2], torch.zeros(len(x), dtype=torch.int64), torch.ones(len(x)))
 
-    monkeypatch.setattr(ssps, "spherical_kmeans", spy)
+    monkeypatch.setattr(clustering, "spherical_kmeans", spy)
     sampler = SSPS(SSPS.Options(clusters=2, iterations=7), Setting(4, DIM, 2, seed=0))
     sampler.observe(torch.arange(4), torch.zeros(4, DIM))
     sampler.start_epoch(0)
@@ -393,7 +393,8 @@ def test_each_epoch_draws_from_its_own_clusters(make, monkeypatch, sample_from, 
     sampler = make([0, 0, 0, 1, 1, 1], on_a_circle(0, 90), neighbours=0, queue=queue, sample_from=sample_from)
     fill(sampler)
     assert set(counts(sampler, 0)) == {1, 2}
-    monkeypatch.setattr(ssps, "spherical_kmeans", Fixed(on_a_circle(0, 90), torch.tensor([0, 1, 1, 0, 0, 1])))
+    found = Fixed(on_a_circle(0, 90), torch.tensor([0, 1, 1, 0, 0, 1]))
+    monkeypatch.setattr(clustering, "spherical_kmeans", found)
     sampler.start_epoch(1)
     assert set(counts(sampler, 0)) == {3, 4}
 

@@ -14,8 +14,8 @@ from torch.nn.functional import normalize
 
 from idemvox.clustering.kmeans import Clusters
 from idemvox.errors import IdemvoxError
+from idemvox.positives import partition as clustering
 from idemvox.positives import queue as queue_module
-from idemvox.positives import ssps
 from idemvox.positives.base import Setting
 from idemvox.positives.ssps import SSPS
 
@@ -40,7 +40,7 @@ def make(monkeypatch: pytest.MonkeyPatch):
 
     def build(partition: Tensor = PARTITION, centroids: Tensor = CENTROIDS, **options: Any) -> SSPS:
         found = Clusters(centroids, partition, torch.ones(len(partition)))
-        monkeypatch.setattr(ssps, "spherical_kmeans", lambda *args, **more: found)
+        monkeypatch.setattr(clustering, "spherical_kmeans", lambda *args, **more: found)
         options = {"clusters": len(centroids), **options}
         sampler = SSPS(SSPS.Options(**options), Setting(len(partition), 2, DIM, seed=0))
         if sampler.clustered:

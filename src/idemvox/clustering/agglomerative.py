@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from idemvox.clustering.kmeans import Clusters, check_rows, cluster_sums, spherical_kmeans
 from idemvox.clustering.shards import RowShards
 from idemvox.errors import IdemvoxError
-from idemvox.ranks import collect, rank, world
+from idemvox.ranks import collect, of_first, rank, world
 
 __all__ = ["Dendrogram", "agglomerate", "clusters_of"]
 
@@ -100,7 +100,7 @@ def agglomerate(
     group, mean, size = _unite_same(small, mean)
     first, second, height = _merge_all(mean, size)
     leaf = torch.full((len(x),), -1, device=x.device).index_copy_(0, rows, group)
-    return Dendrogram(*(_first_ranks(part) for part in (leaf, first, second, height)))
+    return Dendrogram(*(of_first(part) for part in (leaf, first, second, height)))
 
 
 def clusters_of(x: Tensor, assignment: Tensor) -> Clusters:
@@ -223,12 +223,6 @@ def _mutual(alive: Tensor, near: Tensor, value: Tensor) -> Tensor:
 def _blocks(count: int, others: Tensor) -> tuple[Tensor, ...]:
     """Split row numbers so that a block's products with ``others`` fit."""
     most = _BLOCK if others.device.type == "cpu" else _GPU_BLOCK
-    return torch.arange(count, device=others.device).split(max(1, most // max(len(others), 1)))
-
-
-def _first_ranks(x: Tensor) -> Tensor:
-    """Return what the first rank has, whose rounding decides for all."""
-    if world() == 1:
-        return x
-    sizes = collect(torch.tensor([len(x)], device=x.device))
-    return collect(x)[: int(sizes[0])]
+    rows = torch.arange(count, device=others.device)
+    blocks: tuple[Tensor, ...] = rows.split(max(1, most // max(len(others), 1)))
+    return blocks

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from idemvox.corpus.crops import AudioSource, FileSource
 from idemvox.corpus.labels import number_labels
 from idemvox.corpus.manifest import load_manifest
-from idemvox.corpus.packs.packed import HEADER, IDS, SPEAKERS, Lines, PackedSource
+from idemvox.corpus.packs.packed import HEADER, IDS, RECORDINGS, SPEAKERS, Lines, PackedSource
 from idemvox.errors import IdemvoxError
 
 __all__ = ["Corpus", "is_corpus", "is_pack", "open_corpus"]
@@ -28,6 +28,7 @@ class Corpus:
         speakers: (N,) number of the speaker in ``speaker_names``, -1 where unknown.
         recordings: (N,) number of the (speaker, recording) pair, -1 where the recording is unknown.
         speaker_names: sorted.
+        recording_names: the name in each (speaker, recording) pair.
     """
 
     source: AudioSource
@@ -35,9 +36,21 @@ class Corpus:
     speakers: npt.NDArray[np.int32]
     recordings: npt.NDArray[np.int32]
     speaker_names: Sequence[str]
+    recording_names: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def recordings_alone(self) -> npt.NDArray[np.int64]:
+        """Return (N,) the recording of each utterance by name alone, -1 where unknown.
+
+        Two speakers in recordings of one name are in one recording here: who speaks has no part in it.
+        """
+        if not len(self.recording_names):
+            return np.full(len(self), -1, np.int64)
+        number: dict[str, int] = {}
+        of_pair = np.array([number.setdefault(name, len(number)) for name in self.recording_names], np.int64)
+        return np.where(self.recordings < 0, -1, of_pair[self.recordings])
 
 
 def is_pack(path: str | Path) -> bool:
@@ -70,6 +83,7 @@ def open_corpus(path: str | Path) -> Corpus:
         labels.speakers,
         labels.recordings,
         labels.speaker_names,
+        labels.recording_names,
     )
 
 
@@ -85,4 +99,5 @@ def _packed(folder: Path) -> Corpus:
         np.ascontiguousarray(source.index["speaker"], dtype=np.int32),
         np.ascontiguousarray(source.index["recording"], dtype=np.int32),
         Lines(source.folder / SPEAKERS, source.header.speakers),
+        Lines(source.folder / RECORDINGS, source.header.recordings),
     )

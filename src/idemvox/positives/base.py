@@ -24,6 +24,8 @@ class Setting:
         embedding_dim: width of the targets to be swapped.
         seed: of the run.
         speakers: (N,) speaker numbers, given to samplers that declare ``supervised`` and to no other.
+        recordings: (N,) recording numbers, -1 where unknown, of names alone whoever speaks; given to samplers
+            whose options need them (:meth:`Positives.needs_recordings`) and to no other.
     """
 
     utterances: int
@@ -31,6 +33,7 @@ class Setting:
     embedding_dim: int
     seed: int
     speakers: npt.NDArray[np.int64] | None = None
+    recordings: npt.NDArray[np.int64] | None = None
 
 
 class Positives(nn.Module):
@@ -48,8 +51,16 @@ class Positives(nn.Module):
     needs_fill: ClassVar[bool] = False
     """Whether :meth:`observe` must have seen every utterance before the first epoch."""
 
+    stores: bool = True
+    """Whether :meth:`store` does anything: if not, that pass makes references alone."""
+
     refresh: bool = False
     """Whether that pass is made again before each further epoch; steps then observe nothing."""
+
+    @classmethod
+    def needs_recordings(cls, options: Any) -> bool:
+        """Return whether a sampler of these options reads which recording an utterance is of."""
+        return False
 
     def __init__(self, options: Any, setting: Setting) -> None:
         super().__init__()

@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from idemvox.clustering.kmeans import spherical_kmeans
+from idemvox.clustering.kmeans import check_rows
+from idemvox.clustering.neighbours import mutual_share, nearest_within
+from idemvox.clustering.shards import RowShards
 from idemvox.clustering.whitening import whiten
 from idemvox.corpus.crops import Crop, Views
 from idemvox.draws import draw_seed
 from idemvox.errors import IdemvoxError
 from idemvox.positives.base import Positives, Setting
 from idemvox.positives.drawing import Buckets, draw_rank, draw_slots, nearest_clusters
+from idemvox.positives.partition import find_clusters, size_numbers
 from idemvox.positives.queue import EmbeddingQueue, write_rows
-from idemvox.ranks import collect, rank, world
+from idemvox.positives.units import OtherRecordings, draw_near, number_units, unit_means
 from idemvox.registry import POSITIVES
 
 __all__ = ["SSPS"]
@@ -25,6 +30,17 @@ __all__ = ["SSPS"]
 Sampling = Literal["representation", "centroid", "neighbour"]
 Choice = Literal["uniform", "exponential"]
 SampleFrom = Literal["queue", "train"]
+Clusterer = Literal["kmeans", "agglomerative"]
+Unit = Literal["utterance", "recording"]
+Level = Literal["embedding", "view"]
+_ALLOWED = {
+    "sampling": Sampling,
+    "choice": Choice,
+    "sample_from": SampleFrom,
+    "clusterer": Clusterer,
+    "unit": Unit,
+    "level": Level,
+}
 
 
 @POSITIVES.register("ssps")
@@ -52,6 +68,18 @@ class SSPS(Positives):
       none, the anchor's own positive stays.  It is no utterance's, so its accuracy is not counted.
     * ``neighbour`` (NNCLR, Dwibedi et al., 2021): the stored embedding most similar (cosine) to the anchor's
       own target, of any other utterance.  It makes neither references nor clusters.
+
+    Beyond the paper, each by itself or with the others:
+
+    * ``clusterer: agglomerative``: average linkage by cosine, which made purer clusters than k-means of every
+      size tried.
+    * ``unit: recording``: which utterances are of one recording (a video, a call) is known without any
+      speaker's label.  The mean reference of each recording is clustered, and the pseudo-positive is an
+      utterance of another recording.  A run that uses this says "recordings known" in its provenance and
+      results.
+    * ``level: view``: the positive view is cut from the pseudo-positive utterance and encoded with a
+      gradient, as :class:`~idemvox.positives.supervised.Supervised` does; one is drawn for each utterance
+      and epoch.  No target is stored.  A pass before each epoch makes the references, steps make none.
     """
 
     needs_fill = True
@@ -76,9 +104,19 @@ class SSPS(Positives):
         ``mask_cluster`` leaves the utterances of the anchor's own cluster out of its negatives in a framework
         that has any, and whatever stands in for an utterance from that cluster too.
         With ``sampling: neighbour`` only ``queue`` (``None``: ``clusters``) and ``refresh`` are read.
+
+        ``clusterer: agglomerative`` merges up to ``exact_up_to`` units one by one; of more it first makes so
+        many small clusters by k-means.  Only with it may ``clusters`` be ``None``: then each epoch takes the
+        cut of the highest mean silhouette (:func:`~idemvox.clustering.silhouette.choose_cut`).
+        With ``unit: recording`` K counts clusters of recordings.  Recordings are told apart by name alone;
+        an utterance whose recording is unknown is one by itself.  A recording is drawn from the cluster,
+        then one of its utterances, and the anchor's positive stays where the queue does not hold that; so
+        the queue by default has room for all.  With M = 0 the anchor's own recording is left out, and
+        ``nearest_recordings`` draws from so many others of the cluster at most, those nearest to it.
+        ``level: view`` reads no option of the queue.
         """
 
-        clusters: int = 25_000
+        clusters: int | None = 25_000
         neighbours: int = 1
         queue: int | None = None
         sampling: Sampling = "representation"
@@ -90,11 +128,17 @@ class SSPS(Positives):
         seconds: float = 4.0
         refresh: bool = False
         whiten: float = 0.0
+        clusterer: Clusterer = "kmeans"
+        exact_up_to: int = 50_000
+        unit: Unit = "utterance"
+        nearest_recordings: int | None = None
+        level: Level = "embedding"
 
         def __post_init__(self) -> None:
-            if self.clusters < 2 or self.neighbours < 0 or (self.queue is not None and self.queue < 1):
+            few = self.clusters is not None and self.clusters < 2
+            if few or self.neighbours < 0 or (self.queue is not None and self.queue < 1):
                 raise IdemvoxError("ssps needs clusters >= 2, neighbours >= 0 and a queue of at least 1")
-            for name, allowed in (("sampling", Sampling), ("choice", Choice), ("sample_from", SampleFrom)):
+            for name, allowed in _ALLOWED.items():
                 if getattr(self, name) not in get_args(allowed):
                     known = " or ".join(map(repr, get_args(allowed)))
                     raise IdemvoxError(f"ssps {name} is {known}, not {getattr(self, name)!r}")
@@ -108,6 +152,31 @@ class SSPS(Positives):
                 raise IdemvoxError(f"ssps decay is 0 or more, not {self.decay}")
             if not 0 <= self.whiten <= 1:
                 raise IdemvoxError(f"ssps whiten is a power from 0 to 1, not {self.whiten}")
+            self._check_beyond_the_paper()
+
+        def _check_beyond_the_paper(self) -> None:
+            if self.clusters is None and (self.clusterer != "agglomerative" or self.sampling == "neighbour"):
+                raise IdemvoxError(
+                    "ssps clusters=null lets the clusters' silhouettes choose: set clusterer=agglomerative, "
+                    "or give a number"
+                )
+            if self.exact_up_to < 2:
+                raise IdemvoxError(f"ssps exact_up_to is 2 or more, not {self.exact_up_to}")
+            if self.sampling != "representation":
+                for name, plain in (("unit", "utterance"), ("level", "embedding")):
+                    if getattr(self, name) != plain:
+                        raise IdemvoxError(
+                            f"ssps {name}={getattr(self, name)} needs sampling=representation, "
+                            f"not {self.sampling}"
+                        )
+            if self.level == "view" and (self.queue is not None or self.sample_from == "train"):
+                raise IdemvoxError("ssps level=view stores no embeddings: leave queue and sample_from out")
+            if self.nearest_recordings is not None and (
+                self.nearest_recordings < 1 or self.unit != "recording" or self.neighbours
+            ):
+                raise IdemvoxError(
+                    "ssps nearest_recordings is 1 or more, with unit=recording and neighbours=0"
+                )
 
     reference: Tensor
     """Q-hat: (N, dim), by utterance; of no rows where nothing is clustered, nor have the next two."""
@@ -117,18 +186,25 @@ class SSPS(Positives):
     """(N,) cluster of each utterance in this epoch, K for none, as before the first k-means."""
     near: Tensor
     """(K + 1, max(M, 1)) the clusters to draw from, for each cluster; the last for those in none: -1."""
+    unit: Tensor | None
+    """(N,) the recording of each utterance; ``None`` where utterances are clustered."""
+    closest: Tensor | None
+    """(U, L) the other recordings that may be drawn for each; ``None``: all of the cluster."""
     epoch: Tensor
     step: Tensor
 
     def __init__(self, options: Options, setting: Setting) -> None:
         super().__init__(options, setting)
         self.options: SSPS.Options = options
-        self.refresh = options.refresh
+        self.viewed = options.level == "view"
+        self.stores = not self.viewed
+        self.refresh = options.refresh or self.viewed
         self.clustered = options.sampling != "neighbour"
-        self.clusters = min(options.clusters, setting.utterances)
-        self.queue = EmbeddingQueue(
-            options.queue or options.clusters, setting.embedding_dim, setting.utterances
-        )
+        unit = self._units(options, setting)
+        units = setting.utterances if unit is None else int(unit.max()) + 1
+        self.clusters = min(options.clusters or units, units)
+        slots = options.queue or (options.clusters if unit is None else None) or setting.utterances
+        self.queue = EmbeddingQueue(1 if self.viewed else slots, setting.embedding_dim, setting.utterances)
         n = setting.utterances if self.clustered else 0
         buffers: dict[str, Tensor] = {
             "reference": torch.zeros(n, setting.dim),
@@ -140,13 +216,36 @@ class SSPS(Positives):
         }
         for name, value in buffers.items():
             self.register_buffer(name, value)
+        self.register_buffer("unit", unit, persistent=False)
+        most = options.nearest_recordings
+        self.register_buffer("closest", None if most is None else torch.full((units, most), -1))
+        self._others: OtherRecordings | None = None
+        self._paired: tuple[int, Tensor] | None = None
         self._members: Buckets | None = None
         self._cluster_of: Tensor | None = None
         self._put_in: Tensor | None = None
 
+    @classmethod
+    def needs_recordings(cls, options: Any) -> bool:
+        return bool(options.unit == "recording")
+
+    @staticmethod
+    def _units(options: Options, setting: Setting) -> Tensor | None:
+        """Number the recordings, if they are what is clustered."""
+        if options.unit == "utterance":
+            return None
+        recordings = setting.recordings
+        if recordings is None or not (recordings >= 0).any():
+            raise IdemvoxError(
+                "ssps unit=recording needs to know which utterances are of one recording, and the corpus "
+                "does not say: fill in the column `recording` of the manifest (and pack again), "
+                "or use unit=utterance"
+            )
+        return number_units(recordings)
+
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Restore a state, and forget what was derived from the clusters that it replaces."""
-        self._members = self._cluster_of = None
+        self._members = self._cluster_of = self._others = self._paired = None
         return super().load_state_dict(*args, **kwargs)
 
     def views(self) -> Views:
@@ -158,6 +257,8 @@ class SSPS(Positives):
         self.seen[ids] = True
 
     def store(self, ids: Tensor, targets: Tensor) -> None:
+        if self.viewed:
+            return
         ids, slots = self.queue.push(ids, targets)
         if self._cluster_of is not None:
             self._cluster_of[slots] = self.assignment[ids]
@@ -167,35 +268,46 @@ class SSPS(Positives):
         self.epoch.fill_(epoch)
         self.step.zero_()
         numbers = self._cluster(epoch) if self.clustered else {}
-        return {**numbers, "queue_filled": self.queue.filled}
+        return numbers if self.viewed else {**numbers, "queue_filled": self.queue.filled}
 
     def _cluster(self, epoch: int) -> dict[str, float]:
         seen = self.seen.nonzero().flatten()
         if len(seen) == 0:
             raise IdemvoxError("ssps has no reference representations yet: run the fill pass first")
-        part = seen[rank() :: world()]  # all ranks hold all references; each clusters a part of them
+        x = self.reference if len(seen) == len(self.seen) else self.reference[seen]
+        if self.options.whiten or self.unit is not None:
+            check_rows(RowShards(x, seen), x.any(dim=1))  # while the rows are utterances
         if self.options.whiten:
-            reference = whiten(self.reference[seen], self.options.whiten)[rank() :: world()]
-        else:
-            reference = self.reference[part]
-        found = spherical_kmeans(
-            reference,
-            self.clusters,
-            self.options.iterations,
-            draw_seed(self.setting.seed, epoch),
-            ids=part,
-            sharded=True,
-        )
-        self.assignment.fill_(self.clusters)
-        self.assignment[collect(part)] = collect(found.assignment).int()
+            x = whiten(x, self.options.whiten)
+        units = seen
+        if self.unit is not None:
+            x, units = unit_means(x, self.unit[seen])
+        k = None if self.options.clusters is None else self.clusters
+        found = find_clusters(x, units, k, self.options, draw_seed(self.setting.seed, epoch))
+        before = self.assignment.clone()
+        self._assign(units, found.assignment)
         sizes = torch.bincount(self.assignment[seen], minlength=len(found.centroids))
-        self.near.copy_(self._reachable(found.centroids, sizes > 0))
-        self._members = self._cluster_of = None
+        self.near.copy_(self._reachable(found.centroids, sizes[: len(found.centroids)] > 0))
+        if self.closest is not None:
+            near = nearest_within(x, found.assignment, self.closest.shape[1])
+            self.closest.fill_(-1)[units] = torch.where(near < 0, -1, units[near])
+        self._members = self._cluster_of = self._others = self._paired = None
         return {
-            "clusters": float((sizes > 0).sum()),
-            "cluster_cosine": float(collect(found.similarity).mean()),
-            "cluster_largest": float(sizes.max()),
+            **size_numbers(self.assignment, before, self.clusters),
+            "cluster_cosine": float(found.similarity.mean()),
+            "mutual_neighbours": mutual_share(x),
+            **({} if self.unit is None else {"recordings": float(len(units))}),
         }
+
+    def _assign(self, units: Tensor, cluster: Tensor) -> None:
+        """Give every utterance the cluster of its unit (U,), none if that was not clustered."""
+        cluster = torch.where(cluster < 0, self.clusters, cluster).int()
+        if self.unit is None:
+            self.assignment.fill_(self.clusters)[units] = cluster
+        else:
+            of = self.assignment.new_full((int(self.unit.max()) + 1,), self.clusters)
+            of[units] = cluster
+            self.assignment.copy_(of[self.unit])
 
     def _reachable(self, centroids: Tensor, occupied: Tensor) -> Tensor:
         k, m = len(centroids), self.options.neighbours
@@ -206,6 +318,47 @@ class SSPS(Positives):
             near = nearest_clusters(centroids, occupied, table.shape[1])
             table[:k, : near.shape[1]] = near
         return table
+
+    @property
+    def others(self) -> OtherRecordings:
+        """What draws another unit's utterance."""
+        if self._others is None:
+            unit = torch.arange(len(self.assignment), device=self.near.device)
+            self._others = OtherRecordings(
+                unit if self.unit is None else self.unit, self.assignment, self.clusters, self.closest
+            )
+        return self._others
+
+    def _draw_others(self, ids: Tensor, *numbers: int) -> Tensor:
+        """Draw a pseudo-positive for each anchor (B,) by the seed's ``numbers``; -1 for none."""
+        seed = draw_seed(self.setting.seed, *numbers)
+        dice = torch.rand(3, len(ids), generator=torch.Generator().manual_seed(seed)).to(ids.device)
+        decay = self.options.decay if self.options.choice == "exponential" else 0.0
+        cluster = draw_near(self.near[self.assignment[ids]], decay, dice[0])
+        return self.others.draw(ids, cluster, dice[1:])
+
+    @torch.no_grad()
+    def pairs(self, epoch: int) -> Tensor:
+        """Return (N,) the pseudo-positive of each utterance in an epoch, -1 for none (``level: view``)."""
+        if self._paired is None or self._paired[0] != epoch:
+            everyone = torch.arange(self.setting.utterances, device=self.near.device)
+            self._paired = epoch, self._draw_others(everyone, epoch, 0x5057)
+        return self._paired[1]
+
+    def partners(self, epoch: int) -> npt.NDArray[np.int64] | None:
+        if not self.viewed:
+            return None
+        pairs = self.pairs(epoch).cpu().numpy()
+        return np.where(pairs < 0, np.arange(len(pairs)), pairs)
+
+    def _view(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Say what the targets, which were cut from pseudo-positives, are of."""
+        self.chosen = self.pairs(int(self.epoch))[ids]
+        if self.options.mask_cluster:
+            drawn = self.assignment[self.chosen.clamp_min(0)]
+            self._put_in = torch.where(self.chosen >= 0, drawn, self.clusters).int()
+        self.step += 1
+        return targets
 
     def related(self, ids: Tensor) -> Tensor | None:
         """Return (B, B) which share a cluster, be it by what the last step put in for either; see base.
@@ -262,6 +415,9 @@ class SSPS(Positives):
         Returns:
             (B,) queue slots, -1 where the anchor keeps its own positive.
         """
+        if self.unit is not None:
+            drawn = self._draw_others(ids, int(self.epoch), int(self.step), 0x5352)
+            return torch.where(drawn >= 0, self.queue.find(drawn), -1)
         cluster, dice = self._draw_clusters(ids)
         if self.options.sample_from == "queue" and not self.queue.is_table:
             own = None if self.options.neighbours else ids  # no cluster is its own neighbour
@@ -287,6 +443,8 @@ class SSPS(Positives):
         return total, cluster
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
+        if self.viewed:
+            return self._view(ids, targets)
         if self.options.sampling == "centroid":
             mean, drawn = self.centroids(ids)
             self.replaced, self.chosen = (mean != 0).any(1), torch.full_like(ids, -1)

@@ -86,6 +86,7 @@ def assemble(recipe: Recipe) -> Assembly:
         framework.embedding_dim,
         recipe.seed,
         speakers if positives_class.supervised else None,
+        labelled.recordings_alone() if positives_class.needs_recordings(positives_options) else None,
     )
     positives: Positives = positives_class(positives_options, setting)
     _, optimizer = fabric.setup(framework, build_optimizer(framework, training))

@@ -196,15 +196,15 @@ class Batches:
         names = [name for name in self.views if name != "reference" or not positives.refresh]
         yield from self._load(list(rows[first:, self.rank]), epoch, names, positives.partners(epoch))
 
-    def every(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+    def every(self, epoch: int, first: int = 0, views: Sequence[str] | None = None) -> Iterator[Batch]:
         """Yield this rank's part of a pass: all utterances, each once, shuffled, in batches of like sizes.
 
-        It goes on from batch ``first``.
+        It goes on from batch ``first``.  ``views`` names those that are read; default: all.
         """
         order = np.random.default_rng([self.seed, epoch, 0xF111]).permutation(self.size)
         batches = np.array_split(order, -(-self.size // (self.batch * self.world)))
         parts = [np.array_split(ids, self.world)[self.rank] for ids in batches]
-        yield from self._load(parts[first:], epoch, [*self.views])
+        yield from self._load(parts[first:], epoch, [*self.views] if views is None else views)
 
     def _load(
         self,

@@ -255,11 +255,13 @@ class _Run:
         bar.advance(task, self.place.filled * self.batches.batch * world())
         began, seen = time.perf_counter(), 0
         self.forecast.begin()
-        for batch in self.batches.every(self.first + self.done, self.place.filled):
+        views = None if self.positives.stores else ["reference"]
+        for batch in self.batches.every(self.first + self.done, self.place.filled, views):
             if "reference" in batch.views:
                 self.swap.observe(batch.ids, self.reference(batch))
-            with evaluating(self.framework), self.fabric.autocast():
-                self.swap.store(batch.ids, self.framework.target(batch))
+            if self.positives.stores:
+                with evaluating(self.framework), self.fabric.autocast():
+                    self.swap.store(batch.ids, self.framework.target(batch))
             seen += len(batch.ids) * world()
             note(bar, task, len(batch.ids) * world(), None, began, seen)
             self.place.filled += 1

@@ -98,8 +98,12 @@ class Report:
 def reports_table(reports: Iterable[Report]) -> Table:
     """Return one row per report, for the terminal."""
     rows = list(reports)
-    interval = any(report.eer_low is not None for report in rows)
-    table = Table(caption="EER interval: 95 %, speakers resampled" if interval else None)
+    notes = []
+    if any(report.eer_low is not None for report in rows):
+        notes.append("EER interval: 95 %, speakers resampled")
+    if known := sorted({name for report in rows for name in report.model.get("known", [])}):
+        notes.append(f"{' and '.join(known)} known in training")
+    table = Table(caption="; ".join(notes) or None)
     table.add_column("trials")
     for heading in ("targets", "impostors", "EER %", "minDCF p=0.01", "minDCF p=0.05"):
         table.add_column(heading, justify="right", no_wrap=heading == "EER %")

@@ -10,8 +10,20 @@ import torch
 
 from idemvox.processes import command_line
 from idemvox.recipe import Recipe
+from idemvox.registry import FRAMEWORKS, POSITIVES
 
-__all__ = ["provenance"]
+__all__ = ["known", "provenance"]
+
+
+def known(recipe: Recipe) -> list[str]:
+    """Return what training was told beside the audio: ``speakers`` (labels), ``recordings``, or nothing."""
+    positives = POSITIVES[recipe.positives.name]
+    options = recipe.positives.build(positives.Options, "positives")
+    told = {
+        "speakers": FRAMEWORKS[recipe.framework.name].supervised or positives.supervised,
+        "recordings": positives.needs_recordings(options),
+    }
+    return [name for name, given in told.items() if given]
 
 
 def provenance(recipe: Recipe, epochs: int, utterances: int | None, **more: Any) -> dict[str, Any]:
@@ -26,6 +38,7 @@ def provenance(recipe: Recipe, epochs: int, utterances: int | None, **more: Any)
     return {
         "recipe": recipe.name,
         **more,
+        "known": known(recipe),
         "seed": recipe.seed,
         "epochs": epochs,
         "utterances": utterances,

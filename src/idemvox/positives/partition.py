@@ -1,0 +1,77 @@
+"""How SSPS makes its clusters, and what can be said of them without labels."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from idemvox.clustering.agglomerative import agglomerate, clusters_of
+from idemvox.clustering.agreement import adjusted_rand
+from idemvox.clustering.kmeans import Clusters, spherical_kmeans
+from idemvox.clustering.silhouette import choose_cut
+from idemvox.ranks import collect, of_first, rank, world
+
+__all__ = ["Clustering", "find_clusters", "size_numbers"]
+
+
+class Clustering(Protocol):
+    """The options that say how to cluster; see SSPS's."""
+
+    @property
+    def clusterer(self) -> str: ...
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def exact_up_to(self) -> int: ...
+
+
+def find_clusters(x: Tensor, ids: Tensor, k: int | None, options: Clustering, seed: int) -> Clusters:
+    """Cluster (U, D) vectors, which all ranks have; each does a part of k-means.
+
+    Args:
+        x: of any norm.
+        ids: (U,) their names, ascending.
+        k: how many clusters at most; ``None``: as the silhouette chooses (agglomeration only).
+        options: of the sampler.
+        seed: of this clustering.
+
+    Returns:
+        The clusters of all vectors, the same on all ranks; an assignment of -1 is to none.
+    """
+    if options.clusterer == "agglomerative":
+        tree = agglomerate(
+            x, ids=ids, exact_up_to=options.exact_up_to, iterations=options.iterations, seed=seed
+        )
+        if k is None:
+            k = int(of_first(torch.tensor([choose_cut(x, tree)], device=x.device)))
+        return clusters_of(x, tree.cut(k))
+    if k is None:
+        raise ValueError("k-means does not choose its number of clusters")
+    part = torch.arange(rank(), len(x), world(), device=x.device)
+    rows = x if world() == 1 else x[part]
+    found = spherical_kmeans(rows, k, options.iterations, seed, ids=ids[part], sharded=True)
+    order = collect(part).argsort()
+    return Clusters(found.centroids, collect(found.assignment)[order], collect(found.similarity)[order])
+
+
+def size_numbers(assignment: Tensor, before: Tensor, clusters: int) -> dict[str, float]:
+    """Return what to log of a partition: clusters, their sizes, and agreement with the one before.
+
+    Args:
+        assignment: (N,) clusters, K for none.
+        before: the same of the last epoch.
+        clusters: K.
+    """
+    sizes = torch.bincount(assignment[assignment < clusters])
+    sizes = sizes[sizes > 0]
+    numbers = {
+        "clusters": float(len(sizes)),
+        "cluster_median": float(sizes.median()) if len(sizes) else 0.0,
+        "cluster_largest": float(sizes.max()) if len(sizes) else 0.0,
+    }
+    known = (assignment < clusters) & (before < clusters)
+    if known.any():
+        numbers["cluster_agreement"] = adjusted_rand(before[known], assignment[known])
+    return numbers

@@ -1,0 +1,96 @@
+"""What a sampler clusters: utterances, or the recordings that they were cut from."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from idemvox.clustering.kmeans import cluster_sums
+from idemvox.positives.drawing import Buckets, draw_rank
+
+__all__ = ["OtherRecordings", "draw_near", "number_units", "unit_means"]
+
+
+def number_units(recordings: npt.NDArray[np.int64]) -> Tensor:
+    """Return (N,) the unit of each utterance: its recording, or itself where that is -1.
+
+    Units are numbered from 0 by their first utterance.
+    """
+    alone = int(recordings.max(initial=-1)) + 1 + np.arange(len(recordings))
+    names = np.where(recordings < 0, alone, recordings)
+    _, first, which = np.unique(names, return_index=True, return_inverse=True)
+    order = np.empty(len(first), np.int64)
+    order[first.argsort()] = np.arange(len(first))
+    return torch.from_numpy(order[which])
+
+
+def unit_means(x: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
+    """Average the unit vectors of each unit.
+
+    Args:
+        x: (S, D) vectors of any norm.
+        unit: (S,) the unit of each.
+
+    Returns:
+        (U, D) means, and (U,) the units that there are, ascending.
+    """
+    units, which, count = unit.unique(return_inverse=True, return_counts=True)
+    return cluster_sums(F.normalize(x.float(), dim=1), which, len(units)) / count[:, None], units
+
+
+def draw_near(near: Tensor, decay: float, uniform: Tensor) -> Tensor:
+    """Draw one of the clusters near to each anchor.
+
+    Args:
+        near: (B, M) clusters, nearest first; -1 at the end where there are fewer.
+        decay: the weight of the cluster of rank r is exp(-decay r).
+        uniform: (B,) numbers in [0, 1) that decide.
+
+    Returns:
+        (B,) clusters, -1 where there is none.
+    """
+    available = (near >= 0).sum(1)
+    weights = torch.exp(-decay * torch.arange(near.shape[1], device=near.device))
+    return near.gather(1, draw_rank(available, weights, uniform)[:, None]).flatten()
+
+
+class OtherRecordings:
+    """Draws an utterance of another unit of a cluster: first a unit, then one of its utterances.
+
+    So a recording with many utterances is drawn no more often than one with few.
+
+    Args:
+        unit: (N,) the unit of each utterance.
+        assignment: (N,) the cluster of each utterance, the same for all of a unit; K for none.
+        clusters: K.
+        closest: (U, L) the other units of its cluster that may be drawn for each unit, -1 at the end where
+            there are fewer; ``None``: all.
+    """
+
+    def __init__(
+        self, unit: Tensor, assignment: Tensor, clusters: int, closest: Tensor | None = None
+    ) -> None:
+        units = int(unit.max()) + 1
+        cluster = torch.full((units,), clusters, dtype=assignment.dtype, device=unit.device)
+        cluster[unit] = assignment
+        self.unit, self.closest = unit, closest
+        self.of_cluster, self.of_unit = Buckets(cluster, clusters), Buckets(unit, units)
+
+    def draw(self, anchors: Tensor, cluster: Tensor, uniform: Tensor) -> Tensor:
+        """Draw for each anchor (B,) of the cluster (B,); -1 gives -1.
+
+        Args:
+            uniform: (2, B) numbers in [0, 1) that decide.
+
+        Returns:
+            (B,) utterances, -1 where there is none to draw.
+        """
+        own = self.unit[anchors]
+        if self.closest is None:
+            other = self.of_cluster.draw(cluster, own, uniform[0])
+        else:
+            other = draw_near(self.closest[own], 0.0, uniform[0])
+        return self.of_unit.draw(other, anchors, uniform[1])
