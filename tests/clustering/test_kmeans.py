@@ -202,6 +202,45 @@ def test_ids_say_which_row_is_which():
         spherical_kmeans(x[mixed], 7, ids=mixed + 1000)
 
 
+def test_far_starts_are_drawn_in_proportion_to_their_distance():
+    """k-means++ of two: the first is any row, the second as likely as it is far from the first."""
+    x = normalize(torch.tensor([[1.0, 0.0], [1.0, 0.5], [-1.0, 0.3], [0.0, 1.0]]), dim=1)
+    counts, seeds = torch.zeros(4, 4), 3000
+    for seed in range(seeds):
+        start = spherical_kmeans(x, 2, 0, seed, start="kmeans++").centroids
+        first, second = ((x - c).norm(dim=1).argmin() for c in start)
+        counts[first, second] += 1
+    distance = 1 - x @ x.T
+    expected = seeds / 4 * distance.fill_diagonal_(0) / distance.sum(1, keepdim=True)
+    assert ((counts - expected).abs() < 5 * expected.sqrt() + 1e-6).all()
+
+
+@pytest.mark.parametrize("k", [50, 64, 65, 150, 200])
+def test_far_starts_are_distinct_rows(k):
+    x = normalize(cloud(200), dim=1)
+    start = spherical_kmeans(x, k, 0, 1, start="kmeans++").centroids
+    rows = torch.cdist(start, x).argmin(1)
+    assert len(rows.unique()) == k
+
+
+def test_far_starts_find_planted_clusters_where_any_do_not():
+    generator = torch.Generator().manual_seed(0)
+    centres = normalize(torch.randn(40, 16, generator=generator), dim=1)
+    x = centres.repeat(10, 1) + 0.01 * torch.randn(400, 16, generator=generator)
+    objective = {s: spherical_kmeans(x, 40, 10, 0, start=s).objective for s in ("random", "kmeans++")}
+    assert objective["kmeans++"] > objective["random"]
+
+
+def test_of_several_runs_the_best_is_kept():
+    x = cloud(seed=2)
+    one = spherical_kmeans(x, 12, 3, 7)
+    best = spherical_kmeans(x, 12, 3, 7, restarts=5)
+    assert torch.equal(spherical_kmeans(x, 12, 3, 7, restarts=1).centroids, one.centroids)
+    assert best.objective > one.objective
+    with pytest.raises(IdemvoxError, match="1 run or more"):
+        spherical_kmeans(x, 2, restarts=0)
+
+
 def test_does_not_draw_from_the_global_generator():
     torch.manual_seed(0)
     expected = torch.rand(1)

@@ -29,7 +29,8 @@ for name, case in torch.load(f"{folder}/cases.pt").items():
     rows = case["rows"][rank]
     ids = rows if case["pass_ids"] else None
     try:
-        clusters = spherical_kmeans(case["x"][rows], case["k"], 6, 5, ids=ids, sharded=True)
+        more = case.get("more", {})
+        clusters = spherical_kmeans(case["x"][rows], case["k"], 6, 5, ids=ids, sharded=True, **more)
         found[name] = (clusters.centroids, clusters.assignment, clusters.similarity)
     except IdemvoxError as error:
         found[name] = str(error)
@@ -58,6 +59,13 @@ def cases() -> dict[str, dict[str, Any]]:
         "too many clusters": {"x": cloud(30), "k": 50, "rows": every[:30].split(15), "pass_ids": True},
         "zeros": {"x": sparse, "k": 53, "rows": every[:80].split(40), "pass_ids": False},
         "one has none": {"x": cloud(50), "k": 9, "rows": (every[:50], every[:0]), "pass_ids": False},
+        "spread": {
+            "x": sparse,
+            "k": 20,
+            "rows": every[:80].split([30, 50]),
+            "pass_ids": True,
+            "more": {"start": "kmeans++", "restarts": 3},
+        },
         "not finite": {"x": spoilt, "k": 9, "rows": every[:60].split(30), "pass_ids": False},
         "nothing": {"x": spoilt, "k": 9, "rows": (every[:0], every[:0]), "pass_ids": False},
     }
@@ -76,7 +84,7 @@ def ranks(tmp_path_factory) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", [n for n in cases() if n not in ("not finite", "nothing")])
 def test_two_processes_are_as_one(ranks, name):
     case = cases()[name]
-    whole = spherical_kmeans(case["x"], case["k"], 6, 5)
+    whole = spherical_kmeans(case["x"], case["k"], 6, 5, **case.get("more", {}))
     (centroids, *_), (others, *_) = (rank[name] for rank in ranks)
     assert torch.equal(centroids, others)
     torch.testing.assert_close(centroids, whole.centroids, atol=1e-5, rtol=0)

@@ -12,6 +12,8 @@ from torch.nn.functional import normalize
 
 from idemvox.clustering.whitening import whiten
 from idemvox.errors import IdemvoxError
+from idemvox.positives import partition
+from idemvox.positives import ssps as module
 from idemvox.positives.base import Setting
 from idemvox.positives.gathered import Gathered
 from idemvox.positives.ssps import SSPS
@@ -48,6 +50,14 @@ def test_agglomeration_finds_the_voices():
         assert len(VOICE[sampler.assignment == cluster].unique()) == 1
 
 
+def test_k_means_takes_its_start_and_restarts(monkeypatch):
+    calls = []
+    find = partition.spherical_kmeans
+    monkeypatch.setattr(partition, "spherical_kmeans", lambda *x, **o: calls.append(o) or find(*x, **o))
+    make(known=False, start="kmeans++", restarts=3).start_epoch(0)
+    assert (calls[0]["start"], calls[0]["restarts"]) == ("kmeans++", 3)
+
+
 def test_the_number_of_clusters_is_chosen_without_labels():
     numbers = make(known=False, clusterer="agglomerative", clusters=None).start_epoch(0)
     assert VOICES * 0.75 <= numbers["clusters"] <= VOICES * RECORDINGS
@@ -67,8 +77,6 @@ def test_utterances_of_a_recording_share_a_cluster_even_those_never_seen(cluster
 
 @pytest.mark.parametrize("power", [0.0, 0.7])
 def test_recordings_are_clustered_by_the_mean_of_whitened_references(monkeypatch, power):
-    from idemvox.positives import ssps as module
-
     calls = []
     find = module.find_clusters
     monkeypatch.setattr(module, "find_clusters", lambda x, *rest: calls.append(x) or find(x, *rest))
@@ -191,6 +199,8 @@ def test_a_reference_that_is_not_finite_is_named_by_its_utterance():
         {"unit": "speaker"},
         {"level": "wave"},
         {"exact_up_to": 1},
+        {"start": "far"},
+        {"restarts": 0},
         {"level": "view", "queue": 9},
         {"level": "view", "sample_from": "train"},
         {"level": "view", "sampling": "centroid"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,9 +11,14 @@ from torch.nn import functional as F
 
 from idemvox.clustering.nearest import nearest
 from idemvox.clustering.shards import RowShards
+from idemvox.draws import draw_seed
 from idemvox.errors import IdemvoxError
 
-__all__ = ["Clusters", "check_rows", "cluster_sums", "spherical_kmeans"]
+__all__ = ["Clusters", "Start", "check_rows", "cluster_sums", "spherical_kmeans"]
+
+Start = Literal["random", "kmeans++"]
+
+_ROUNDS = 64  # in which k-means++ draws its rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +50,18 @@ def spherical_kmeans(
     iterations: int = 10,
     seed: int = 0,
     *,
+    start: Start = "random",
+    restarts: int = 1,
     ids: Tensor | None = None,
     sharded: bool = False,
 ) -> Clusters:
     """Cluster directions: Lloyd's algorithm with cosine similarity (Dhillon & Modha, 2001).
 
-    The start is K distinct rows.  A cluster that runs empty in an iteration is started again from the vector
-    that its own centroid describes worst; with as many clusters as vectors, or with duplicates, some may end
-    empty all the same.
+    The start is K distinct rows: any (``random``), or far from each other (``kmeans++``; Arthur &
+    Vassilvitskii, 2007), each drawn in proportion to its cosine distance from the nearest of those before;
+    where K > 64 that is done in 64 rounds of several rows each.
+    A cluster that runs empty in an iteration is started again from the vector that its own centroid describes
+    worst; with as many clusters as vectors, or with duplicates, some may end empty all the same.
     A row of zeros has no direction: it starts no cluster, and its similarity is 0 with any.
 
     The same call gives the same bits; on a GPU rows are summed in a fixed order for that.  Ranks that hold
@@ -62,6 +72,8 @@ def spherical_kmeans(
         x: (N, D) vectors of any norm; normalised here.  A rank may have none.
         k: number of clusters; at most as many are made as rows have a direction.
         iterations: of assignment and update; the assignment returned is to the centroids returned.
+        start: how first centroids are chosen.
+        restarts: how many runs are made, of which the one with the highest objective is returned.
         seed: of the choice of the first centroids, which is all the chance there is.
         ids: (N,) int64, by which rows are chosen and named, distinct over all ranks; default: row numbers,
             going on from rank to rank.  The order of the rows, and which rank holds one, is of no account.
@@ -79,8 +91,48 @@ def spherical_kmeans(
     directed = x.any(dim=1)
     choice = check_rows(shards, directed)
     k = min(k, len(choice))
-    start = torch.randperm(len(choice), generator=torch.Generator().manual_seed(seed))[:k]
-    centroids = shards.fetch(choice[start.to(x.device)])
+    found, best = None, -torch.inf
+    for run in range(restarts):
+        generator = torch.Generator().manual_seed(draw_seed(seed, run) if run else seed)
+        first = _spread if start == "kmeans++" else _any
+        clusters = _lloyd(shards, directed, shards.fetch(first(shards, choice, k, generator)), iterations)
+        if restarts == 1:
+            return clusters
+        objective = float(shards.sum(clusters.similarity.sum(dtype=torch.float64)))
+        if objective > best:
+            found, best = clusters, objective
+    if found is None:
+        raise IdemvoxError(f"k-means needs 1 run or more, not {restarts}")
+    return found
+
+
+def _any(shards: RowShards, choice: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    """Return the ids of K distinct rows out of ``choice``."""
+    return choice[torch.randperm(len(choice), generator=generator)[:k].to(choice.device)]
+
+
+def _spread(shards: RowShards, choice: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    """Return the ids of K distinct rows out of ``choice``, in order, as k-means++ draws them."""
+    place = torch.searchsorted(choice, shards.ids).clamp_max(len(choice) - 1)
+    allowed = choice[place] == shards.ids
+    distance = torch.full((len(shards.x),), 2.0, device=shards.x.device)  # from the nearest row chosen
+    chosen: list[Tensor] = []
+    left = k
+    while left:
+        uniform = torch.rand(len(choice), generator=generator, dtype=torch.float64).to(place.device)[place]
+        race = -uniform.log() / distance.double()  # the first to arrive are drawn in proportion to distance
+        drawn = shards.lowest(race.masked_fill(~allowed, torch.inf), min(-(-k // _ROUNDS), left))
+        chosen.append(drawn)
+        left -= len(drawn)
+        allowed &= ~torch.isin(shards.ids, drawn)
+        cosine = nearest(shards.x, shards.fetch(drawn))[0]
+        distance = torch.minimum(distance, 1 - cosine).clamp_min(1e-12)
+    return torch.cat(chosen)
+
+
+def _lloyd(shards: RowShards, directed: Tensor, centroids: Tensor, iterations: int) -> Clusters:
+    """Improve centroids (K, D) by so many iterations."""
+    x, k = shards.x, len(centroids)
     for _ in range(iterations):
         best, own = nearest(x, centroids)
         sums = shards.sum(cluster_sums(x, own, k))

@@ -85,6 +85,10 @@ class Positives(nn.Module):
         """Prepare the epoch (SSPS: k-means), and return numbers to log."""
         return {}
 
+    def partition(self) -> Tensor | None:
+        """Return (N,) this epoch's cluster of each utterance, -1 for none; ``None`` without clusters."""
+        return None
+
     def observe(self, ids: Tensor, reference: Tensor) -> None:
         """Take in the reference representations (B, dim) of a batch."""
 

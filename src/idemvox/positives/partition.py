@@ -9,7 +9,7 @@ from torch import Tensor
 
 from idemvox.clustering.agglomerative import agglomerate, clusters_of
 from idemvox.clustering.agreement import adjusted_rand
-from idemvox.clustering.kmeans import Clusters, spherical_kmeans
+from idemvox.clustering.kmeans import Clusters, Start, spherical_kmeans
 from idemvox.clustering.silhouette import choose_cut
 from idemvox.ranks import collect, of_first, rank, world
 
@@ -25,6 +25,10 @@ class Clustering(Protocol):
     def iterations(self) -> int: ...
     @property
     def exact_up_to(self) -> int: ...
+    @property
+    def start(self) -> Start: ...
+    @property
+    def restarts(self) -> int: ...
 
 
 def find_clusters(x: Tensor, ids: Tensor, k: int | None, options: Clustering, seed: int) -> Clusters:
@@ -51,13 +55,24 @@ def find_clusters(x: Tensor, ids: Tensor, k: int | None, options: Clustering, se
         raise ValueError("k-means does not choose its number of clusters")
     part = torch.arange(rank(), len(x), world(), device=x.device)
     rows = x if world() == 1 else x[part]
-    found = spherical_kmeans(rows, k, options.iterations, seed, ids=ids[part], sharded=True)
+    found = spherical_kmeans(
+        rows,
+        k,
+        options.iterations,
+        seed,
+        start=options.start,
+        restarts=options.restarts,
+        ids=ids[part],
+        sharded=True,
+    )
     order = collect(part).argsort()
     return Clusters(found.centroids, collect(found.assignment)[order], collect(found.similarity)[order])
 
 
 def size_numbers(assignment: Tensor, before: Tensor, clusters: int) -> dict[str, float]:
     """Return what to log of a partition: clusters, their sizes, and agreement with the one before.
+
+    ``clustered_together`` is the share of utterances that are not alone in their cluster.
 
     Args:
         assignment: (N,) clusters, K for none.
@@ -70,6 +85,7 @@ def size_numbers(assignment: Tensor, before: Tensor, clusters: int) -> dict[str,
         "clusters": float(len(sizes)),
         "cluster_median": float(sizes.median()) if len(sizes) else 0.0,
         "cluster_largest": float(sizes.max()) if len(sizes) else 0.0,
+        "clustered_together": float(sizes[sizes > 1].sum()) / max(len(assignment), 1),
     }
     known = (assignment < clusters) & (before < clusters)
     if known.any():

@@ -276,6 +276,7 @@ class _Run:
         if place.steps == 0:
             self.forecast.begin()
             place.numbers = self.positives.start_epoch(epoch)
+            place.numbers |= self.gauge.clusters(self.positives.partition())
             self.forecast.tick("clustering")
             self.watch.skipped = 0
         self.framework.train()

@@ -51,6 +51,18 @@ def test_starts_anew_after_each_result():
     assert gauge.result() == {"coverage": 0.0}
 
 
+def test_clusters_where_labels_are_known():
+    found = PositiveGauge(SPEAKERS, RECORDINGS).clusters(torch.tensor([0, 0, 0, 0, 1, 1]))
+    assert found == {
+        "cluster_purity": pytest.approx(4 / 5),
+        "cluster_speaker_pairs": pytest.approx(3 / 6),  # of 0 to 3; speaker 5 is unknown
+        "cluster_recording_pairs": pytest.approx(1 / 6),
+    }
+    unknown = np.full(6, -1, np.int32)
+    assert PositiveGauge(unknown, unknown).clusters(torch.zeros(6, dtype=torch.int64)) == {}
+    assert PositiveGauge(SPEAKERS, RECORDINGS).clusters(None) == {}
+
+
 def test_without_labels_only_coverage():
     gauge = PositiveGauge(np.full(6, -1, np.int32), np.full(6, -1, np.int32))
     gauge.update(torch.tensor([0, 1]), torch.tensor([1, -1]))

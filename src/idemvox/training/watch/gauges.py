@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from idemvox.clustering.purity import pair_share, purity
 from idemvox.files import atomic_write
 from idemvox.training.watch.curves import read_log, write_curves
 
@@ -105,6 +106,21 @@ class PositiveGauge:
             known = hit & (labels[anchor] >= 0) & (labels[np.maximum(other, 0)] >= 0)
             self._sums[f"{name}_known"] += float(known.sum())
             self._sums[f"{name}_right"] += float((labels[anchor][known] == labels[other[known]]).sum())
+
+    def clusters(self, assignment: Tensor | None) -> dict[str, float]:
+        """Measure a sampler's clusters (N,), -1 for none, where labels are known.
+
+        ``cluster_purity`` is the share of utterances of their cluster's most frequent speaker;
+        ``cluster_speaker_pairs`` and ``cluster_recording_pairs`` are shares of the pairs within clusters.
+        """
+        if assignment is None or not self._labels:
+            return {}
+        cluster = assignment.cpu().numpy()
+        labels = self._labels
+        found = {f"cluster_{name}_pairs": pair_share(cluster, labels[name]) for name in labels}
+        if "speaker" in labels:
+            found["cluster_purity"] = purity(cluster, labels["speaker"])
+        return {name: value for name, value in found.items() if value is not None}
 
     def state(self) -> dict[str, float]:
         """Return what has been counted since the last :meth:`result`."""

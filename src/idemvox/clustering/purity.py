@@ -1,0 +1,41 @@
+"""How far clusters are of one label each; labels serve diagnostics alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["pair_share", "purity"]
+
+Numbers = npt.NDArray[np.integer]
+
+
+def _table(cluster: Numbers, label: Numbers) -> tuple[Numbers, Numbers]:
+    """Return the cluster and the count of each (cluster, label) that there is; -1 of either is left out."""
+    known = (cluster >= 0) & (label >= 0)
+    pair = cluster[known].astype(np.int64) * (int(label.max(initial=0)) + 1) + label[known]
+    pairs, count = np.unique(pair, return_counts=True)
+    return pairs // (int(label.max(initial=0)) + 1), count
+
+
+def purity(cluster: Numbers, label: Numbers) -> float | None:
+    """Return the share of members whose cluster has no label more often than theirs; ``None`` of no members.
+
+    Args:
+        cluster: (N,), -1 for none.
+        label: (N,), -1 where unknown.
+    """
+    where, count = _table(cluster, label)
+    if not len(count):
+        return None
+    most = np.zeros(int(where.max()) + 1, np.int64)
+    np.maximum.at(most, where, count)
+    return float(most.sum() / count.sum())
+
+
+def pair_share(cluster: Numbers, label: Numbers) -> float | None:
+    """Return the share of pairs within clusters that are of one label; ``None`` where there is no pair."""
+    where, count = _table(cluster, label)
+    size = np.bincount(where, weights=count)
+    pairs = float((size * (size - 1)).sum())
+    return float((count * (count - 1)).sum()) / pairs if pairs else None
