@@ -45,6 +45,11 @@ def test_chooses_about_as_many_clusters_as_there_are_groups(groups):
     assert groups / 1.25 <= chosen <= groups * 1.25
 
 
+def test_two_kinds_of_everything_are_not_what_is_looked_for():
+    x = blobs(2, 400, 0.3)
+    assert choose_cut(x, agglomerate(x)) >= 800 // 64
+
+
 def test_one_direction_is_one_cluster():
     x = torch.ones(5, 3)
     assert choose_cut(x, agglomerate(x)) == 1

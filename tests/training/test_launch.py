@@ -51,7 +51,10 @@ CASES = [
     for framework in FRAMEWORKS
     for positives in (POSITIVES if framework in FULLY else ("same",))
 ]
-MORE = {"simclr+ssps+masked": ("positives.mask_cluster=true", "positives.refresh=true")}
+MORE = {
+    "simclr+ssps+masked": ("positives.mask_cluster=true", "positives.refresh=true"),
+    "simclr+ssps+agglomerated": ("positives.clusterer=agglomerative", "positives.level=view"),
+}
 CASES += MORE
 
 

@@ -52,8 +52,11 @@ def silhouette(x: Tensor, assignment: Tensor, some: Tensor | None = None) -> flo
 def choose_cut(x: Tensor, tree: Dendrogram) -> int:
     """Return the K whose cut of the tree has the highest mean silhouette.
 
-    Tried are L / 2, and on from there each 0.8 of the one before, down to 2; of equally good ones the most
-    clusters are taken.  The silhouettes are those of at most 20,000 rows, evenly spaced.
+    Tried are L / 2, and on from there each 0.8 of the one before, down to L / 64 (at least 2): what differs
+    most in all speech (two kinds of microphone, high and low voices) can make two clusters that look best and
+    serve nobody.  Of equally good ones the most clusters are taken.  Silhouettes are those of at most 20,000
+    rows, evenly spaced.  Where vectors hardly tell voices apart the silhouette tells nothing either, and the
+    choice is often at an end of that range: whiten them, or give a number.
 
     Args:
         x: (N, D) the vectors that the tree is of.
@@ -62,7 +65,7 @@ def choose_cut(x: Tensor, tree: Dendrogram) -> int:
     some = torch.arange(0, len(x), -(-len(x) // _ROWS), device=x.device)
     best, chosen = -2.0, max(tree.leaves // 2, 1)
     k = chosen
-    while k >= 2:
+    while k >= max(tree.leaves // 64, 2):
         score = silhouette(x, tree.cut(k), some)
         if score > best:
             best, chosen = score, k

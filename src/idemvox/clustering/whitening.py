@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 __all__ = ["whiten"]
 
+_ROWS = 1 << 16  # in fp64 at once
+
 
 @torch.no_grad()
 def whiten(x: Tensor, power: float) -> Tensor:
@@ -25,7 +27,10 @@ def whiten(x: Tensor, power: float) -> Tensor:
     """
     centred = F.normalize(x.float(), dim=1)
     centred = centred - centred.mean(dim=0)
-    variance, axes = torch.linalg.eigh(centred.T.double() @ centred.double())
+    scatter = centred.new_zeros(x.shape[1], x.shape[1], dtype=torch.float64)
+    for part in centred.split(_ROWS):
+        scatter.addmm_(part.T.double(), part.double())
+    variance, axes = torch.linalg.eigh(scatter)
     floor = 1e-6 * variance[-1].clamp_min(1e-12)  # axes along which nothing differs hold only rounding
     scale = variance.clamp_min(floor) ** (-power / 2) * (variance > floor)
     whitened: Tensor = centred @ (axes * scale).float()
