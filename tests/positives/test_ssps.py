@@ -61,7 +61,7 @@ def chosen(sampler: SSPS, ids: Tensor) -> Tensor:
     """Choose once for each id, as ids of utterances; then move to the next step."""
     slots = sampler.choose(ids)
     assert slots.max() < sampler.queue.size
-    sampler.step += 1
+    sampler.next_step()
     return torch.where(slots >= 0, sampler.queue.ids[slots.clamp_min(0)], -1)
 
 

@@ -22,6 +22,7 @@ from idemvox.audio.read import FULL_SCALE
 from idemvox.audio.reverb import Reverb
 from idemvox.audio.rooms import room_bank
 from idemvox.audio.telephone import through_telephone
+from idemvox.devices import to_device
 from idemvox.draws import uniform
 from idemvox.errors import IdemvoxError, unknown_name
 
@@ -120,50 +121,69 @@ class Augmenter(nn.Module):
             return to_wave(wave)
         wave = wave.detach()
         draws = self.draw(seeds, wave.shape[1])
+        out = (self._on_cpu if wave.device.type == "cpu" else self._on_device)(wave, draws, scale)
+        rows = np.flatnonzero(draws.telephone)
+        if len(rows):
+            place = to_device(rows, out.device)
+            out.index_copy_(0, place, through_telephone(out.index_select(0, place)))
+        return out
+
+    def _on_cpu(self, wave: Tensor, draws: Draws, scale: float) -> Tensor:
+        """Augment (B, T) samples a few rows at a time, so that they stay in the cache."""
         out = empty(wave.shape, torch.float32, wave.device)
-        mix = self._mix_on_cpu if wave.device.type == "cpu" else self._mix
         for rows, heard in self._heard(wave, draws, scale):
             gain = draws.room_gain[rows]
             if (gain != 1).any():
                 heard *= torch.from_numpy(gain).to(heard)[:, None]
-            mix(heard, rows, draws, out)
-        rows = np.flatnonzero(draws.telephone)
-        if len(rows):
-            out[rows] = through_telephone(out[rows])
+            self._mix(heard, rows, draws, out)
         return out
+
+    def _on_device(self, wave: Tensor, draws: Draws, scale: float) -> Tensor:
+        """Augment (B, T) samples in few launches, none of which the host waits for."""
+        out = wave * scale
+        wet = np.flatnonzero(draws.room >= 0)
+        if self.reverb is not None and len(wet):
+            size = int(self.reverb.transform_lengths(wave.shape[1], draws.room[wet])[0])
+            heard = self.reverb(wave, wet, draws.room[wet], size, scale)
+            gain = to_device(draws.room_gain[wet].astype(np.float32), wave.device)
+            out.index_copy_(0, to_device(wet, wave.device), heard * gain[:, None])
+        for number, name in enumerate(self.kinds):
+            rows = np.flatnonzero(draws.kind == number)
+            if len(rows):
+                self._add_noise(out, rows, self._bank(name), draws)
+        return out
+
+    def _add_noise(self, out: Tensor, rows: Numbers, bank: Bank, draws: Draws) -> None:
+        """Add to these rows of ``out`` (B, T) the clips of a bank that were drawn for them."""
+        most = int(draws.count[rows].max())
+        used = np.arange(most) < draws.count[rows, None]  # (b, most)
+        clips = bank.take(draws.piece[rows, :most].ravel(), draws.offset[rows, :most].ravel(), out.shape[1])
+        clips = clips.view(len(rows), most, -1)
+        if most > 1:
+            clips *= to_device(used, out.device)[:, :, None]
+        noise, place = clips.sum(1), to_device(rows, out.device)
+        clean = out.index_select(0, place)
+        snr = to_device(draws.snr_db[rows].astype(np.float32), out.device)
+        ratio = _energy(clean) / (_energy(noise).clamp_min(_SILENT * clean.shape[1]) * 10 ** (snr / 10))
+        out.index_copy_(0, place, torch.addcmul(clean, noise, ratio.sqrt()[:, None]))
 
     def _heard(self, wave: Tensor, draws: Draws, scale: float) -> Iterator[tuple[Numbers, Tensor]]:
         """Yield rows (b,) and these (b, T) times ``scale``, in their rooms."""
-        most = _ROWS if wave.device.type == "cpu" else len(wave)
-        for rows in _parts(np.flatnonzero(draws.room < 0), most):
+        for rows in _parts(np.flatnonzero(draws.room < 0), _ROWS):
             yield rows, wave[rows] * scale
         if self.reverb is None:
             return
         wet = np.flatnonzero(draws.room >= 0)
         sizes = self.reverb.transform_lengths(wave.shape[1], draws.room[wet])
         for size in np.unique(sizes).tolist():
-            for rows in _parts(wet[sizes == size], most):
+            for rows in _parts(wet[sizes == size], _ROWS):
                 yield rows, self.reverb(wave, rows, draws.room[rows], size, scale)
 
     def _mix(self, heard: Tensor, rows: Numbers, draws: Draws, out: Tensor) -> None:
-        """Write (b, T), heard in their rooms, to these rows of ``out`` with the noise that was drawn."""
-        for number, name in enumerate(self.kinds):
-            which = np.flatnonzero(draws.kind[rows] == number)
-            if not len(which):
-                continue
-            some = rows[which]
-            used = np.arange(draws.piece.shape[1]) < draws.count[some, None]  # (b, most)
-            clips = self._bank(name).take(draws.piece[some][used], draws.offset[some][used], heard.shape[1])
-            whose = torch.from_numpy(np.nonzero(used)[0]).to(heard.device)
-            noise = torch.zeros(len(some), heard.shape[1], device=heard.device).index_add_(0, whose, clips)
-            clean = heard[which]
-            snr = torch.from_numpy(draws.snr_db[some]).to(clean)
-            ratio = _energy(clean) / (_energy(noise).clamp_min(_SILENT * clean.shape[1]) * 10 ** (snr / 10))
-            heard[which] = torch.addcmul(clean, noise, ratio.sqrt()[:, None])
-        out[rows] = heard
+        """Write (b, T), heard in their rooms, to these rows of ``out`` with the noise that was drawn.
 
-    def _mix_on_cpu(self, heard: Tensor, rows: Numbers, draws: Draws, out: Tensor) -> None:
-        """Do the same row by row, so that what a row needs stays in the cache."""
+        Row by row, so that what a row needs stays in the cache.
+        """
         noise, clip = np.empty((2, heard.shape[1]), np.float32)
         added, waves = torch.from_numpy(noise), heard.numpy()
         drawn = (draws.kind, draws.count, draws.piece, draws.offset, draws.snr_db)

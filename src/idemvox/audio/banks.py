@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from idemvox.audio.read import FULL_SCALE, SAMPLE_RATE, Pcm, from_pcm, read_pcm
+from idemvox.devices import to_device
 from idemvox.errors import IdemvoxError
 
 __all__ = ["Bank", "Room", "coloured_noises", "load_bank", "load_rooms", "trim_room"]
@@ -80,7 +81,7 @@ class Bank(nn.Module):
             for row, p, o in zip(rows, piece.tolist(), offset.tolist(), strict=True):
                 row *= self.cut(p, o, row, wrap)
             return torch.from_numpy(rows)
-        where = torch.from_numpy(np.stack([piece, offset])).to(device, non_blocking=True)
+        where = to_device(np.stack([piece, offset]), device)
         length = self.lengths[where[0]][:, None]
         at = where[1][:, None] + torch.arange(samples, device=device)  # (B, T)
         cut = self.audio[self.starts[where[0]][:, None] + at % length].float()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from idemvox.audio.banks import Bank
+from idemvox.devices import to_device
 
 __all__ = ["Reverb"]
 
@@ -38,8 +39,17 @@ class Reverb(nn.Module):
         return len(self.rooms)
 
     def transform_lengths(self, samples: int, room: Numbers) -> Numbers:
-        """Return the lengths (B,) of the FFTs by which so many samples are reverberated in rooms (B,)."""
-        return self._all_lengths(samples)[room]
+        """Return the lengths (B,) of the FFTs by which so many samples are reverberated in rooms (B,).
+
+        A CPU saves arithmetic by lengths that fit the rooms; on a GPU one length for all saves launches.
+        """
+        lengths = self._all_lengths(samples)
+        return lengths[room] if self._fitting else np.full(len(room), lengths.max())
+
+    @property
+    def _fitting(self) -> bool:
+        """Whether each class of rooms has a length of its own."""
+        return self.rooms.audio.device.type == "cpu"
 
     def _all_lengths(self, samples: int) -> Numbers:
         """Return those of all rooms."""
@@ -67,7 +77,7 @@ class Reverb(nn.Module):
             for row, number in zip(padded.numpy(), rows.tolist(), strict=True):
                 row[:samples] = wave[number].numpy()
         else:
-            padded[:, :samples] = wave[rows]
+            padded[:, :samples] = wave.index_select(0, to_device(rows, wave.device))
         spectrum = torch.fft.rfft(padded)  # into memory that is there (out=) it would be copied
         self._respond(spectrum, samples, room, size, scale)
         heard: Tensor = torch.fft.irfft(spectrum, size)
@@ -86,7 +96,11 @@ class Reverb(nn.Module):
         """Multiply spectra by their rooms' transfer functions; a small bank's are kept."""
         key = samples, size, scale, spectrum.device
         if key not in self._transfers:
-            rooms = np.flatnonzero(self._all_lengths(samples) == size)
+            rooms = (
+                np.flatnonzero(self._all_lengths(samples) == size)
+                if self._fitting
+                else np.arange(len(self.rooms))
+            )
             kept = sum(transfers.numel() for _, transfers in self._transfers.values())
             if kept + len(rooms) * spectrum.shape[1] > _KEPT:
                 spectrum *= self._transfer(room, size, scale)
@@ -100,7 +114,7 @@ class Reverb(nn.Module):
             for row, number in zip(spectrum.numpy(), place[room].tolist(), strict=True):
                 row *= every[number]
         else:
-            spectrum *= transfers[torch.from_numpy(place[room]).to(spectrum.device)]
+            spectrum *= transfers.index_select(0, to_device(place[room], spectrum.device))
 
     def _transfer(self, room: Numbers, size: int, scale: float) -> Tensor:
         response = self.rooms.take(room, np.zeros_like(room), int(self.rooms.sizes[room].max()), wrap=False)

@@ -75,8 +75,8 @@ def agglomerate(
     Above ``exact_up_to`` rows there are two stages: spherical k-means into so many small clusters, which
     become the leaves, weighted by their sizes.
 
-    20,000 vectors of 512 took 37 s and 0.1 GB beside the vectors on one busy core.  Time grows with the square
-    of the rows (of the small clusters, in two stages, beside k-means); memory with the rows.
+    20,000 vectors of 512 took 37 s and 0.1 GB beside the vectors on one busy core.  Time grows with the
+    square of the rows (of the small clusters, in two stages, beside k-means); memory with the rows.
 
     Deterministic: ties go to the lower row, and directions closer than rounding are one leaf.  Where
     several ranks train together all call it with the same rows; k-means shares the work, each does the rest,

@@ -82,12 +82,19 @@ def draw_slots(
     group_of = torch.zeros(clusters + 2, dtype=torch.int32, device=cluster.device)  # one anchor's number for
     group_of[cluster] = torch.arange(1, anchors + 1, dtype=torch.int32, device=cluster.device)  # each cluster
     group = group_of.index_select(0, cluster_of)
-    slots = group.bool().nonzero().flatten()
+    if group.is_cpu:
+        slots = group.bool().nonzero().flatten()
+    else:  # how many there are only the device knows: all are sorted, which is nothing to it
+        slots = torch.arange(queue.size, device=group.device)
     if not len(slots):
         return torch.full_like(cluster, -1)
-    group, order = torch.where(queue.holds(slots), group[slots], anchors + 1).sort(stable=True)
+    group = group[slots]
+    counts_in = queue.holds(slots) & (group > 0)
+    group, order = torch.where(counts_in, group, anchors + 1).sort(stable=True)
     slots = slots[order]  # group by group, at the end those that do not count
-    counts, wanted = torch.bincount(group, minlength=anchors + 1), group_of[cluster]
+    counts = torch.zeros(anchors + 2, dtype=torch.int64, device=group.device)
+    counts.index_add_(0, group, torch.ones_like(group, dtype=torch.int64))
+    wanted = group_of[cluster]
     count = counts[wanted]
     start = counts.cumsum(0)[wanted] - count
     own = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,34 +51,48 @@ class EmbeddingQueue(nn.Module):
         self.register_buffer("vectors", torch.zeros(self.size, dim))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
         self.position: Tensor
+        self._position: int | None = None
 
     @torch.no_grad()
     def push(self, ids: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Store those of ``vectors`` (B, D), of the distinct utterances ``ids`` (B,), that are finite.
 
+        The slot of one that is not finite keeps what it had.  The host learns nothing of the numbers, so it
+        waits for no device.
+
         Returns:
-            The utterances that were stored, and their slots.
+            The utterances that the slots written now hold, -1 for none, and these slots.
         """
-        vectors = vectors.detach()
-        if not math.isfinite(float(vectors.sum(dtype=torch.float32))):
-            finite = vectors.isfinite().all(1)
-            ids, vectors = ids[finite], vectors[finite]
+        vectors = vectors.detach().to(self.vectors.dtype)
         if self.is_table:
             slots = ids
-            write_rows(self.vectors, slots, vectors)
         else:
             ids, vectors = ids[-self.size :], vectors[-self.size :]
-            start = int(self.position) % self.size
-            slots = torch.arange(start, start + len(ids), device=ids.device)
-            before = self.size - start
-            self.vectors[start : start + len(ids)] = vectors[:before]
-            if len(ids) > before:  # the rest goes on from slot 0
-                self.vectors[: len(ids) - before] = vectors[before:]
-                slots %= self.size
+            start = self._next_slot()
+            slots = torch.arange(start, start + len(ids), device=ids.device) % self.size
             self.position += len(ids)
-        self.ids[slots] = ids
-        self.slot_of[ids] = slots
-        return ids, slots
+            self._position = start + len(ids)
+        finite = vectors.sum(1).isfinite()
+        if not vectors.is_cpu or not finite.all():
+            vectors = torch.where(finite[:, None], vectors, self.vectors[slots])
+            now = torch.where(finite, ids, self.ids[slots])
+            self.slot_of[ids] = torch.where(finite, slots, self.slot_of[ids])
+        else:
+            now = ids
+            self.slot_of[ids] = slots
+        write_rows(self.vectors, slots, vectors)
+        self.ids[slots] = now
+        return now, slots
+
+    def _next_slot(self) -> int:
+        """Return the slot that is written next; known on the host, so that no device is asked."""
+        if self._position is None:
+            self._position = int(self.position)
+        return self._position % self.size
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._position = None
 
     def find(self, ids: Tensor) -> Tensor:
         """Return the slots that hold these utterances (B,), -1 where none does."""

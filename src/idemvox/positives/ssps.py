@@ -15,6 +15,7 @@ from idemvox.clustering.neighbours import mutual_share, nearest_within
 from idemvox.clustering.shards import RowShards
 from idemvox.clustering.whitening import whiten
 from idemvox.corpus.crops import Crop, Views
+from idemvox.devices import to_device
 from idemvox.draws import draw_seed
 from idemvox.errors import IdemvoxError
 from idemvox.positives.base import Positives, Setting
@@ -112,6 +113,7 @@ class SSPS(Positives):
         self.register_buffer("unit", unit, persistent=False)
         most = options.nearest_recordings
         self.register_buffer("closest", None if most is None else torch.full((units, most), -1))
+        self._at: tuple[int, int] | None = None
         self._others: OtherRecordings | None = None
         self._paired: tuple[int, Tensor] | None = None
         self._members: Buckets | None = None
@@ -138,8 +140,20 @@ class SSPS(Positives):
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Restore a state, and forget what was derived from the clusters that it replaces."""
-        self._members = self._cluster_of = self._others = self._paired = None
+        self._members = self._cluster_of = self._others = self._paired = self._at = None
         return super().load_state_dict(*args, **kwargs)
+
+    def _place(self) -> tuple[int, int]:
+        """Return the epoch and the step in it; known on the host, so that no device is asked."""
+        if self._at is None:
+            self._at = int(self.epoch), int(self.step)
+        return self._at
+
+    def next_step(self) -> None:
+        """Go to the next step of the epoch: other draws for the same anchors."""
+        epoch, step = self._place()
+        self._at = epoch, step + 1
+        self.step += 1
 
     def views(self) -> Views:
         return {"reference": Crop(1, self.options.seconds, augment=False)} if self.clustered else {}
@@ -152,14 +166,15 @@ class SSPS(Positives):
     def store(self, ids: Tensor, targets: Tensor) -> None:
         if self.viewed:
             return
-        ids, slots = self.queue.push(ids, targets)
+        held, slots = self.queue.push(ids, targets)
         if self._cluster_of is not None:
-            self._cluster_of[slots] = self.assignment[ids]
+            self._cluster_of[slots] = self.assignment[held].masked_fill_(held < 0, self.clusters)
 
     def start_epoch(self, epoch: int) -> dict[str, float]:
         """Cluster the references as they stand; utterances never seen are in no cluster."""
         self.epoch.fill_(epoch)
         self.step.zero_()
+        self._at = epoch, 0
         numbers = self._cluster(epoch) if self.clustered else {}
         return numbers if self.viewed else {**numbers, "queue_filled": self.queue.filled}
 
@@ -230,7 +245,7 @@ class SSPS(Positives):
     def _draw_others(self, ids: Tensor, *numbers: int) -> Tensor:
         """Draw a pseudo-positive for each anchor (B,) by the seed's ``numbers``; -1 for none."""
         seed = draw_seed(self.setting.seed, *numbers)
-        dice = torch.rand(3, len(ids), generator=torch.Generator().manual_seed(seed)).to(ids.device)
+        dice = to_device(torch.rand(3, len(ids), generator=torch.Generator().manual_seed(seed)), ids.device)
         decay = self.options.decay if self.options.choice == "exponential" else 0.0
         cluster = draw_near(self.near[self.assignment[ids]], decay, dice[0])
         return self.others.draw(ids, cluster, dice[1:])
@@ -251,11 +266,11 @@ class SSPS(Positives):
 
     def _view(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Say what the targets, which were cut from pseudo-positives, are of."""
-        self.chosen = self.pairs(int(self.epoch))[ids]
+        self.chosen = self.pairs(self._place()[0])[ids]
         if self.options.mask_cluster:
             drawn = self.assignment[self.chosen.clamp_min(0)]
             self._put_in = torch.where(self.chosen >= 0, drawn, self.clusters).int()
-        self.step += 1
+        self.next_step()
         return targets
 
     def related(self, ids: Tensor) -> Tensor | None:
@@ -291,8 +306,8 @@ class SSPS(Positives):
 
     def _draw_clusters(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw a cluster for each anchor (B,), -1 for none; and a number in [0, 1) to draw of it by."""
-        seed = draw_seed(self.setting.seed, int(self.epoch), int(self.step), 0x5353)
-        dice = torch.rand(2, len(ids), generator=torch.Generator().manual_seed(seed)).to(ids.device)
+        seed = draw_seed(self.setting.seed, *self._place(), 0x5353)
+        dice = to_device(torch.rand(2, len(ids), generator=torch.Generator().manual_seed(seed)), ids.device)
         own = self.assignment[ids]
         near = self.near[own]  # (B, M)
         if near.shape[1] == 1:
@@ -314,7 +329,7 @@ class SSPS(Positives):
             (B,) queue slots, -1 where the anchor keeps its own positive.
         """
         if self.unit is not None:
-            drawn = self._draw_others(ids, int(self.epoch), int(self.step), 0x5352)
+            drawn = self._draw_others(ids, *self._place(), 0x5352)
             return torch.where(drawn >= 0, self.queue.find(drawn), -1)
         cluster, dice = self._draw_clusters(ids)
         if self.options.sample_from == "queue" and not self.queue.is_table:
@@ -360,5 +375,5 @@ class SSPS(Positives):
             drawn = self.assignment[self.chosen] if drawn is None else drawn
             self._put_in = torch.where(self.replaced, drawn, self.clusters).int()
         self.store(ids, targets)
-        self.step += 1
+        self.next_step()
         return swapped

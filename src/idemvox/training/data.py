@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,14 @@ from idemvox.audio.speed import change_speed
 from idemvox.corpus.balance import Balance, BalancedOrder
 from idemvox.corpus.corpus import is_corpus, open_corpus
 from idemvox.corpus.crops import AudioSource, Cropper, Numbers, Views, samples_before
+from idemvox.devices import to_device
 from idemvox.draws import mix, name_number
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Batch
 from idemvox.positives.base import Positives
 from idemvox.recipe import Augment
 
-__all__ = ["Batches", "Stalls", "build_augmenter", "load_pieces"]
+__all__ = ["Batches", "OneAhead", "Stalls", "build_augmenter", "load_pieces"]
 
 _BABBLE_CLIPS = 400
 _AHEAD = 2  # batches that each reader has under way or done
@@ -109,6 +111,28 @@ class Stalls:
         if packed:
             ways.append("put the pack on a faster disk")
         return f"{self.share():.0%} of the time was spent waiting for audio: {', or '.join(ways)}"
+
+
+class OneAhead(Iterator[Batch]):
+    """Batches, of which the next can be prepared before it is asked for.
+
+    Args:
+        batches: in order.
+        ahead: whether :meth:`prepare` does anything: a GPU works on the next batch while the host waits for
+            what became of this one; a CPU would only hold two in memory.
+    """
+
+    def __init__(self, batches: Iterator[Batch], ahead: bool) -> None:
+        self._batches, self._ahead = batches, ahead
+        self._ready: list[Batch] = []
+
+    def prepare(self) -> None:
+        """Read, move and augment the next batch, if there is one and it is not ready yet."""
+        if self._ahead and not self._ready:
+            self._ready.extend(islice(self._batches, 1))
+
+    def __next__(self) -> Batch:
+        return self._ready.pop() if self._ready else next(self._batches)
 
 
 class Batches:
@@ -219,9 +243,9 @@ class Batches:
             if self.labels is not None:
                 labels = self.labels[ids]
                 labels = torch.where(labels < 0, labels, labels + torch.from_numpy(speed) * self.voices)
-                labels = labels.to(self.device)
+                labels = to_device(labels, self.device)
             yield Batch(
-                torch.from_numpy(ids).to(self.device),
+                to_device(ids, self.device),
                 {name: self._prepare(name, pcm, ids, speed, epoch) for name, pcm in views.items()},
                 labels,
             )
@@ -299,7 +323,7 @@ class Batches:
         """Play each utterance's crops (B, n, T) at its speed: (B, n, samples)."""
         out = wave.new_empty(*wave.shape[:2], samples)
         for number, factor in enumerate(self.cropper.speeds):
-            rows = torch.from_numpy(np.flatnonzero(speed == number)).to(wave.device)
+            rows = to_device(np.flatnonzero(speed == number), wave.device)
             if len(rows):
                 heard = wave[rows, :, : samples_before(samples, factor)].flatten(0, 1)
                 out[rows] = change_speed(heard, factor, samples).unflatten(0, (len(rows), -1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -25,6 +25,7 @@ from idemvox.ranks import mean as mean_of_ranks
 from idemvox.recipe import Recipe, parse_recipe
 from idemvox.registry import ENCODERS
 from idemvox.training.assembly import assemble
+from idemvox.training.data import OneAhead
 from idemvox.training.em.ivector import fit_ivector
 from idemvox.training.optimizer import clip_each, learning_rate
 from idemvox.training.state.checkpoint import FORMAT, last_checkpoint, read_newest, remove_partial
@@ -287,18 +288,19 @@ class _Run:
         bar.advance(task, place.steps)
         began, seen = time.perf_counter(), 0
         self.forecast.begin()
-        coming = batches.epoch(epoch, self.positives, place.steps * training.accumulate)
+        ahead = self.fabric.device.type == "cuda"
+        coming = OneAhead(batches.epoch(epoch, self.positives, place.steps * training.accumulate), ahead)
         for step in range(place.steps, steps):
             lr = learning_rate(training, epoch, step, steps, planned)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             at, number = epoch + (step + 1) / steps, epoch * steps + step
             some = islice(coming, training.accumulate)
-            ids, loss = self.learn(some, epoch, (number + 1) / (planned * steps))
+            ids, loss = self.learn(some, epoch, (number + 1) / (planned * steps), coming.prepare)
             if loss is None:
                 log.write("skipped", number, at=at, utterances=self.watch.named(ids))
             elif step % max(1, steps // 20) == 0:
-                log.write("step", number, at=at, loss=float(loss), lr=lr)
+                log.write("step", number, at=at, loss=loss, lr=lr)
             seen += len(ids) * world()
             note(bar, task, 1, loss, began, seen, batches.stalls.share())
             place.steps += 1
@@ -324,8 +326,20 @@ class _Run:
         log.write("epoch", (epoch + 1) * steps - 1, at=epoch + 1, **numbers)
         return numbers
 
-    def learn(self, batches: Iterable[Batch], epoch: int, progress: float) -> tuple[Tensor, Tensor | None]:
+    def learn(
+        self,
+        batches: Iterable[Batch],
+        epoch: int,
+        progress: float,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> tuple[Tensor, float | None]:
         """Take one step with the mean gradient of some batches.
+
+        Args:
+            batches: of this step.
+            epoch: from 0.
+            progress: share of the schedule that is done after this step.
+            meanwhile: called while a device still works on the gradient; it may give it more to do.
 
         Returns:
             The utterances (B,) of this rank, and the loss: ``None`` where it, or a gradient, was not finite
@@ -336,8 +350,11 @@ class _Run:
         ids = torch.cat([one.ids for one in seen])
         loss = mean_of_ranks(torch.stack([one.step.loss.detach() for one in seen]).mean())
         mean_gradients(self.framework.parameters())
+        found = self.watch.look(loss, self.framework.parameters())
+        meanwhile()
         where = f"epoch {epoch + 1}, step {self.place.steps + 1}"
-        if not self.watch.sound(loss, self.framework.parameters(), ids, where):
+        known = self.watch.learn_from(found, ids, where)
+        if known is None:
             self.optimizer.zero_grad(set_to_none=True)
             return ids, None
         self.framework.after_backward(epoch)
@@ -355,7 +372,7 @@ class _Run:
         for name in seen[0].step.metrics:
             values = torch.stack([one.step.metrics[name].detach() for one in seen])
             self.place.sums[name].append(mean_of_ranks(values.mean()))
-        return ids, loss
+        return ids, known
 
     def differentiate(self, batch: Batch) -> _Seen:
         """Add a batch's part of the gradient."""

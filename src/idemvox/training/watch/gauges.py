@@ -22,6 +22,8 @@ from idemvox.training.watch.curves import read_log, write_curves
 
 __all__ = ["Log", "PositiveGauge", "progress_bar"]
 
+_COUNTED_TOGETHER = 256  # steps
+
 
 def progress_bar(enabled: bool) -> Progress:
     """Return the progress bar of all long work: description, bar, count, numbers, time left."""
@@ -89,6 +91,7 @@ class PositiveGauge:
         labels = {"speaker": speakers, "recording": recordings}
         self._labels = {name: numbers for name, numbers in labels.items() if (numbers >= 0).any()}
         self._sums: dict[str, float] = defaultdict(float)
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def update(self, ids: Tensor, chosen: Tensor, replaced: Tensor | None = None) -> None:
         """Count a step.
@@ -98,10 +101,19 @@ class PositiveGauge:
             chosen: (B,) the utterance whose embedding each was given, -1 for none.
             replaced: (B,) whether an anchor was given anything; by default, whether ``chosen`` names any.
         """
-        anchor, other = ids.cpu().numpy(), chosen.cpu().numpy()
+        self._waiting.append((ids, chosen, chosen >= 0 if replaced is None else replaced))
+        if len(self._waiting) >= _COUNTED_TOGETHER:
+            self._count()
+
+    def _count(self) -> None:
+        """Count the steps that wait; asking a device after each would make it wait."""
+        if not self._waiting:
+            return
+        anchor, other, replaced = (torch.cat(each).cpu().numpy() for each in zip(*self._waiting, strict=True))
+        self._waiting.clear()
         hit = other >= 0
         self._sums["anchors"] += len(anchor)
-        self._sums["hits"] += float((hit if replaced is None else replaced.cpu().numpy()).sum())
+        self._sums["hits"] += float(replaced.sum())
         for name, labels in self._labels.items():
             known = hit & (labels[anchor] >= 0) & (labels[np.maximum(other, 0)] >= 0)
             self._sums[f"{name}_known"] += float(known.sum())
@@ -124,14 +136,17 @@ class PositiveGauge:
 
     def state(self) -> dict[str, float]:
         """Return what has been counted since the last :meth:`result`."""
+        self._count()
         return dict(self._sums)
 
     def restore(self, state: Mapping[str, float]) -> None:
         """Go on counting from :meth:`state`."""
+        self._waiting.clear()
         self._sums = defaultdict(float, state)
 
     def result(self) -> Mapping[str, float]:
         """Return the shares since the last call, and start anew."""
+        self._count()
         s, self._sums = self._sums, defaultdict(float)
         if not s["anchors"]:
             return {}
@@ -146,14 +161,14 @@ def note(
     progress: Progress,
     task: TaskID,
     advance: int,
-    loss: Tensor | None,
+    loss: float | None,
     since: float,
     seen: int,
     waiting: float = 0.0,
 ) -> None:
     """Advance a bar, showing the loss, utterances per second and, from 5 % on, the time lost to reading."""
     rate = seen / max(time.perf_counter() - since, 1e-9)
-    text = "" if loss is None else f"loss {float(loss):.3f}  "
+    text = "" if loss is None else f"loss {loss:.3f}  "
     stalled = f"  waiting for audio {waiting:.0%}" if waiting >= 0.05 else ""
     progress.update(task, advance=advance, note=f"{text}{rate:.0f} utt/s{stalled}")
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from idemvox.devices import Fetched
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Framework
 from idemvox.ranks import mean
@@ -74,27 +75,41 @@ class Watch:
         """Remember what a step may have to take back."""
         torch._foreach_copy_(self._before, self._buffers)
 
-    def sound(self, loss: Tensor, parameters: Iterator[nn.Parameter], ids: Tensor, where: str) -> bool:
-        """Return whether to learn from a step; if not, all but its gradients is as it was before.
+    def look(self, loss: Tensor, parameters: Iterator[nn.Parameter]) -> Fetched:
+        """Have the device check a step, and send for what it finds; nobody waits.
 
         Args:
             loss: of all ranks.
             parameters: with their gradients.
+
+        Returns:
+            What :meth:`learn_from` takes.
+        """
+        norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+        finite = torch.stack([loss, *norms]).isfinite().all()
+        seen = self._embeddings
+        cosine = loss.new_zeros(()).float() if seen is None or len(seen) < 2 else likeness(seen)
+        return Fetched(torch.stack([finite.to(loss.dtype), mean(cosine).to(loss.dtype), loss.detach()]))
+
+    def learn_from(self, found: Fetched, ids: Tensor, where: str) -> float | None:
+        """Return a step's loss if it is to be learnt from, ``None`` if not.
+
+        Then everything but the gradients is as it was before the step.  This is the one place where a step
+        waits for the device.
+
+        Args:
+            found: by :meth:`look`.
             ids: (B,) utterances.
             where: the step, for messages.
 
         Raises:
             IdemvoxError: after too many bad steps, or with embeddings all alike for too long.
         """
-        norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
-        finite = torch.stack([loss, *norms]).isfinite().all()
-        seen = self._embeddings
-        cosine = loss.new_zeros(()).float() if seen is None or len(seen) < 2 else likeness(seen)
-        good, alike = torch.stack([finite.float(), mean(cosine)]).tolist()  # one wait for the device
-        if good:
+        finite, alike, loss = found.numbers()
+        if finite:
             self.bad = 0
             self._stop_if_alike(alike, where)
-            return True
+            return loss
         torch._foreach_copy_(self._buffers, self._before)
         self.bad, self.skipped = self.bad + 1, self.skipped + 1
         if self.bad >= self.training.bad_steps:
@@ -103,7 +118,7 @@ class Watch:
                 f"(utterances {', '.join(self.named(ids))}); lower training.lr, set training.clip=3, or use "
                 "training.precision=fp32; --resume goes on from the last checkpoint"
             )
-        return False
+        return None
 
     def named(self, ids: Tensor) -> list[str]:
         """Return the names of some utterances (B,)."""
