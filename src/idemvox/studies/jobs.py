@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ def _score(job: Job, numbers: Mapping[str, float], progress: bool) -> None:
             trial_utterances(trials, manifest),
             device=device,
             precision=precision,
-            workers=1,
+            workers=min(4, max(1, (os.cpu_count() or 1) // 4)),
             progress=progress,
         )
         save_embeddings(embeddings, job.folder / f"{test.name}.npz")
