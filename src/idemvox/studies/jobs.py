@@ -124,8 +124,8 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: bool = True) -> None:
     with progress_bar(progress) as bar, process_pool(workers) as pool:
         task = bar.add_task("training", total=sum(job.epochs for job in jobs), note="")
         while True:
-            ready = [job for job in waiting if job.recipe.start_from not in due]
-            waiting = [job for job in waiting if job.recipe.start_from in due]
+            ready = [job for job in waiting if job.recipe.start_from not in due][: workers - len(running)]
+            waiting = [job for job in waiting if job not in ready]
             running |= {pool.submit(run_job, job): job for job in ready}
             behind = [job.so_far() for job in jobs]
             note = ", ".join(said for _, said in behind if said)

@@ -1,0 +1,148 @@
+"""Pack what a GPU machine without a network needs for benchmarks/gpu.py: packages that it lacks, and speech.
+
+    python benchmarks/gpu_bundle.py [--out gpu-bundle] [--python 3.12] [--packages soundfile pydantic ...]
+
+Speech and augmentation audio of ``IDEMVOX_CORPORA`` become Ogg Opus at 12 kbit/s in one tar file, each
+utterance cut to its first 4.2 seconds, so that the folder stays below 60 MiB; wheels of the packages are
+fetched for that Python on Linux. There, give the folder to ``benchmarks/gpu.py --bundle``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import av
+import numpy as np
+from rich.console import Console
+
+from common import corpora, parser_of
+from idemvox.audio.read import SAMPLE_RATE, read, to_pcm
+from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
+from idemvox.corpus.prepare import prepare_table
+
+PACKAGES = [
+    "pydantic",
+    "pydantic-core",
+    "annotated-types",
+    "typing-inspection",
+    "typing-extensions",
+    "soundfile",
+    "cffi",
+    "pycparser",
+    "soxr",
+    "lightning-fabric",
+]
+SECONDS, BITS = 4.2, 12_000
+PER_VOICE = 160  # of a voice of the densest source at most
+PLATFORMS = [f"manylinux_2_{n}_x86_64" for n in (17, 24, 27, 28, 31, 34)]
+PLATFORMS += ["manylinux2014_x86_64", "manylinux1_x86_64"]
+
+
+def opus(path: Path, seconds: float = SECONDS) -> bytes:
+    """Return the beginning of a file as Ogg Opus."""
+    pcm = to_pcm(read(path))[: int(seconds * SAMPLE_RATE)]
+    file = io.BytesIO()
+    with av.open(file, "w", format="ogg") as container:
+        stream = container.add_stream("libopus", rate=SAMPLE_RATE, layout="mono")
+        stream.bit_rate = BITS
+        for start in range(0, len(pcm), SAMPLE_RATE):
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(pcm[None, start : start + SAMPLE_RATE]), format="s16", layout="mono"
+            )
+            frame.rate, frame.pts = SAMPLE_RATE, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def wanted(folder: Path, scratch: Path) -> list[Utterance]:
+    """Choose utterances of the train and dev splits; each is named after its place in the bundle."""
+    chosen: list[Utterance] = []
+    for split in ("train", "dev"):
+        path = scratch / f"{split}.csv"
+        manifest = prepare_table(folder / "manifest.csv", path, where={"split": split}, min_seconds=1.5)
+        del manifest
+        from idemvox.corpus.manifest import load_manifest
+
+        listed = load_manifest(path)
+        count: Counter[str | None] = Counter()
+        for u in listed:
+            source = Path(u.id).parts[1]
+            count[u.speaker] += 1
+            dense = source == "gcompris" and count[u.speaker] <= PER_VOICE
+            if source == "speechocean762" or dense:
+                chosen.append(
+                    Utterance(
+                        f"{split}/{source}/{len(chosen)}.opus",
+                        str(listed.path(u)),
+                        min(u.seconds, SECONDS),
+                        SAMPLE_RATE,
+                        u.speaker,
+                        u.recording,
+                    )
+                )
+    return chosen
+
+
+def main() -> None:
+    """Make the bundle."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--out", type=Path, default=Path("gpu-bundle"))
+    parser.add_argument("--python", default="3.12")
+    parser.add_argument("--packages", nargs="*", default=PACKAGES)
+    args = parser.parse_args()
+    console, folder = Console(), corpora()
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.packages:
+        fetch(args.out / "wheels", args.python, args.packages)
+    utterances = wanted(folder, args.out)
+    extra = [p for kind in ("noise", "music") for p in sorted((folder / kind).rglob("*")) if p.is_file()]
+    names = [u.id for u in utterances] + [f"{p.relative_to(folder).with_suffix('.opus')}" for p in extra]
+    paths = [Path(u.path) for u in utterances] + extra
+    lengths = [SECONDS] * len(utterances) + [20.0] * len(extra)
+    with tarfile.open(args.out / "speech.tar", "w") as tar, ProcessPoolExecutor(os.cpu_count()) as pool:
+        for name, data in zip(names, pool.map(attempt, paths, lengths, chunksize=32), strict=True):
+            if data:
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    rows = [Utterance(u.id, u.id, u.seconds, u.rate, u.speaker, u.recording) for u in utterances]
+    save_manifest(Manifest(rows, args.out), args.out / "speech.csv")
+    size = sum(p.stat().st_size for p in args.out.rglob("*") if p.is_file())
+    console.print(f"{args.out}: {len(rows):,} utterances, {len(extra)} noises, {size / 2**20:.1f} MiB")
+
+
+def attempt(path: Path, seconds: float) -> bytes:
+    """Return the file as Opus, nothing if it cannot be read (a broken noise)."""
+    from idemvox.errors import IdemvoxError
+
+    try:
+        return opus(path, seconds)
+    except IdemvoxError:
+        return b""
+
+
+def fetch(folder: Path, python: str, packages: list[str]) -> None:
+    """Download wheels for Linux and that version of Python; newer versions than there are win there."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command += ["--python-version", python, "--implementation", "cp", "-d", str(folder)]
+    command += [word for name in PLATFORMS for word in ("--platform", name)]
+    from importlib.metadata import PackageNotFoundError, version
+
+    for name in packages:
+        try:
+            pinned = f"{name}=={version(name)}"
+        except PackageNotFoundError:
+            pinned = name
+        subprocess.run([*command, pinned], check=True)
+
+
+if __name__ == "__main__":
+    main()
