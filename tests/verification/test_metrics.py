@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idemvox.errors import IdemvoxError
-from idemvox.verification.metrics import eer, eer_interval, error_rates, min_dcf
+from idemvox.verification.metrics import eer, error_rates, min_dcf
 
 # few distinct scores, so that nearly every list has ties across both labels
 trial_lists = (
@@ -158,46 +158,3 @@ def test_refuses_senseless_costs():
         min_dcf([0, 1], [0, 1], 0.0)
     with pytest.raises(IdemvoxError, match="unknown EER method"):
         eer([0, 1], [0, 1], "hull")
-
-
-def speaker_trials(rng, speakers, spread):
-    """All pairs of 3 vectors per speaker; each speaker has an offset of its own on its target scores."""
-    names = np.repeat(np.arange(speakers), 3)
-    a, b = np.triu_indices(len(names), 1)
-    labels = names[a] == names[b]
-    offset = rng.normal(size=speakers) * spread
-    scores = rng.normal(size=len(a)) + labels * (2 + offset[names[a]])
-    return scores, labels, names[a], names[b]
-
-
-def test_interval_equals_repeating_the_trials():
-    rng = np.random.default_rng(3)
-    scores, labels, a, b = speaker_trials(rng, 4, 0.0)
-    draw = np.random.default_rng(7)  # the same first draw as the function's
-    times = draw.multinomial(4, np.full(4, 0.25))
-    repeats = [times[i] if x else times[i] * times[j] for i, j, x in zip(a, b, labels, strict=True)]
-    one = eer_interval(scores, labels, a, b, draws=1, seed=7)
-    assert one.low == one.high == eer(np.repeat(scores, repeats), np.repeat(labels, repeats)).value
-
-
-def test_interval_holds_the_eer_is_repeatable_and_narrows_with_speakers():
-    rng = np.random.default_rng(0)
-    widths = []
-    for speakers in (6, 60):
-        trials = speaker_trials(rng, speakers, 1.0)
-        interval = eer_interval(*trials, draws=60)
-        assert interval == eer_interval(*trials, draws=60)
-        assert interval != eer_interval(*trials, draws=60, seed=1)
-        assert interval.low <= eer(*trials[:2]).value <= interval.high
-        widths.append(interval.high - interval.low)
-    assert widths[1] < widths[0]
-
-
-def test_interval_names_may_be_strings_and_must_fit_the_labels():
-    trials = speaker_trials(np.random.default_rng(1), 5, 0.0)
-    named = (*trials[:2], [f"s{i}" for i in trials[2]], [f"s{i}" for i in trials[3]])
-    assert eer_interval(*named, draws=10) == eer_interval(*trials, draws=10)
-    with pytest.raises(IdemvoxError, match="contradict"):
-        eer_interval(trials[0], ~trials[1], *trials[2:])
-    with pytest.raises(IdemvoxError, match="per trial"):
-        eer_interval(*trials[:2], trials[2][1:], trials[3])

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from idemvox.corpus.manifest import Manifest
 from idemvox.errors import IdemvoxError
+from idemvox.verification.bootstrap import eer_interval
 from idemvox.verification.embed import embed_files
-from idemvox.verification.metrics import eer, eer_interval, min_dcf
+from idemvox.verification.metrics import eer, min_dcf
 from idemvox.verification.report import (
     Report,
     evaluate,

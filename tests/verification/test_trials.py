@@ -215,3 +215,11 @@ def test_what_cannot_be_drawn():
         make_trials(corpus(3, 1, 1), "any")
     with pytest.raises(IdemvoxError, match="unknown kind"):
         make_trials(corpus(), "cross")
+
+
+def test_speakers_of_both_sides(tmp_path):
+    trials = load_trials(write(tmp_path, "1 a b\n0 c a\n"))
+    enrol, test = trials.speakers({"a": "zoe", "b": "zoe", "c": "amy", "d": "eve"})
+    assert (enrol.tolist(), test.tolist()) == ([1, 0], [1, 1])
+    with pytest.raises(IdemvoxError, match=r"1 of the 3 .* no speaker: b; fill in"):
+        trials.speakers({"a": "zoe", "c": "amy"})

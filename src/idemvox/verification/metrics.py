@@ -1,4 +1,4 @@
-"""Error rates of a verification trial list: EER, minDCF, and a confidence interval for small lists.
+"""Error rates of a verification trial list: EER and minDCF.
 
 A trial is accepted when its score is at or above the threshold.  Rates are taken at the *distinct*
 scores, all trials of one score together, so the order of tied trials changes nothing.
@@ -16,7 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from idemvox.errors import IdemvoxError
 
-__all__ = ["EER", "Interval", "Rates", "eer", "eer_interval", "error_rates", "min_dcf"]
+__all__ = [
+    "EER",
+    "Rates",
+    "SortedTrials",
+    "eer",
+    "eer_of_counts",
+    "error_rates",
+    "min_dcf",
+]
 
 Floats = NDArray[np.float64]
 Method = Literal["nearest", "interpolate"]
@@ -46,16 +54,7 @@ class EER:
     """Accept at or above; always finite."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Confidence interval of a rate, as fractions."""
-
-    low: float
-    high: float
-    draws: int
-
-
-class _Sorted:
+class SortedTrials:
     """Trials sorted once by score and grouped by distinct score."""
 
     def __init__(self, scores: ArrayLike, labels: ArrayLike) -> None:
@@ -113,12 +112,12 @@ def error_rates(scores: ArrayLike, labels: ArrayLike) -> Rates:
     >>> rates.fnr.tolist(), rates.fpr.tolist()
     ([0.0, 0.0, 0.5, 1.0], [1.0, 0.5, 0.0, 0.0])
     """
-    trials = _Sorted(scores, labels)
+    trials = SortedTrials(scores, labels)
     missed, accepted = trials.counts()
     return Rates(trials.thresholds, missed / missed[-1], accepted / accepted[0])
 
 
-def _crossing(thresholds: Floats, counts: Counts, method: Method) -> EER:
+def eer_of_counts(thresholds: Floats, counts: Counts, method: Method) -> EER:
     """EER from counts.  FNR - FPR never falls, so the sign changes once; compared in exact integers."""
     targets, impostors = counts(len(thresholds) - 1)[0], counts(0)[1]
 
@@ -155,9 +154,9 @@ def eer(scores: ArrayLike, labels: ArrayLike, method: Method = "nearest") -> EER
     >>> eer([0.1, 0.3, 0.6, 0.2, 0.7, 0.9], [0, 0, 0, 1, 1, 1])
     EER(value=0.3333333333333333, threshold=0.6)
     """
-    trials = _Sorted(scores, labels)
+    trials = SortedTrials(scores, labels)
     missed, accepted = trials.counts()
-    return _crossing(trials.thresholds, lambda k: (int(missed[k]), int(accepted[k])), method)
+    return eer_of_counts(trials.thresholds, lambda k: (int(missed[k]), int(accepted[k])), method)
 
 
 def min_dcf(
@@ -180,62 +179,3 @@ def min_dcf(
     rates = error_rates(scores, labels)
     miss, false_accept = c_miss * p_target, c_fa * (1 - p_target)
     return float(np.min(miss * rates.fnr + false_accept * rates.fpr) / min(miss, false_accept))
-
-
-def eer_interval(
-    scores: ArrayLike,
-    labels: ArrayLike,
-    enrol_speakers: ArrayLike,
-    test_speakers: ArrayLike,
-    draws: int = 200,
-    seed: int = 0,
-    method: Method = "nearest",
-) -> Interval:
-    """95 % confidence interval of the EER by resampling *speakers*, not trials.
-
-    Trials that share a speaker are not independent, so each draw takes S of the S speakers with
-    replacement; an impostor trial then counts (times speaker a was drawn) x (times b was drawn), a target
-    trial counts as often as its one speaker was drawn.  Percentiles 2.5 and 97.5 of the draws' EERs.  With
-    fewer than about 20 speakers even this interval is somewhat too narrow.
-
-    Args:
-        scores: (N,) as in :func:`error_rates`.
-        labels: (N,) likewise.
-        enrol_speakers: (N,) speaker of each trial's first side; any names or numbers.
-        test_speakers: (N,) of its second side.
-        draws: bootstrap draws; those that leave out all targets or all impostors are drawn again.
-        seed: makes the interval repeatable.
-        method: as in :func:`eer`.
-    """
-    trials = _Sorted(scores, labels)
-    enrol_names, test_names = np.asarray(enrol_speakers), np.asarray(test_speakers)
-    if enrol_names.shape != trials.label.shape or test_names.shape != trials.label.shape:
-        raise IdemvoxError("need one enrol speaker and one test speaker per trial")
-    names = np.union1d(enrol_names, test_names)
-    if len(names) < 2 or draws < 1:
-        raise IdemvoxError("an EER interval needs at least two speakers and one draw")
-    enrol, test = (np.searchsorted(names, side)[trials.order] for side in (enrol_names, test_names))
-    if not np.array_equal(enrol == test, trials.label):
-        raise IdemvoxError("the speakers contradict the trial labels: check the manifest's speaker column")
-    targets = np.flatnonzero(trials.label)
-    rejected = np.zeros(len(enrol) + 1, np.int64)  # impostors among the lowest so many trials
-    rng = np.random.default_rng(seed)
-    values: list[float] = []
-    for _ in range(20 * draws):
-        times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)))  # (S,)
-        missed = np.append(0, np.cumsum(times[enrol[targets]]))  # of the lowest so many targets
-        weight = times[enrol] * times[test]
-        weight[targets] = 0
-        np.cumsum(weight, out=rejected[1:])
-
-        def counts(number: int) -> tuple[int, int]:
-            below = trials.below[number]
-            of_them = np.searchsorted(targets, below)
-            return int(missed[of_them]), int(rejected[-1] - rejected[below])  # noqa: B023 (used at once)
-
-        if missed[-1] and rejected[-1]:
-            values.append(_crossing(trials.thresholds, counts, method).value)
-        if len(values) == draws:
-            low, high = np.percentile(values, (2.5, 97.5))
-            return Interval(float(low), float(high), draws)
-    raise IdemvoxError("too few speakers have target trials for an EER interval; use a larger trial list")

@@ -12,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 from rich.table import Table
 from torch import nn
@@ -22,8 +21,9 @@ from idemvox.corpus.manifest import Manifest, Utterance
 from idemvox.encoders.base import Scoring
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
+from idemvox.verification.bootstrap import eer_interval
 from idemvox.verification.embed import Embeddings, embed_files
-from idemvox.verification.metrics import eer, eer_interval, min_dcf
+from idemvox.verification.metrics import eer, min_dcf
 from idemvox.verification.scoring import SCORING_NAMES, missing_ids, trial_scores
 from idemvox.verification.trials import Trials
 
@@ -186,9 +186,7 @@ def score_report(
     found = eer(scores, trials.labels)
     low = high = None
     if draws and speakers is not None and all(name in speakers for name in trials.ids):
-        who = np.unique([speakers[name] for name in trials.ids], return_inverse=True)[1]
-        sides = who[trials.enrol_index], who[trials.test_index]
-        interval = eer_interval(scores, trials.labels, *sides, draws=draws)
+        interval = eer_interval(scores, trials.labels, *trials.speakers(speakers), draws=draws)
         low, high = interval.low, interval.high
     return Report(
         trials=trials.name,

@@ -6,7 +6,7 @@ import logging
 import re
 from array import array
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -92,6 +92,23 @@ class Trials:
     def test(self) -> list[str]:
         """Id of each trial's second side."""
         return [self.ids[i] for i in self.test_index]
+
+    def speakers(self, speaker_of: Mapping[str, str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """(N,) speakers of the first sides and (N,) of the second, as numbers from 0.
+
+        Args:
+            speaker_of: speaker of each id; those of other utterances are ignored.
+
+        Raises:
+            IdemvoxError: an id has no speaker.
+        """
+        if missing := [name for name in self.ids if name not in speaker_of]:
+            raise IdemvoxError(
+                f"{len(missing)} of the {len(self.ids)} utterances in the trials {self.name!r} have no"
+                f" speaker: {', '.join(missing[:5])}; fill in the manifest's speaker column"
+            )
+        number = np.unique([speaker_of[name] for name in self.ids], return_inverse=True)[1]
+        return number[self.enrol_index], number[self.test_index]
 
     def __iter__(self) -> Iterator[tuple[bool, str, str]]:
         for label, enrol, test in zip(self.labels, self.enrol_index, self.test_index, strict=True):
