@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from statistics import mean
 
 import pytest
 import torch
@@ -12,16 +14,16 @@ from idemvox.losses.affinity import affinities, generalised_contrastive
 from idemvox.losses.pairwise import nt_xent
 
 
-def slow(embedding: Tensor, affinity: Tensor, t: float, out: Tensor | None = None) -> float:
+def slow(embedding: Tensor, affinity: Tensor, t: float, out: Tensor | None = None) -> list[float]:
     units = [e / e.norm() for e in embedding]
-    total, size = 0.0, len(units)
+    rows, size = [], len(units)
     for i in range(size):
         others = [j for j in range(size) if j != i]
         exp = {j: math.exp(float(units[i] @ units[j]) / t) for j in others}
         under = sum(v for j, v in exp.items() if out is None or not out[i, j] or affinity[i, j] > 0)
         mass = sum(float(affinity[i, j]) for j in others)
-        total -= sum(float(affinity[i, j]) / mass * math.log(exp[j] / under) for j in others)
-    return total / size
+        rows.append(-sum(float(affinity[i, j]) / mass * math.log(exp[j] / under) for j in others))
+    return rows
 
 
 def some(size: int = 6, dim: int = 4) -> tuple[Tensor, Tensor]:
@@ -37,8 +39,11 @@ def test_equals_the_formula(t):
     out = torch.rand(6, 6, generator=torch.Generator().manual_seed(0)) < 0.6
     assert (out & (affinity == 0)).any() and (out & (affinity > 0)).any()
     for leave_out in (None, out):
+        expected = slow(embedding, affinity, t, leave_out)
         found = float(generalised_contrastive(embedding, affinity, t, leave_out))
-        assert found == pytest.approx(slow(embedding, affinity, t, leave_out), abs=1e-10)
+        assert found == pytest.approx(mean(expected), abs=1e-10)
+        rows = generalised_contrastive(embedding, affinity, t, leave_out, reduction="none")
+        assert rows.tolist() == pytest.approx(expected, abs=1e-10)
 
 
 def test_without_labels_it_is_nt_xent():
@@ -64,9 +69,11 @@ def test_who_belongs_together():
 
 def test_gradient_and_autocast():
     embedding, affinity = some(5, 3)
-    assert torch.autograd.gradcheck(
-        lambda e: generalised_contrastive(e, affinity, 0.5), embedding.requires_grad_()
-    )
+    for reduction in ("mean", "none"):
+        assert torch.autograd.gradcheck(
+            partial(generalised_contrastive, affinity=affinity, temperature=0.5, reduction=reduction),
+            embedding.requires_grad_(),
+        )
     single = embedding.detach().float()
     with torch.autocast("cpu", torch.bfloat16):
         half = generalised_contrastive(single.bfloat16(), affinity)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import mean
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ from idemvox.losses.ge2e import ge2e
 from idemvox.losses.prototypical import angular_contrastive
 
 
-def slow(embedding: Tensor, scale: float, bias: float) -> float:
-    """Wan et al. (2018): eq. 4 normalises, 8 leaves the utterance out, 9 compares, 6 is the loss."""
+def slow(embedding: Tensor, scale: float, bias: float) -> list[float]:
+    """Wan et al. (2018): eq. 4 normalises, 8 leaves the utterance out, 9 compares, 6 is each one's loss."""
     units = [[e / e.norm() for e in speaker] for speaker in embedding]
 
     def similarity(j: int, i: int, k: int) -> float:
@@ -26,7 +27,7 @@ def slow(embedding: Tensor, scale: float, bias: float) -> float:
         for i in range(len(speaker)):
             logits = [similarity(j, i, k) for k in range(len(units))]
             losses.append(math.log(sum(map(math.exp, logits))) - logits[j])
-    return sum(losses) / len(losses)
+    return losses
 
 
 def some(speakers: int = 4, utterances: int = 3, dim: int = 5) -> Tensor:
@@ -38,7 +39,11 @@ def some(speakers: int = 4, utterances: int = 3, dim: int = 5) -> Tensor:
 @pytest.mark.parametrize(("scale", "bias"), [(10.0, -5.0), (0.5, 2.0)])
 def test_equals_the_formula(speakers, utterances, scale, bias):
     embedding = some(speakers, utterances)
-    assert float(ge2e(embedding, scale, bias)) == pytest.approx(slow(embedding, scale, bias), abs=1e-10)
+    expected = slow(embedding, scale, bias)
+    assert float(ge2e(embedding, scale, bias)) == pytest.approx(mean(expected), abs=1e-10)
+    rows = ge2e(embedding, scale, bias, reduction="none")
+    assert rows.shape == (speakers, utterances)
+    assert rows.flatten().tolist() == pytest.approx(expected, abs=1e-10)
 
 
 def test_of_two_utterances_neither_sees_itself():
@@ -51,7 +56,8 @@ def test_of_two_utterances_neither_sees_itself():
 
 
 def test_gradient_and_the_scale_learns():
-    assert torch.autograd.gradcheck(lambda e: ge2e(e, 5.0, -1.0), some().requires_grad_())
+    for reduction in ("mean", "none"):
+        assert torch.autograd.gradcheck(lambda e, r=reduction: ge2e(e, 5.0, -1.0, r), some().requires_grad_())
     scale, bias = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (10.0, -5.0))
     assert torch.autograd.gradcheck(lambda s: ge2e(some(), s, -5.0), scale)
     ge2e(some(), scale, bias).backward()

@@ -37,13 +37,14 @@ def slow(
     scale: float,
     margin: float,
     right: Callable[[float, float], float] = arc,
-) -> float:
-    total = 0.0
+) -> list[float]:
+    """The loss of each row."""
+    rows = []
     for e, y in zip(embedding, labels.tolist(), strict=True):
         angles = [angle(e, w) for w in weight]
         cosines = [right(theta, margin) if j == y else math.cos(theta) for j, theta in enumerate(angles)]
-        total += cross_entropy([scale * c for c in cosines], y)
-    return total / len(labels)
+        rows.append(cross_entropy([scale * c for c in cosines], y))
+    return rows
 
 
 def slow_scale(embedding: Tensor, weight: Tensor, labels: Tensor, scale: float) -> float:
@@ -68,15 +69,19 @@ def some(batch: int = 6, classes: int = 4, dim: int = 5) -> tuple[Tensor, Tensor
 @pytest.mark.parametrize(("scale", "margin"), [(30.0, 0.2), (10.0, 0.5), (1.0, 0.0)])
 def test_equals_the_formula(scale, margin):
     embedding, weight, labels = some()
+    expected = slow(embedding, weight, labels, scale, margin)
+    rows = aam_softmax(embedding, weight, labels, scale, margin, reduction="none")
+    assert rows.tolist() == pytest.approx(expected, abs=1e-10)
     found = float(aam_softmax(embedding, weight, labels, scale, margin))
-    assert found == pytest.approx(slow(embedding, weight, labels, scale, margin), abs=1e-10)
+    assert found == pytest.approx(statistics.mean(expected), abs=1e-10)
 
 
 @pytest.mark.parametrize(("scale", "margin"), [(30.0, 0.2), (10.0, 0.5), (1.0, 0.0)])
 def test_cosface_equals_the_formula(scale, margin):
-    found = float(cosface(*some(), scale, margin))
     expected = slow(*some(), scale, margin, lambda theta, m: math.cos(theta) - m)
-    assert found == pytest.approx(expected, abs=1e-10)
+    rows = cosface(*some(), scale, margin, reduction="none")
+    assert rows.tolist() == pytest.approx(expected, abs=1e-10)
+    assert float(cosface(*some(), scale, margin)) == pytest.approx(statistics.mean(expected), abs=1e-10)
 
 
 @pytest.mark.parametrize("loss", [aam_softmax, cosface])
@@ -90,10 +95,14 @@ def test_adacos_equals_the_formula(batch, near):
     embedding, weight, labels = some(batch, classes=40)
     if near:
         embedding = weight[labels] + 0.1 * embedding
-    loss, scale = adacos(embedding, weight, labels, torch.tensor(5.0, dtype=torch.float64))
+    before = torch.tensor(5.0, dtype=torch.float64)
+    loss, scale = adacos(embedding, weight, labels, before)
     expected = slow_scale(embedding, weight, labels, 5.0)
     assert float(scale) == pytest.approx(expected, abs=1e-10) and expected > 1
-    assert float(loss) == pytest.approx(slow(embedding, weight, labels, expected, 0.0), abs=1e-10)
+    losses = slow(embedding, weight, labels, expected, 0.0)
+    assert float(loss) == pytest.approx(statistics.mean(losses), abs=1e-10)
+    rows, same = adacos(embedding, weight, labels, before, reduction="none")
+    assert rows.tolist() == pytest.approx(losses, abs=1e-10) and same == scale
 
 
 def test_the_scale_of_adacos_has_no_gradient_and_the_rest_has():
@@ -105,6 +114,8 @@ def test_the_scale_of_adacos_has_no_gradient_and_the_rest_has():
     plain = cosface(embedding, weight, labels, float(later), 0.0)
     expected = torch.autograd.grad(plain, (embedding, weight))
     torch.testing.assert_close((embedding.grad, weight.grad), expected)
+    rows, _ = adacos(embedding, weight, labels, scale, "none")
+    torch.testing.assert_close(torch.autograd.grad(rows.mean(), (embedding, weight)), expected)
 
 
 def test_adacos_with_few_classes_stays_above_zero():
@@ -134,7 +145,7 @@ def towards(angle: float) -> tuple[Tensor, Tensor, Tensor]:
 def test_beyond_pi_less_margin(margin):
     angles = torch.linspace(math.pi - margin - 0.3, math.pi - 1e-4, 40).tolist()
     found = [float(aam_softmax(*towards(a), 30.0, margin)) for a in angles]
-    assert found == pytest.approx([slow(*towards(a), 30.0, margin) for a in angles], abs=1e-8)
+    assert found == pytest.approx([slow(*towards(a), 30.0, margin)[0] for a in angles], abs=1e-8)
     # the loss goes on rising where cos(theta + margin) would turn; at the junction it may step a little
     beyond = [value for angle, value in zip(angles, found, strict=True) if angle > math.pi - margin]
     assert len(beyond) > 10 and all(a < b for a, b in pairwise(beyond))
@@ -149,14 +160,15 @@ def test_no_margin_is_a_softmax_of_cosines():
 
 @pytest.mark.parametrize("loss", [aam_softmax, cosface])
 @pytest.mark.parametrize("beyond", [False, True])
-def test_gradient(beyond, loss):
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_gradient(reduction, beyond, loss):
     embedding, weight, labels = some(4, 3, 4)
     if beyond:
         embedding = -weight[labels] + 0.05 * embedding
         cosine = torch.nn.functional.cosine_similarity(embedding, weight[labels])
         assert (cosine < math.cos(math.pi - 0.2)).any()
     assert torch.autograd.gradcheck(
-        lambda e, w: loss(e, w, labels, 5.0, 0.2),
+        lambda e, w: loss(e, w, labels, 5.0, 0.2, reduction),
         (embedding.requires_grad_(), weight.requires_grad_()),
     )
 

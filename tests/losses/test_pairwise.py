@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from statistics import mean
 
 import pytest
 import torch
@@ -15,31 +17,33 @@ def cosine(a: Tensor, b: Tensor) -> float:
     return float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
 
 
-def slow_info_nce(query: Tensor, target: Tensor, temperature: float, out: Tensor | None = None) -> float:
-    """Eq. 1 of the SSPS paper, term by term, without those that are left out."""
-    total = 0.0
+def slow_info_nce(
+    query: Tensor, target: Tensor, temperature: float, out: Tensor | None = None
+) -> list[float]:
+    """Eq. 1 of the SSPS paper, term by term, without those that are left out: of each row."""
+    rows = []
     for i in range(len(query)):
         terms = {
             j: math.exp(cosine(query[i], target[j]) / temperature)
             for j in range(len(target))
             if j == i or out is None or not out[i, j]
         }
-        total -= math.log(terms[i] / sum(terms.values()))
-    return total / len(query)
+        rows.append(-math.log(terms[i] / sum(terms.values())))
+    return rows
 
 
-def slow_nt_xent(query: Tensor, target: Tensor, temperature: float, out: Tensor | None = None) -> float:
+def slow_nt_xent(query: Tensor, target: Tensor, temperature: float, out: Tensor | None = None) -> list[float]:
     """Every one of the 2B embeddings is an anchor; itself is no candidate, nor is who is left out."""
     both, batch = [*query, *target], len(query)
-    total = 0.0
+    rows = [0.0] * batch
     for i in range(2 * batch):
         terms = {
             j: math.exp(cosine(both[i], both[j]) / temperature)
             for j in range(2 * batch)
             if j == (i + batch) % (2 * batch) or (j != i and (out is None or not out[i % batch, j % batch]))
         }
-        total -= math.log(terms[(i + batch) % (2 * batch)] / sum(terms.values()))
-    return total / (2 * batch)
+        rows[i % batch] -= math.log(terms[(i + batch) % (2 * batch)] / sum(terms.values())) / 2
+    return rows
 
 
 ORACLES = [(info_nce, slow_info_nce), (nt_xent, slow_nt_xent)]
@@ -56,9 +60,9 @@ def pair(batch: int = 5, dim: int = 4, dtype: torch.dtype = torch.float64) -> tu
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_equals_the_formula(fast, slow, temperature, batch):
     query, target = pair(batch)
-    assert float(fast(query, target, temperature)) == pytest.approx(
-        slow(query, target, temperature), abs=1e-12
-    )
+    rows = slow(query, target, temperature)
+    assert fast(query, target, temperature, reduction="none").tolist() == pytest.approx(rows, abs=1e-12)
+    assert float(fast(query, target, temperature)) == pytest.approx(mean(rows), abs=1e-12)
 
 
 def pairs(batch: int, share: float = 0.4) -> Tensor:
@@ -72,9 +76,9 @@ def pairs(batch: int, share: float = 0.4) -> Tensor:
 def test_equals_the_formula_without_those_left_out(fast, slow, temperature, batch):
     query, target = pair(batch)
     for out in (pairs(batch), pairs(batch, 0.0), torch.ones(batch, batch, dtype=torch.bool)):
-        assert float(fast(query, target, temperature, out)) == pytest.approx(
-            slow(query, target, temperature, out), abs=1e-12
-        )
+        rows = slow(query, target, temperature, out)
+        assert fast(query, target, temperature, out, "none").tolist() == pytest.approx(rows, abs=1e-12)
+        assert float(fast(query, target, temperature, out)) == pytest.approx(mean(rows), abs=1e-12)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -142,7 +146,8 @@ def test_the_norm_is_of_no_account(loss):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradient(loss):
     query, target = (x.requires_grad_() for x in pair(4, 3))
-    assert torch.autograd.gradcheck(lambda q, t: loss(q, t, 0.3), (query, target))
+    for reduction in ("mean", "none"):
+        assert torch.autograd.gradcheck(partial(loss, temperature=0.3, reduction=reduction), (query, target))
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from statistics import mean
 
 import pytest
 import torch
@@ -12,22 +13,22 @@ from torch import Tensor
 from idemvox.losses.prototypical import angular_contrastive, angular_prototypical, prototypical
 
 
-def cross_entropy(logits: list[list[float]], out: Tensor | None) -> float:
-    """Of the right answers on the diagonal, without those that are left out."""
-    total = 0.0
+def cross_entropy(logits: list[list[float]], out: Tensor | None) -> list[float]:
+    """Of each row, whose right answer is on the diagonal, without those that are left out."""
+    rows = []
     for i, row in enumerate(logits):
         terms = {j: math.exp(x) for j, x in enumerate(row) if j == i or out is None or not out[i, j]}
-        total -= math.log(terms[i] / sum(terms.values()))
-    return total / len(logits)
+        rows.append(-math.log(terms[i] / sum(terms.values())))
+    return rows
 
 
-def slow_prototypical(anchor: Tensor, prototype: Tensor, out: Tensor | None = None) -> float:
+def slow_prototypical(anchor: Tensor, prototype: Tensor, out: Tensor | None = None) -> list[float]:
     return cross_entropy([[-float(((a - p) ** 2).sum()) for p in prototype] for a in anchor], out)
 
 
 def slow_angular_prototypical(
     anchor: Tensor, prototype: Tensor, scale: float, bias: float, out: Tensor | None = None
-) -> float:
+) -> list[float]:
     """Eq. 4 and 5 of the CEL paper."""
 
     def similarity(a: Tensor, p: Tensor) -> float:
@@ -38,11 +39,11 @@ def slow_angular_prototypical(
 
 def slow_angular_contrastive(
     anchor: Tensor, prototype: Tensor, scale: float, bias: float, out: Tensor | None = None
-) -> float:
+) -> list[float]:
     """Eq. 6: every crop is an anchor in turn, those of the other view are its candidates."""
     forth = slow_angular_prototypical(anchor, prototype, scale, bias, out)
     back = slow_angular_prototypical(prototype, anchor, scale, bias, out)
-    return (forth + back) / 2
+    return [(f + b) / 2 for f, b in zip(forth, back, strict=True)]
 
 
 ANGULAR = [
@@ -72,16 +73,18 @@ def pairs(batch: int, share: float = 0.4) -> Tensor:
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_equals_the_formula(fast, slow, batch):
     anchor, prototype = pair(batch)
-    assert float(fast(anchor, prototype)) == pytest.approx(slow(anchor, prototype), abs=1e-10)
-    for out in (pairs(batch), torch.ones(batch, batch, dtype=torch.bool)):
-        found = float(fast(anchor, prototype, leave_out=out))
-        assert found == pytest.approx(slow(anchor, prototype, out=out), abs=1e-10)
+    for out in (None, pairs(batch), torch.ones(batch, batch, dtype=torch.bool)):
+        rows = slow(anchor, prototype, out=out)
+        found = fast(anchor, prototype, leave_out=out, reduction="none")
+        assert found.tolist() == pytest.approx(rows, abs=1e-10)
+        assert float(fast(anchor, prototype, leave_out=out)) == pytest.approx(mean(rows), abs=1e-10)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradient(loss):
     anchor, prototype = (x.requires_grad_() for x in pair(4, 3))
-    assert torch.autograd.gradcheck(loss, (anchor, prototype))
+    for reduction in ("mean", "none"):
+        assert torch.autograd.gradcheck(partial(loss, reduction=reduction), (anchor, prototype))
     assert torch.autograd.gradcheck(lambda a, p: loss(a, p, leave_out=pairs(4)), (anchor, prototype))
 
 

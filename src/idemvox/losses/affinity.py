@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from idemvox.losses.pairwise import single
+from idemvox.losses.pairwise import Reduction, single
 
 __all__ = ["affinities", "generalised_contrastive"]
 
@@ -30,7 +30,11 @@ def affinities(ids: Tensor, labels: Tensor | None = None) -> Tensor:
 
 
 def generalised_contrastive(
-    embedding: Tensor, affinity: Tensor, temperature: float = 0.1, leave_out: Tensor | None = None
+    embedding: Tensor,
+    affinity: Tensor,
+    temperature: float = 0.1,
+    leave_out: Tensor | None = None,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """Generalised contrastive loss, GCL: the idea of Inoue & Goto (2020), this form a reconstruction.
 
@@ -43,9 +47,10 @@ def generalised_contrastive(
             something; the diagonal is of no account.
         temperature: t.
         leave_out: (N, N) whether the embedding j is left out of the denominator of i, if it is no positive.
+        reduction: ``"mean"``, or ``"none"`` for the loss of each embedding.
 
     Returns:
-        Scalar, the mean over the N embeddings.
+        Scalar, the mean over the N embeddings; or (N,).
     """
     with torch.autocast(embedding.device.type, enabled=False):
         unit = F.normalize(single(embedding), dim=1)
@@ -54,5 +59,5 @@ def generalised_contrastive(
         out = self_pairs if leave_out is None else self_pairs | (leave_out & (weight == 0))
         logits = unit @ unit.T / temperature
         chance = logits - logits.masked_fill(out, float("-inf")).logsumexp(1, keepdim=True)
-        loss: Tensor = -((weight * chance).sum(1) / weight.sum(1)).mean()
-        return loss
+        rows: Tensor = -(weight * chance).sum(1) / weight.sum(1)  # (N,)
+        return rows.mean() if reduction == "mean" else rows

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from idemvox.losses.pairwise import Reduction, single
+
 __all__ = ["entropy", "self_distillation", "sharpened"]
 
 
@@ -24,7 +26,11 @@ def sharpened(logits: Tensor, centre: Tensor, temperature: float) -> Tensor:
 
 
 def self_distillation(
-    student: Tensor, teacher: Tensor, temperature: float = 0.1, average: bool = True
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 0.1,
+    average: bool = True,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """DINO's loss: the cross entropy of every pair of a teacher's and another student's view.
 
@@ -36,18 +42,20 @@ def self_distillation(
         teacher: (B, G, P) probabilities, see :func:`sharpened`.
         temperature: the student's.
         average: divide by the number of pairs, G (S - 1), as the public code does.
+        reduction: ``"mean"``, or ``"none"`` for the loss of each utterance.
 
     Returns:
-        Scalar.
+        Scalar, the mean over the B utterances; or (B,).
     """
     views = teacher.shape[1]
     with torch.autocast(student.device.type, enabled=False):
-        said = torch.log_softmax(student.float() / temperature, dim=-1)  # (B, S, P)
+        said = torch.log_softmax(single(student) / temperature, dim=-1)  # (B, S, P)
         # all pairs, less those of a view with itself
-        every = torch.einsum("bp,bsp->", teacher.sum(1), said)
-        own = torch.einsum("bgp,bgp->", teacher, said[:, :views])
+        kept, rows = ("", len(student)) if reduction == "mean" else ("b", 1)
+        every = torch.einsum(f"bp,bsp->{kept}", teacher.sum(1), said)
+        own = torch.einsum(f"bgp,bgp->{kept}", teacher, said[:, :views])
         pairs = views * (student.shape[1] - 1) if average else 1
-        loss: Tensor = (own - every) / (len(student) * pairs)
+        loss: Tensor = (own - every) / (rows * pairs)
         return loss
 
 

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from idemvox.losses.pairwise import single
+from idemvox.losses.pairwise import Reduction, single
 
 __all__ = ["ge2e"]
 
 
-def ge2e(embedding: Tensor, scale: Tensor | float, bias: Tensor | float) -> Tensor:
+def ge2e(
+    embedding: Tensor, scale: Tensor | float, bias: Tensor | float, reduction: Reduction = "mean"
+) -> Tensor:
     """GE2E with softmax (Wan et al. 2018, eq. 5, 6 and 9).
 
     ``-1/PM sum_ji log( exp(S_ji,j) / sum_k exp(S_ji,k) )`` with ``S_ji,k = scale * cos(e_ji, c_k) + bias``;
@@ -22,9 +24,10 @@ def ge2e(embedding: Tensor, scale: Tensor | float, bias: Tensor | float) -> Tens
         embedding: (P, M, D) of P speakers and M >= 2 utterances of each, of any norm.
         scale: w, above 0.
         bias: b; being the same in every logit it cancels, and has no gradient but rounding.
+        reduction: ``"mean"``, or ``"none"`` for the loss of each utterance.
 
     Returns:
-        Scalar, the mean over the P M utterances.
+        Scalar, the mean over the P M utterances; or (P, M).
     """
     with torch.autocast(embedding.device.type, enabled=False):
         speakers, utterances, _ = embedding.shape
@@ -35,4 +38,5 @@ def ge2e(embedding: Tensor, scale: Tensor | float, bias: Tensor | float) -> Tens
         own = torch.eye(speakers, dtype=torch.bool, device=unit.device)[:, None]  # (P, 1, P)
         cosine = torch.where(own, (unit * others).sum(2, keepdim=True), cosine)
         labels = torch.arange(speakers, device=unit.device).repeat_interleave(utterances)
-        return F.cross_entropy((scale * cosine + bias).flatten(0, 1), labels)
+        loss = F.cross_entropy((scale * cosine + bias).flatten(0, 1), labels, reduction=reduction)
+        return loss if reduction == "mean" else loss.unflatten(0, (speakers, utterances))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from idemvox.losses.pairwise import single
+from idemvox.losses.pairwise import Reduction, single
 
 __all__ = ["aam_softmax", "adacos", "adacos_start", "cosface"]
 
@@ -22,7 +22,12 @@ def _cosine(embedding: Tensor, weight: Tensor) -> Tensor:
 
 
 def aam_softmax(
-    embedding: Tensor, weight: Tensor, labels: Tensor, scale: float = 30.0, margin: float = 0.2
+    embedding: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    scale: float = 30.0,
+    margin: float = 0.2,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """Additive angular margin softmax (ArcFace, Deng et al. 2019, eq. 3).
 
@@ -35,9 +40,10 @@ def aam_softmax(
         labels: (B,) class numbers in [0, C).
         scale: of the cosines.
         margin: in radians.
+        reduction: ``"mean"``, or ``"none"`` for the loss of each row.
 
     Returns:
-        Scalar cross entropy, the mean over the batch.
+        Scalar cross entropy, the mean over the batch; or (B,).
     """
     with torch.autocast(embedding.device.type, enabled=False):
         cosine = _cosine(embedding, weight)
@@ -46,27 +52,34 @@ def aam_softmax(
         shifted = right * math.cos(margin) - sine * math.sin(margin)
         beyond = right <= math.cos(math.pi - margin)
         shifted = torch.where(beyond, right - margin * math.sin(margin), shifted)
-        return F.cross_entropy(scale * cosine.scatter(1, labels[:, None], shifted), labels)
+        logits = scale * cosine.scatter(1, labels[:, None], shifted)
+        return F.cross_entropy(logits, labels, reduction=reduction)
 
 
 def cosface(
-    embedding: Tensor, weight: Tensor, labels: Tensor, scale: float = 30.0, margin: float = 0.2
+    embedding: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    scale: float = 30.0,
+    margin: float = 0.2,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """Additive margin softmax (CosFace, Wang et al. 2018, eq. 4).
 
     The logit of the right class is ``scale * (cos(theta) - margin)``.
 
     Args:
-        embedding, weight, labels, scale: as for :func:`aam_softmax`.
+        embedding, weight, labels, scale, reduction: as for :func:`aam_softmax`.
         margin: taken off the cosine.
 
     Returns:
-        Scalar cross entropy, the mean over the batch.
+        Scalar cross entropy, the mean over the batch; or (B,).
     """
     with torch.autocast(embedding.device.type, enabled=False):
         cosine = _cosine(embedding, weight)
         less = torch.full_like(labels, margin, dtype=cosine.dtype)[:, None]
-        return F.cross_entropy(scale * cosine.scatter_add(1, labels[:, None], -less), labels)
+        logits = scale * cosine.scatter_add(1, labels[:, None], -less)
+        return F.cross_entropy(logits, labels, reduction=reduction)
 
 
 def adacos_start(classes: int) -> float:
@@ -78,7 +91,9 @@ def adacos_start(classes: int) -> float:
     return math.sqrt(2) * math.log(classes - 1)
 
 
-def adacos(embedding: Tensor, weight: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+def adacos(
+    embedding: Tensor, weight: Tensor, labels: Tensor, scale: Tensor, reduction: Reduction = "mean"
+) -> tuple[Tensor, Tensor]:
     """Softmax without a margin, whose scale follows the angles (AdaCos, Zhang et al. 2019).
 
     ``s <- log(B_avg) / cos(min(pi / 4, theta_med))``: B_avg is the mean over the batch of the wrong classes'
@@ -87,11 +102,11 @@ def adacos(embedding: Tensor, weight: Tensor, labels: Tensor, scale: Tensor) -> 
     scale to 0 or below; it stops at 1.
 
     Args:
-        embedding, weight, labels: as for :func:`aam_softmax`.
+        embedding, weight, labels, reduction: as for :func:`aam_softmax`.
         scale: scalar, of the step before; :func:`adacos_start` to begin with.
 
     Returns:
-        Scalar cross entropy, the mean over the batch, and its scale, which has no gradient.
+        Scalar cross entropy, the mean over the batch, or (B,); and its scale, which has no gradient.
     """
     with torch.autocast(embedding.device.type, enabled=False):
         cosine = _cosine(embedding, weight)
@@ -101,4 +116,4 @@ def adacos(embedding: Tensor, weight: Tensor, labels: Tensor, scale: Tensor) -> 
             # the angle falls as the cosine rises: the lower median of angles is the upper one of cosines
             median = -(-cosine.gather(1, labels[:, None])).median()
             scale = (average / median.clamp_min(math.cos(math.pi / 4))).clamp_min(1.0)
-        return F.cross_entropy(scale * cosine, labels), scale
+        return F.cross_entropy(scale * cosine, labels, reduction=reduction), scale

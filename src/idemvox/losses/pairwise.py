@@ -6,11 +6,16 @@ off by 0.13.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["info_nce", "nt_xent"]
+__all__ = ["Reduction", "info_nce", "nt_xent"]
+
+Reduction = Literal["mean", "none"]
+"""Whether a loss is one number, the mean over its rows, or the loss of each row."""
 
 
 def single(x: Tensor) -> Tensor:
@@ -28,7 +33,11 @@ def without(logits: Tensor, pairs: Tensor | None) -> Tensor:
 
 
 def nt_xent(
-    query: Tensor, target: Tensor, temperature: float = 0.03, leave_out: Tensor | None = None
+    query: Tensor,
+    target: Tensor,
+    temperature: float = 0.03,
+    leave_out: Tensor | None = None,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """Symmetric normalised-temperature cross entropy (SimCLR; what the SSPS authors' code trains with).
 
@@ -41,9 +50,10 @@ def nt_xent(
         temperature: divides the cosine similarities.
         leave_out: (B, B) whether both views of the row j are no negatives of both views of the row i; what
             is on the diagonal is of no account, the positive stays.
+        reduction: ``"mean"``, or ``"none"`` for the loss of each row.
 
     Returns:
-        Scalar, the mean over the 2B anchors.
+        Scalar, the mean over the 2B anchors; or (B,), the mean over the two anchors of each row.
     """
     with torch.autocast(query.device.type, enabled=False):
         both = F.normalize(single(torch.cat([query, target])), dim=1)  # (2B, D)
@@ -51,11 +61,16 @@ def nt_xent(
         logits.fill_diagonal_(float("-inf"))
         batch = len(query)
         partner = torch.arange(2 * batch, device=query.device).roll(batch)
-        return F.cross_entropy(logits, partner)
+        loss = F.cross_entropy(logits, partner, reduction=reduction)
+        return loss if reduction == "mean" else loss.view(2, batch).mean(0)
 
 
 def info_nce(
-    query: Tensor, target: Tensor, temperature: float = 0.03, leave_out: Tensor | None = None
+    query: Tensor,
+    target: Tensor,
+    temperature: float = 0.03,
+    leave_out: Tensor | None = None,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """One-sided contrastive loss: eq. 1 of the SSPS paper (Lepage & Dehak, 2025).
 
@@ -68,10 +83,12 @@ def info_nce(
         temperature: t.
         leave_out: (B, B) whether the row j is left out of the denominator of the row i; what is on the
             diagonal is of no account, the positive stays.
+        reduction: ``"mean"``, or ``"none"`` for the loss of each row.
 
     Returns:
-        Scalar, the mean over the B anchors.
+        Scalar, the mean over the B anchors; or (B,).
     """
     with torch.autocast(query.device.type, enabled=False):
         logits = F.normalize(single(query), dim=1) @ F.normalize(single(target), dim=1).T / temperature
-        return F.cross_entropy(without(logits, leave_out), torch.arange(len(query), device=query.device))
+        right = torch.arange(len(query), device=query.device)
+        return F.cross_entropy(without(logits, leave_out), right, reduction=reduction)

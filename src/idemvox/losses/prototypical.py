@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from idemvox.losses.pairwise import single, without
+from idemvox.losses.pairwise import Reduction, single, without
 
 __all__ = ["angular_contrastive", "angular_prototypical", "prototypical"]
 
 
-def _matched(logits: Tensor, leave_out: Tensor | None) -> Tensor:
+def _matched(logits: Tensor, leave_out: Tensor | None, reduction: Reduction) -> Tensor:
     """Return the cross entropy of logits (B, B) whose right answers are on the diagonal."""
-    return F.cross_entropy(without(logits, leave_out), torch.arange(len(logits), device=logits.device))
+    right = torch.arange(len(logits), device=logits.device)
+    return F.cross_entropy(without(logits, leave_out), right, reduction=reduction)
 
 
 def _angular(anchor: Tensor, prototype: Tensor, scale: Tensor | float, bias: Tensor | float) -> Tensor:
@@ -26,7 +27,9 @@ def _angular(anchor: Tensor, prototype: Tensor, scale: Tensor | float, bias: Ten
     return scale * cosine + bias
 
 
-def prototypical(anchor: Tensor, prototype: Tensor, leave_out: Tensor | None = None) -> Tensor:
+def prototypical(
+    anchor: Tensor, prototype: Tensor, leave_out: Tensor | None = None, reduction: Reduction = "mean"
+) -> Tensor:
     """Prototypical loss (Snell et al., 2017, with one supporting crop) on embeddings as they are.
 
     ``-1/B sum_i log( exp(-|a_i - p_i|^2) / sum_j exp(-|a_i - p_j|^2) )``: the norm counts, so what is trained
@@ -37,14 +40,15 @@ def prototypical(anchor: Tensor, prototype: Tensor, leave_out: Tensor | None = N
         prototype: (B, D).
         leave_out: (B, B) whether the prototype j is left out of the denominator of the anchor i; what is on
             the diagonal is of no account, the positive stays.
+        reduction: ``"mean"``, or ``"none"`` for the loss of each row.
 
     Returns:
-        Scalar, the mean over the B anchors.
+        Scalar, the mean over the B anchors; or (B,).
     """
     with torch.autocast(anchor.device.type, enabled=False):
         anchor, prototype = single(anchor), single(prototype)
         # -|a - p|^2 + |a|^2: an anchor's own norm is the same for all prototypes and cancels
-        return _matched(2 * anchor @ prototype.T - prototype.square().sum(1), leave_out)
+        return _matched(2 * anchor @ prototype.T - prototype.square().sum(1), leave_out, reduction)
 
 
 def angular_prototypical(
@@ -53,6 +57,7 @@ def angular_prototypical(
     scale: Tensor | float,
     bias: Tensor | float,
     leave_out: Tensor | None = None,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """Angular prototypical loss, A-Prot (Chung et al., 2020; eq. 4 and 5 of Mun et al., 2020): one-sided.
 
@@ -65,12 +70,13 @@ def angular_prototypical(
         bias: b; being the same in every logit it cancels, and has no gradient but rounding.
         leave_out: (B, B) whether the prototype j is left out of the denominator of the anchor i; what is on
             the diagonal is of no account, the positive stays.
+        reduction: ``"mean"``, or ``"none"`` for the loss of each row.
 
     Returns:
-        Scalar, the mean over the B anchors.
+        Scalar, the mean over the B anchors; or (B,).
     """
     with torch.autocast(anchor.device.type, enabled=False):
-        return _matched(_angular(anchor, prototype, scale, bias), leave_out)
+        return _matched(_angular(anchor, prototype, scale, bias), leave_out, reduction)
 
 
 def angular_contrastive(
@@ -79,6 +85,7 @@ def angular_contrastive(
     scale: Tensor | float,
     bias: Tensor | float,
     leave_out: Tensor | None = None,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """Angular contrastive loss, A-Cont (eq. 6 of Mun et al., 2020): A-Prot in both directions, the mean.
 
@@ -91,10 +98,11 @@ def angular_contrastive(
         scale, bias: as for :func:`angular_prototypical`.
         leave_out: (B, B) whether both views of the row j are no negatives of both views of the row i; what is
             on the diagonal is of no account, the positive stays.
+        reduction: ``"mean"``, or ``"none"`` for the loss of each row.
 
     Returns:
-        Scalar, the mean over the 2B anchors.
+        Scalar, the mean over the 2B anchors; or (B,), the mean over both directions of each row.
     """
     with torch.autocast(anchor.device.type, enabled=False):
         logits = _angular(anchor, prototype, scale, bias)
-        return (_matched(logits, leave_out) + _matched(logits.T, leave_out)) / 2
+        return (_matched(logits, leave_out, reduction) + _matched(logits.T, leave_out, reduction)) / 2
