@@ -130,7 +130,7 @@ def test_the_teacher_is_what_is_shipped_and_starts_as_the_student(make):
 
 
 def test_a_clean_reference_leaves_the_teachers_statistics_alone(make, batch):
-    from idemvox.training.loop import evaluating
+    from idemvox.modules import evaluating
 
     framework = make().train()
     before = {n: b.clone() for n, b in framework.named_buffers()}

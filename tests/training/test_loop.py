@@ -19,10 +19,11 @@ from idemvox.corpus.packs.pack import pack
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.simclr import SimCLR
 from idemvox.model import build_encoder, load_model, save_model
+from idemvox.modules import evaluating
 from idemvox.positives.ssps import SSPS
 from idemvox.recipe import Part, Published, Recipe
 from idemvox.training import assembly
-from idemvox.training.loop import _Run, evaluating, train
+from idemvox.training.loop import _Run, train
 from idemvox.training.schedules import warmup_cosine
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 from idemvox.training.watch.gauges import progress_bar
@@ -474,14 +475,15 @@ def test_the_fill_pass_sees_all_and_changes_nothing_that_learns(tiny_recipe, tmp
             torch.testing.assert_close(run.positives.reference[batch.ids], run.reference(batch))
 
 
-def test_evaluating_puts_the_mode_back(tiny_recipe, tmp_path):
-    module = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Dropout())
-    for training in (True, False):
-        module.train(training)
-        with pytest.raises(ZeroDivisionError), evaluating(module):
-            assert not module[1].training and not torch.is_grad_enabled()
-            raise ZeroDivisionError
-        assert module[1].training is training and torch.is_grad_enabled()
+def test_a_frozen_batch_normalisation_stays_in_eval_mode_after_the_references(tiny_recipe, tmp_path):
+    run = _Run(tiny_recipe(positives="ssps"), tmp_path)
+    run.framework.train()
+    frozen = run.framework.encoder.bn1.eval()
+    batch = next(iter(run.batches.epoch(0, run.positives)))
+    mean = frozen.running_mean.clone()
+    run.learn([batch], 0, 0.1)
+    assert not frozen.training and torch.equal(frozen.running_mean, mean)
+    assert all(part.training for part in run.framework.modules() if part is not frozen)
 
 
 def test_the_numbers_of_ssps(tiny_recipe, tmp_path, monkeypatch):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,6 +18,7 @@ from idemvox.errors import IdemvoxError
 from idemvox.files import full_disk_named, read_json
 from idemvox.frameworks.base import Batch, Step
 from idemvox.model import save_model
+from idemvox.modules import evaluating
 from idemvox.positives.gathered import Gathered
 from idemvox.ranks import gather, is_first, mean_gradients, world
 from idemvox.ranks import mean as mean_of_ranks
@@ -90,18 +90,6 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool 
             run.start_from(recipe.start_from)
         with run.stop.listening(), progress_bar(progress and is_first()) as bar:
             return run.run(bar)
-
-
-@contextmanager
-def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Put a module in eval mode without gradients, and back as it was: clean views touch no statistics."""
-    was = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        module.train(was)
 
 
 class _Seen(NamedTuple):

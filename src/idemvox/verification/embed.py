@@ -7,7 +7,6 @@ import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +21,7 @@ from idemvox.audio.read import SAMPLE_RATE, probe, read
 from idemvox.corpus.manifest import Manifest, Utterance
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
+from idemvox.modules import evaluating
 
 __all__ = ["Embeddings", "embed_files", "load_embeddings", "save_embeddings"]
 
@@ -111,7 +111,7 @@ def embed_files(
     rows: list[Any] = [None] * len(jobs)
     batches = _batches(jobs, batch_seconds)
     loaded = _read_ahead(batches, workers)
-    with _evaluating(encoder), torch.no_grad():
+    with evaluating(encoder):
         for batch, waves in track(loaded, "embedding", total=len(batches), disable=not progress):
             for job, vector in zip(batch, _embed(encoder, waves, place, precision), strict=True):
                 if not np.isfinite(vector).all():
@@ -199,18 +199,6 @@ def _embed(encoder: nn.Module, waves: list[Floats], device: torch.device, precis
 def _device_of(encoder: nn.Module) -> torch.device:
     tensor = next(iter([*encoder.parameters(), *encoder.buffers()]), None)
     return torch.device("cpu") if tensor is None else tensor.device
-
-
-@contextmanager
-def _evaluating(encoder: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, each module's own mode again outside."""
-    modes = [(module, module.training) for module in encoder.modules()]
-    encoder.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def save_embeddings(embeddings: Embeddings, path: str | Path) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from idemvox.audio.read import from_pcm
+from idemvox.modules import evaluating
 from idemvox.recipe import Recipe
-from idemvox.training.loop import _Run, evaluating
+from idemvox.training.loop import _Run
 from idemvox.training.state.saving import Saver
 from idemvox.training.watch.forecast import span
 from idemvox.training.watch.gauges import Log, progress_bar
