@@ -2,7 +2,7 @@
 
     python benchmarks/activations.py [--quick]
 
-One forward pass of each recipe in recipes/ that learns by gradients, with a batch of 4 utterances of
+One forward pass of each recipe of idemvox that learns by gradients, with a batch of 4 utterances of
 synthetic audio; counted is what autograd keeps, each storage once, without the weights. That is proportional
 to the batch but for the comparison of all with all, which is small.
 
@@ -24,11 +24,11 @@ from rich.console import Console
 
 from common import measuring, publish
 from idemvox.recipe import Recipe, load_recipe
+from idemvox.recipes import recipe_names
 from idemvox.registry import ENCODERS
 from train_step import begun, corpus, kept_mb
 
 BATCH = 4
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 WAYS = {"": (), "_bf16": ("training.precision=bf16",), "_recompute": ("training.recompute=true",)}
 
 
@@ -39,16 +39,16 @@ def measured(recipe: Recipe) -> float:
         return kept_mb(run, next(batches))
 
 
-def row(path: Path, manifest: Path) -> dict[str, Any]:
+def row(name: str, manifest: Path) -> dict[str, Any]:
     """Return a row of the results."""
-    recipe = load_recipe(path)
+    recipe = load_recipe(name)
     small = [f"data.manifest={manifest}", f"training.batch={BATCH}", "training.accumulate=1"]
     small += ["training.device=cpu", "training.workers=0", "augment.simulated_rooms=20"]
     small += ["augment.noise=null", "augment.music=null", "augment.speech=null", "augment.rooms=null"]
     if recipe.positives.name == "ssps":
         small.append(f"positives.clusters={BATCH // 2}")
     batch = recipe.training.batch
-    found: dict[str, Any] = {"system": path.stem, "encoder": recipe.encoder.name, "batch": batch}
+    found: dict[str, Any] = {"system": name, "encoder": recipe.encoder.name, "batch": batch}
     for name, overrides in WAYS.items():
         each = measured(recipe.override([*small, *overrides]))
         found |= {f"mb_each{name}": each, f"batch_gb{name}": batch * each / 1e3}
@@ -62,10 +62,10 @@ def main() -> None:
     console, rows = Console(), []
     with tempfile.TemporaryDirectory() as folder:
         manifest = corpus(Path(folder), 2 * BATCH)
-        for path in sorted(RECIPES.glob("*.yaml")):
-            if ENCODERS[load_recipe(path).encoder.name].fitted or (args.quick and path.stem != "simclr"):
+        for name in recipe_names():
+            if ENCODERS[load_recipe(name).encoder.name].fitted or (args.quick and name != "simclr"):
                 continue
-            rows.append(row(path, manifest))
+            rows.append(row(name, manifest))
             console.print(rows[-1])
     if not args.quick:
         publish(args.out, "activations", "What a forward pass keeps", __doc__ or "", rows)

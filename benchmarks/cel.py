@@ -3,7 +3,7 @@
     python benchmarks/cel.py [--part all] [--systems NAME ...] [--seeds 3] [--grid-seeds 3] [--epochs 4]
 
 Everything learns from the same utterances as SimCLR in first_light.py (mild channels) and is scored on the
-same trials, each system by its recipe in recipes/, made small for two cores: ECAPA-TDNN of 64 channels (half
+same trials, each system by its recipe, made small for two cores: ECAPA-TDNN of 64 channels (half
 of SimCLR's there), crops of 1.5 s, batches of 32.  The ablations (batch size, lambda) are scored on training
 speakers held out and not on those of the other rows; ``--choose`` does so with everything, and writes no
 results.  The grid goes on from the ladder's CEL of the same seed.
@@ -59,9 +59,9 @@ ABLATIONS = {"batch": {"training.batch": [16, 32, 64]}, "lambda": {"framework.un
 
 
 def recipe(name: str, learn: Path, seed: int, *overrides: str) -> Recipe:
-    """Return a recipe of recipes/ for these utterances."""
+    """Return a recipe of idemvox for these utterances."""
     common = (f"data.manifest={learn}", f"seed={seed}", "training.workers=0")
-    return load_recipe(TOP / "recipes" / f"{name}.yaml").override([*common, *overrides])
+    return load_recipe(name).override([*common, *overrides])
 
 
 def small(epochs: int) -> tuple[str, ...]:
@@ -212,7 +212,7 @@ def notes(systems: Systems, rows: list[dict[str, Any]], ablated: bool) -> str:
         lines.append(f"Not run, or not with all seeds: {', '.join(missing)}.\n")
     paper = {}
     for system, name in LADDER.items():
-        published = load_recipe(TOP / "recipes" / f"{name}.yaml").published
+        published = load_recipe(name).published
         if published is not None and system != "untrained":
             paper[system] = published.eer
     order = ", ".join(f"`{s}` {paper[s]:.1f}" for s in sorted(paper, key=lambda s: paper[s]))

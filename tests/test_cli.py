@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from idemvox.cli import app
 from idemvox.corpus.manifest import load_manifest, save_manifest
 from idemvox.errors import IdemvoxError
+from idemvox.recipe import load_recipe
+from idemvox.recipes import recipe_names
 
 run = CliRunner()
 
@@ -180,10 +182,9 @@ def test_a_sweep_scores_every_combination_and_goes_on_where_it_was(home, trained
 def test_ivectors_by_the_same_commands(home, tmp_path):
     """From the recipe to a verdict, as with a network."""
     call("prepare", "folder", home / "calls", "--out", tmp_path / "calls.csv", "-q")
-    recipe = Path(__file__).parents[1] / "recipes" / "ivector.yaml"
     small = ("encoder.components=12", "encoder.dim=6", "training.epochs=2", "training.workers=0")
     run = tmp_path / "run"
-    shown = call("train", recipe, *small, f"data.manifest={tmp_path / 'calls.csv'}", "--out", run, "-q")
+    shown = call("train", "ivector", *small, f"data.manifest={tmp_path / 'calls.csv'}", "--out", run, "-q")
     assert "ivector: 2 epochs" in shown and "gain" in shown
     assert "24 embeddings of 6" in call("embed", run, tmp_path / "calls.csv", "--out", tmp_path / "e", "-q")
     assert "EER %" in call("evaluate", run, home / "trials.txt", "--root", home / "calls", "-q")
@@ -191,22 +192,25 @@ def test_ivectors_by_the_same_commands(home, tmp_path):
     assert "same speaker" in call("verify", a, a, "--model", run)
 
 
-def test_recipes_of_the_project_are_valid_and_listed():
-    folder = Path(__file__).parents[1] / "recipes"
-    text = call("recipes", folder)
-    assert all(path.stem in text for path in folder.glob("*.yaml")) and "6.30" in text
+def test_recipes_are_listed_in_any_folder_a_line_each(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = {line.split()[0]: line for line in call("recipes").splitlines()[4:] if line.strip()}
+    assert sorted(rows) == recipe_names()
+    for name, line in rows.items():
+        recipe = load_recipe(name)
+        assert recipe.description and " ".join(recipe.description.split()) in line
+        assert recipe.published is None or f"{recipe.published.eer:.2f}" in line
+    (tmp_path / "mine.yaml").write_text("description: another\n")
+    assert "another" in call("recipes", tmp_path) and "simclr" not in call("recipes", tmp_path)
 
 
-def test_every_recipe_key_that_a_recipe_names_exists():
-    from idemvox.model import build_encoder
-    from idemvox.recipe import load_recipe
-    from idemvox.registry import FRAMEWORKS, POSITIVES
-
-    for path in (Path(__file__).parents[1] / "recipes").glob("*.yaml"):
-        recipe = load_recipe(path)
-        recipe.framework.build(FRAMEWORKS[recipe.framework.name].Options, "framework")
-        recipe.positives.build(POSITIVES[recipe.positives.name].Options, "positives")
-        build_encoder(recipe.encoder, recipe.frontend)
+def test_a_recipe_is_copied_to_be_edited(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in recipe_names():
+        assert f"{name}.yaml" in call("recipes", "--copy", name)
+        assert load_recipe(f"{name}.yaml") == load_recipe(name)
+    assert "simclr.yaml is there already" in refused("recipes", "--copy", "simclr")
+    assert "did you mean 'simclr'" in refused("recipes", "--copy", "simcrl")
 
 
 def test_messages_say_what_to_do(home, trained, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,6 +14,7 @@ from idemvox.audio.frontend import FrontEnd
 from idemvox.audio.policies import POLICIES, PolicyName
 from idemvox.errors import IdemvoxError
 from idemvox.recipe import Augment, Part, Recipe, Training, build_options, load_recipe, parse_recipe
+from idemvox.recipes import recipe_names
 from idemvox.registry import ENCODERS, FRAMEWORKS, POSITIVES
 
 
@@ -252,57 +254,32 @@ def test_a_broken_file_is_named(tmp_path, text, message):
     assert str(file) in str(caught.value) and message in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "file", sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml")), ids=lambda f: f.stem
-)
-def test_the_recipes_of_the_project_are_valid(file):
-    recipe = load_recipe(file)
+def test_recipes_are_found_by_name_in_any_folder_and_by_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("training: {epochs: 7}\n")
+    (tmp_path / "bare").write_text("training: {epochs: 8}\n")
+    assert load_recipe("simclr-ssps").positives.name == "ssps" and load_recipe("simclr").name == "simclr"
+    assert [load_recipe(path).training.epochs for path in ("mine.yaml", "./bare", "bare")] == [7, 8, 8]
+    for wrong, message in (
+        ("simcrl", r"unknown recipe 'simcrl'; did you mean 'simclr'\? have: .*dino-ssps.*"),
+        ("mine", r"unknown recipe 'mine'; did you mean 'mine\.yaml'\?.*"),
+        ("recipes/simclr.yaml", r".*the one that comes with idemvox goes by its name alone: simclr"),
+    ):
+        with pytest.raises(IdemvoxError) as caught:
+            load_recipe(wrong)
+        assert re.fullmatch(message, str(caught.value)), str(caught.value)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_builds(name):
+    recipe = load_recipe(name)
+    build_options(recipe.frontend, FrontEnd, "frontend")
     for part, registry in (
         (recipe.encoder, ENCODERS),
         (recipe.framework, FRAMEWORKS),
         (recipe.positives, POSITIVES),
     ):
         part.build(registry[part.name].Options, "part")
-
-
-# by the paper: EER, minDCF, framework, positives, encoder, epochs, rate, batch, mels
-PAPER = {
-    "simclr": (9.41, 0.6378, "simclr", "same", "fast_resnet34", 100, 1e-3, 256, 40),
-    "simclr-ecapa": (6.30, 0.5286, "simclr", "same", "ecapa_tdnn", 100, 1e-3, 256, 40),
-    "simclr-ssps": (5.80, 0.5250, "simclr", "ssps", "fast_resnet34", 20, 1e-3, 256, 40),
-    "simclr-ssps-ecapa": (2.57, 0.3033, "simclr", "ssps", "ecapa_tdnn", 20, 1e-3, 256, 40),
-    "simclr-supervised": (3.93, 0.3900, "simclr", "supervised", "fast_resnet34", 20, 1e-3, 256, 40),
-    "simclr-supervised-ecapa": (1.72, 0.2395, "simclr", "supervised", "ecapa_tdnn", 20, 1e-3, 256, 40),
-    "dino": (6.04, 0.4526, "dino", "same", "fast_resnet34", 80, 0.2, 128, 80),
-    "dino-ecapa": (3.07, 0.3616, "dino", "same", "ecapa_tdnn", 80, 0.2, 128, 80),
-    "dino-ssps": (None, None, "dino", "ssps", "fast_resnet34", 20, 0.2, 128, 80),
-    "dino-ssps-ecapa": (2.53, 0.2843, "dino", "ssps", "ecapa_tdnn", 20, 0.2, 128, 80),
-    "dino-supervised": (None, None, "dino", "supervised", "fast_resnet34", 20, 0.2, 128, 80),
-    "dino-supervised-ecapa": (2.36, 0.2712, "dino", "supervised", "ecapa_tdnn", 20, 0.2, 128, 80),
-    "supervised": (2.95, 0.3122, "supervised_aam", "same", "fast_resnet34", 100, 1e-3, 256, 40),
-    "supervised-ecapa": (1.34, 0.1521, "supervised_aam", "same", "ecapa_tdnn", 100, 1e-3, 256, 40),
-}
-
-
-@pytest.mark.parametrize("name", PAPER)
-def test_the_recipes_of_the_ssps_paper(name):
-    eer, mindcf, framework, positives, encoder, epochs, rate, batch, mels = PAPER[name]
-    r = load_recipe(Path(__file__).parent.parent / "recipes" / f"{name}.yaml")
-    published = (r.published.eer, r.published.mindcf_001) if r.published else (None, None)
-    assert published == (eer, mindcf)
-    assert (r.framework.name, r.positives.name, r.encoder.name) == (framework, positives, encoder)
-    t, front = r.training, build_options(r.frontend, FrontEnd, "frontend")
-    assert (t.epochs, t.lr, t.batch, front.mels) == (epochs, rate, batch, mels)
-    if framework == "dino":
-        assert (t.optimizer, t.schedule, t.schedule_epochs, t.warmup_epochs) == ("sgd", "cosine", 100, 10)
-        assert (t.weight_decay, t.clip, t.min_lr) == (5e-5, 3.0, 1e-5)
-    else:
-        assert (t.optimizer, t.schedule, t.lr_decay, t.lr_every) == ("adam", "step", 0.95, 5)
-        assert (t.weight_decay, t.clip) == (0, None)
-    assert r.augment.policy == ("all" if framework == "dino" else "always")
-    if positives == "ssps":
-        options = r.positives.build(POSITIVES["ssps"].Options, "positives")
-        assert (options.clusters, options.neighbours, options.sampling) == (25_000, 1, "representation")
 
 
 def test_policies_of_recipes_are_those_there_are():

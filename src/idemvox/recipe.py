@@ -29,6 +29,7 @@ from pydantic import (
 
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
+from idemvox.recipes import find_recipe
 
 __all__ = ["Augment", "Data", "Part", "Published", "Recipe", "Training", "build_options", "load_recipe"]
 
@@ -291,16 +292,16 @@ def parse_recipe(tree: Mapping[str, Any]) -> Recipe:
         raise IdemvoxError(_explain(error)) from error
 
 
-def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe file.
+def load_recipe(recipe: str | Path) -> Recipe:
+    """Read a recipe: one that comes with idemvox, by its name, or any other, by its path.
+
+    >>> load_recipe("simclr-ssps").training.epochs
+    20
 
     Raises:
         IdemvoxError: if it is missing, not YAML, or has a wrong key or value; the message names it.
     """
-    path = Path(path)
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise IdemvoxError(f"no recipe {path}" + (f"; {path.parent} has: {', '.join(near)}" if near else ""))
+    path = find_recipe(recipe)
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import torch
 
 from idemvox.recipe import load_recipe
 from idemvox.training.loop import _Run, train
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
-
-RECIPE = Path(__file__).parents[2] / "recipes" / "large-margin.yaml"
 
 
 def test_it_goes_on_with_the_class_vectors(tiny_recipe, tmp_path):
@@ -22,7 +19,7 @@ def test_it_goes_on_with_the_class_vectors(tiny_recipe, tmp_path):
     train(before, tmp_path / "supervised", progress=False)
     start = load_checkpoint(last_checkpoint(tmp_path / "supervised" / "checkpoints"))
     tiny = before.model_dump(mode="json")
-    recipe = load_recipe(RECIPE)
+    recipe = load_recipe("large-margin")
     assert recipe.framework.model_extra == {"scale": 30, "margin": 0.5, "seconds": 6}
     recipe = recipe.override(
         [

@@ -25,7 +25,7 @@ app = typer.Typer(
     help="Learn from unlabelled recordings whether two of them are of the same person.\n\n"
     "From speech to a verdict:\n\n"
     "  idemvox prepare folder recordings/ --out train.csv\n\n"
-    "  idemvox train recipes/simclr.yaml data.manifest=train.csv --out runs/simclr\n\n"
+    "  idemvox train simclr data.manifest=train.csv --out runs/simclr\n\n"
     "  idemvox evaluate runs/simclr trials.txt --root recordings/\n\n"
     "  idemvox verify monday.wav tuesday.wav --model runs/simclr\n\n"
     "Or see it all happen on real voices: idemvox demo",

@@ -7,19 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 from idemvox.cli.common import Quiet, console, resumable
 from idemvox.errors import IdemvoxError
+from idemvox.files import atomic_write
 
 if TYPE_CHECKING:
     from idemvox.recipe import Recipe
 
 __all__ = ["average", "demo", "recipes", "sweep", "train"]
 
+RecipeName = Annotated[
+    str, typer.Argument(help="A name that `idemvox recipes` lists, or the path of a YAML file.")
+]
+
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A YAML file, such as recipes/simclr.yaml")],
+    recipe: RecipeName,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(help="KEY=VALUE, such as training.epochs=10", metavar="[KEY=VALUE]..."),
@@ -37,7 +43,7 @@ def train(
     """Train an encoder by a recipe.
 
     Labels are read by supervised recipes only. To go on with another recipe from a finished run:
-    idemvox train recipes/simclr-ssps.yaml start_from=runs/simclr data.manifest=train.csv
+    idemvox train simclr-ssps start_from=runs/simclr data.manifest=train.csv
     """
     from idemvox.recipe import load_recipe
     from idemvox.training.launch import train_on
@@ -89,7 +95,7 @@ def average(
 ) -> None:
     """Average the weights of a run's last epochs into a model.
 
-    idemvox train recipes/simclr.yaml training.keep=10 ... and then
+    idemvox train simclr training.keep=10 ... and then
     idemvox average runs/simclr --last 10 --out runs/simclr-averaged
     """
     from idemvox.training.state.averaging import average as averaged
@@ -100,7 +106,7 @@ def average(
 
 
 def sweep(
-    recipe: Annotated[Path, typer.Argument(help="A YAML file, such as recipes/simclr-ssps.yaml")],
+    recipe: RecipeName,
     overrides: Annotated[
         list[str],
         typer.Argument(
@@ -118,7 +124,7 @@ def sweep(
 
     Table 2 of the SSPS paper (K and M):
 
-    idemvox sweep recipes/simclr-ssps.yaml start_from=runs/simclr data.manifest=train.csv
+    idemvox sweep simclr-ssps start_from=runs/simclr data.manifest=train.csv
     positives.clusters=6000,10000,25000,150000 positives.neighbours=0,1,2
     --trials vox1-O.txt --manifest vox1.csv
 
@@ -135,13 +141,13 @@ def sweep(
     if not grid:
         raise IdemvoxError("nothing to sweep: give a key several values, such as positives.neighbours=0,1,2")
     common = load_recipe(recipe).override(plain)
-    folder = out or Path("runs") / f"sweep-{recipe.stem}"
+    folder = out or Path("runs") / f"sweep-{common.name}"
     tests = tuple(TestSet(path.stem, path, manifest) for path in trials)
     runs = Sweep(folder, common, grid, tests, tuple(range(common.seed, common.seed + seeds)), jobs)
     with resumable(f"stopped; the same command goes on where it was (all is in {folder})"):
         runs.run(console, progress=not quiet)
     rows = runs.rows()
-    table = Table(title=f"{recipe.stem}: {len(runs.points())} combinations, {seeds} of each")
+    table = Table(title=f"{common.name}: {len(runs.points())} combinations, {seeds} of each")
     for heading in ("settings", "trials", "EER %", "minDCF p=0.01", "replaced %", "right speaker %"):
         table.add_column(heading, justify="left" if heading in ("settings", "trials") else "right")
     for row in rows:
@@ -156,16 +162,29 @@ def sweep(
         ]
         table.add_row(row["system"], row["trials"], *shown)
     console.print(table)
-    written = write_results(folder, "sweep", f"Sweep of {recipe.stem}", command_line(), rows)
+    written = write_results(folder, "sweep", f"Sweep of {common.name}", command_line(), rows)
     console.print(f"written: {', '.join(map(str, written))}", highlight=False)
 
 
 def recipes(
-    folder: Annotated[Path, typer.Argument(help="Folder of recipes.")] = Path("recipes"),
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of recipes; default: those that come with idemvox.")
+    ] = None,
+    copy: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Write that recipe into this folder, to edit it.")
+    ] = None,
 ) -> None:
-    """List the recipes of a folder, with what the paper reports for each."""
-    from idemvox.recipe import load_recipe
+    """List the recipes that come with idemvox, with what the paper reports for each.
 
+    Their names work in any folder: idemvox train simclr data.manifest=train.csv
+    """
+    from idemvox.recipe import load_recipe
+    from idemvox.recipes import FOLDER
+
+    if copy is not None:
+        _copy_recipe(copy)
+        return
+    folder = folder or FOLDER
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise IdemvoxError(f"no recipes (*.yaml) in {folder}")
@@ -186,7 +205,21 @@ def recipes(
         dcf = f"{r.published.mindcf_001:.4f}" if r.published and r.published.mindcf_001 else ""
         voices = f"{r.published.voices_eer:.2f}" if r.published and r.published.voices_eer else ""
         table.add_row(file.stem, eer, dcf, voices, r.description)
-    console.print(table)
+    wide = console if console.is_terminal else Console(width=1000)  # a line each in a file or for grep
+    wide.print(table)
+
+
+def _copy_recipe(name: str) -> None:
+    """Write a recipe's file, comments and all, into the current folder."""
+    from idemvox.recipes import find_recipe
+
+    file = find_recipe(name)
+    copied = Path(file.name)
+    if copied.exists():
+        raise IdemvoxError(f"{copied} is there already: move it away or rename it, then copy again")
+    with atomic_write(copied) as out:
+        out.write(file.read_text(encoding="utf-8"))
+    console.print(f"written: {copied}; edit it, then: idemvox train {copied} data.manifest=...", markup=False)
 
 
 def demo(
