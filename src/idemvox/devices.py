@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["Fetched", "to_device"]
+__all__ = ["Fetched", "is_free_to_read", "to_device"]
 
 
 def to_device(x: Tensor | npt.NDArray[Any], device: torch.device) -> Tensor:
@@ -21,6 +21,11 @@ def to_device(x: Tensor | npt.NDArray[Any], device: torch.device) -> Tensor:
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def is_free_to_read(x: Tensor) -> bool:
+    """Return whether the host may look at the numbers of ``x`` without waiting for a device."""
+    return x.is_cpu
 
 
 class Fetched:

@@ -322,3 +322,17 @@ def test_a_share_goes_through_a_telephone(make):
 def test_moves_as_a_module_and_is_not_saved(make):
     assert make("always").state_dict() == {}
     assert {name.split(".")[-1] for name, _ in make("always").named_buffers()} >= {"audio", "gains"}
+
+
+# -- as on a GPU ------------------------------------------------------------------------------
+
+
+def test_few_launches_give_the_same_as_row_by_row(make, monkeypatch):
+    """A GPU takes the whole batch at once, with one length of FFT for all rooms."""
+    seeds, pcm = range(40), (speech(40) * 32767).to(torch.int16)
+    by_row = make("always")(pcm, seeds)
+    monkeypatch.setattr(reverb.Reverb, "_fitting", False)
+    monkeypatch.setattr(Augmenter, "_on_cpu", Augmenter._on_device)
+    at_once = make("always")(pcm, seeds)
+    assert {0, 1, 2} == set(make("always").draw(seeds, T).kind)
+    assert (at_once - by_row).abs().max() < 1e-4 * by_row.abs().max()

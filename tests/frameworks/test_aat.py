@@ -240,3 +240,17 @@ def test_nonsense_is_refused():
     for options in ({"similarity": "cel"}, {"alpha": -1.0}, {"steps": -1}, {"discriminator_lr": 0.0}):
         with pytest.raises(IdemvoxError, match="aat "):
             AAT.Options(**options)
+
+
+def test_the_discriminator_learns_nothing_from_what_is_not_finite():
+    """And its optimiser counts no step: the next one is as if that had never been."""
+    torch.manual_seed(0)
+    plain, pairs, alike = Discriminator(4, 1e-2), torch.randn(6, 8), torch.arange(6) < 3
+    other = copy.deepcopy(plain)
+    other.learn(pairs * float("nan"), alike.long())
+    other.layers.load_state_dict(plain.layers.state_dict())  # its statistics: the loop takes them back
+    for each in (plain, other):
+        each.learn(pairs, alike.long())
+    assert all(parameter.isfinite().all() for parameter in other.parameters())
+    for one, two in zip(plain.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from idemvox.devices import is_free_to_read
 from idemvox.positives.queue import EmbeddingQueue
 
 __all__ = ["Buckets", "draw_rank", "draw_slots", "nearest_clusters"]
@@ -82,7 +83,7 @@ def draw_slots(
     group_of = torch.zeros(clusters + 2, dtype=torch.int32, device=cluster.device)  # one anchor's number for
     group_of[cluster] = torch.arange(1, anchors + 1, dtype=torch.int32, device=cluster.device)  # each cluster
     group = group_of.index_select(0, cluster_of)
-    if group.is_cpu:
+    if is_free_to_read(group):
         slots = group.bool().nonzero().flatten()
     else:  # how many there are only the device knows: all are sorted, which is nothing to it
         slots = torch.arange(queue.size, device=group.device)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from idemvox.devices import is_free_to_read
+
 __all__ = ["EmbeddingQueue", "write_rows"]
 
 _BLOCK = 1 << 24  # numbers held at once by a search: 64 MiB in fp32
@@ -73,7 +75,7 @@ class EmbeddingQueue(nn.Module):
             self.position += len(ids)
             self._position = start + len(ids)
         finite = vectors.sum(1).isfinite()
-        if not vectors.is_cpu or not finite.all():
+        if not is_free_to_read(vectors) or not finite.all():
             vectors = torch.where(finite[:, None], vectors, self.vectors[slots])
             now = torch.where(finite, ids, self.ids[slots])
             self.slot_of[ids] = torch.where(finite, slots, self.slot_of[ids])
