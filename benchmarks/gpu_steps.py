@@ -213,8 +213,8 @@ def compared(
 
 def moved(batch: Batch, device: torch.device) -> Batch:
     """Return a batch on a device."""
-    labels = None if batch.labels is None else batch.labels.to(device)
-    return Batch(batch.ids.to(device), {name: view.to(device) for name, view in batch.views.items()}, labels)
+    classes = None if batch.classes is None else batch.classes.to(device)
+    return Batch(batch.ids.to(device), {name: view.to(device) for name, view in batch.views.items()}, classes)
 
 
 def waits(work: Callable[[], Any]) -> list[str]:

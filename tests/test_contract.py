@@ -126,7 +126,7 @@ def test_trains_and_leaves_a_model(run, c):
     for epoch in (0, 1):  # nobody is lost, nobody comes twice
         ids = torch.cat([b.ids for b in seen[2 * epoch : 2 * epoch + 2]])
         assert ids.sort().values.tolist() == list(range(24))
-    assert len(seen) == 4 and all((b.labels is not None) == FRAMEWORKS[c.framework].supervised for b in seen)
+    assert len(seen) == 4 and all((b.classes is not None) == FRAMEWORKS[c.framework].supervised for b in seen)
 
     logged = events(trained.folder)
     epochs = [e for e in logged if e["event"] == "epoch"]
@@ -212,7 +212,7 @@ def test_further_options_resume_within_an_epoch(tiny_recipe, corpus, tmp_path, m
 
 @each("c", SUPERVISED, ids=str)
 def test_supervised_training_refuses_a_manifest_without_speakers(tiny_recipe, tmp_path, c):
-    with pytest.raises(IdemvoxError, match=r"needs a manifest with a speaker column.*add labels"):
+    with pytest.raises(IdemvoxError, match=r"needs at least 2 classes.*speaker column"):
         train(make(tiny_recipe, c, False), tmp_path, progress=False)
 
 

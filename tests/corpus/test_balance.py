@@ -40,7 +40,7 @@ def most_batches(counts: list[int], p: int, m: int, most: int) -> int:
 def test_properties(counts, p, m, more, epoch):
     speakers, most = corpus(counts), m + more
     if sum(c >= m for c in counts) < p:
-        with pytest.raises(IdemvoxError, match=r"speakers have \d utterances"):
+        with pytest.raises(IdemvoxError, match=r"classes have \d utterances"):
             BalancedOrder(speakers, p * m, Balance(m, most), 0)
         return
     order = BalancedOrder(speakers, p * m, Balance(m, most), 0)
@@ -102,9 +102,7 @@ def test_ranks_have_whole_speakers():
     order = BalancedOrder(corpus([6] * 8), 4, Balance(2, 6), 0, world=3)
     alone = BalancedOrder(corpus([6] * 8), 12, Balance(2, 6), 0)
     assert np.array_equal(order.epoch(2), alone.epoch(2))
-    with pytest.raises(
-        IdemvoxError, match=r"make training\.batch a multiple of 4, at most 16, as 8 speakers"
-    ):
+    with pytest.raises(IdemvoxError, match=r"make training\.batch a multiple of 4, at most 16, as 8 classes"):
         BalancedOrder(corpus([6] * 8), 3, Balance(2, 6), 0, world=2)
 
 

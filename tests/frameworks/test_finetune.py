@@ -35,7 +35,7 @@ def batch() -> Batch:
 
 @each_loss
 def test_the_loss_is_of_utterances_or_of_classes(batch, loss, encoder):
-    framework = FineTune(encoder, FineTune.Options(loss=loss, scale=12.0, margin=0.3), speakers=5)
+    framework = FineTune(encoder, FineTune.Options(loss=loss, scale=12.0, margin=0.3), classes=5)
     step = framework(batch, None)
     embedding = framework.encoder(batch.views["anchor"][:, 0])
     pair = embedding[0::2], embedding[1::2]
@@ -43,9 +43,9 @@ def test_the_loss_is_of_utterances_or_of_classes(batch, loss, encoder):
         "a-prot": lambda: angular_prototypical(*pair, 10.0, -5.0),
         "a-cont": lambda: angular_contrastive(*pair, 10.0, -5.0),
         "ge2e": lambda: ge2e(torch.stack(pair, 1), 10.0, -5.0),
-        "cosface": lambda: cosface(embedding, framework.classes, batch.labels, 12.0, 0.3),
-        "arcface": lambda: aam_softmax(embedding, framework.classes, batch.labels, 12.0, 0.3),
-        "adacos": lambda: adacos(embedding, framework.classes, batch.labels, torch.tensor(adacos_start(5)))[
+        "cosface": lambda: cosface(embedding, framework.classes, batch.classes, 12.0, 0.3),
+        "arcface": lambda: aam_softmax(embedding, framework.classes, batch.classes, 12.0, 0.3),
+        "adacos": lambda: adacos(embedding, framework.classes, batch.classes, torch.tensor(adacos_start(5)))[
             0
         ],
     }
@@ -57,7 +57,7 @@ def test_the_loss_is_of_utterances_or_of_classes(batch, loss, encoder):
 
 @pytest.mark.parametrize("loss", ["a-prot", "a-cont"])
 def test_the_first_utterance_meets_the_mean_of_the_others(batch, loss, encoder):
-    framework = FineTune(encoder, FineTune.Options(loss=loss, utterances=3), speakers=2)
+    framework = FineTune(encoder, FineTune.Options(loss=loss, utterances=3), classes=2)
     found = framework(batch._replace(labels=torch.tensor([0, 0, 0, 1, 1, 1])), None).loss
     embedding = framework.encoder(batch.views["anchor"][:, 0])
     others = (embedding[[1, 4]] + embedding[[2, 5]]) / 2
@@ -68,33 +68,33 @@ def test_the_first_utterance_meets_the_mean_of_the_others(batch, loss, encoder):
 
 
 def test_the_scale_of_adacos_is_kept_where_it_trains(batch, encoder):
-    framework = FineTune(encoder, FineTune.Options(loss="adacos"), speakers=5)
+    framework = FineTune(encoder, FineTune.Options(loss="adacos"), classes=5)
     start = adacos_start(5)
     assert float(framework.state_dict()["scale"]) == pytest.approx(start)
     framework.eval()(batch, None)
     assert float(framework.scale) == pytest.approx(start)
     step = framework.train()(batch, None)
     embedding = framework.encoder(batch.views["anchor"][:, 0])
-    _, first = adacos(embedding, framework.classes, batch.labels, torch.tensor(start))
+    _, first = adacos(embedding, framework.classes, batch.classes, torch.tensor(start))
     assert framework.scale == step.metrics["scale"] == first != start
     framework(batch, None)
-    assert framework.scale == adacos(embedding, framework.classes, batch.labels, first)[1] != first
+    assert framework.scale == adacos(embedding, framework.classes, batch.classes, first)[1] != first
 
 
 def test_what_it_asks_for(encoder):
-    framework = FineTune(encoder, FineTune.Options(), speakers=5)
+    framework = FineTune(encoder, FineTune.Options(), classes=5)
     assert framework.views() == {"anchor": Crop(1, 3.015)} and framework.balance() == Balance(2, 100)
     assert FineTune.supervised and framework.embedder is framework.encoder
     options = FineTune.Options(utterances=5, most_utterances=20, seconds=2.0)
-    framework = FineTune(encoder, options, speakers=5)
+    framework = FineTune(encoder, options, classes=5)
     assert framework.views() == {"anchor": Crop(1, 2.0)} and framework.balance() == Balance(5, 20)
 
 
 @each_loss
-def test_needs_speakers_and_utterances_of_them(loss, encoder):
-    for speakers in (0, 1, 2) if loss == "adacos" else (0, 1):
-        with pytest.raises(IdemvoxError, match=r"speaker column of at least [23] speakers; add labels"):
-            FineTune(encoder, FineTune.Options(loss=loss), speakers=speakers)
+def test_needs_classes_and_utterances_of_them(loss, encoder):
+    for classes in (0, 1, 2) if loss == "adacos" else (0, 1):
+        with pytest.raises(IdemvoxError, match=r"needs at least [23] classes"):
+            FineTune(encoder, FineTune.Options(loss=loss), classes=classes)
     if loss in ("a-prot", "a-cont", "ge2e"):
         with pytest.raises(IdemvoxError, match=rf"{loss} compares utterances: set framework.utterances to 2"):
             FineTune.Options(loss=loss, utterances=1)
@@ -105,7 +105,7 @@ def test_needs_speakers_and_utterances_of_them(loss, encoder):
 @each_loss
 def test_it_learns_to_tell_speakers_apart(loss, encoder):
     """After a few steps on noise round fixed points, the nearest utterance is the speaker's other one."""
-    framework = FineTune(encoder, FineTune.Options(loss=loss, scale=5.0), speakers=6)
+    framework = FineTune(encoder, FineTune.Options(loss=loss, scale=5.0), classes=6)
     points, labels = torch.randn(6, 1, 10), torch.arange(6).repeat_interleave(2)
 
     def near() -> float:
@@ -198,7 +198,7 @@ def test_a_start_with_another_encoder_is_refused(finetune, pretrained):
 
 
 def test_labels_are_needed(finetune):
-    with pytest.raises(IdemvoxError, match=r"finetune with a-prot needs a manifest with a speaker column"):
+    with pytest.raises(IdemvoxError, match=r"finetune with a-prot needs at least 2 classes"):
         finetune(labelled=False)
 
 

@@ -46,7 +46,7 @@ def test_the_sampler_is_asked_and_its_answer_is_used(batch, encoder, sampler):
 
 
 def test_labels_make_affinities(batch, encoder, sampler):
-    framework = SupervisedGCL(encoder, speakers=3)
+    framework = SupervisedGCL(encoder, classes=3)
     both = torch.cat(embeddings(framework, batch))
     found = float(framework(batch._replace(labels=LABELS), sampler()).loss.detach())
     assert found == pytest.approx(float(generalised_contrastive(both, affinities(batch.ids, LABELS))))
@@ -56,9 +56,9 @@ def test_labels_make_affinities(batch, encoder, sampler):
 
 def test_only_one_of_them_reads_labels(encoder):
     assert SupervisedGCL.supervised and SupervisedGCL.partly and not (GCL.supervised or GCL.partly)
-    for speakers in (0, 1):
-        with pytest.raises(IdemvoxError, match=r"speaker column of at least 2.*add labels, or train gcl"):
-            SupervisedGCL(encoder, speakers=speakers)
+    for classes in (0, 1):
+        with pytest.raises(IdemvoxError, match=r"needs at least 2 classes.*speaker column, or train gcl,"):
+            SupervisedGCL(encoder, classes=classes)
 
 
 @pytest.mark.parametrize("positives", ["same", "supervised"])
@@ -80,7 +80,7 @@ def test_some_labels_are_enough(tiny_recipe, corpus, tmp_path, monkeypatch, posi
     )
     train(recipe, tmp_path / "run", progress=False)
     for batch in seen:
-        known = batch.labels >= 0
-        assert torch.equal(batch.labels[known] % 6, batch.ids[known] // 4) and batch.labels.max() > 5
+        known = batch.classes >= 0
+        assert torch.equal(batch.classes[known] % 6, batch.ids[known] // 4) and batch.classes.max() > 5
         assert set(batch.ids[~known].tolist()) <= {0, 5, 10}
-    assert sum(int((b.labels < 0).sum()) for b in seen) >= 3
+    assert sum(int((b.classes < 0).sum()) for b in seen) >= 3

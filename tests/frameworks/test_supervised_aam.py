@@ -13,11 +13,11 @@ from idemvox.losses.margin import aam_softmax
 
 
 def test_the_loss_is_of_the_labels_and_positives_are_not_asked(encoder):
-    framework = SupervisedAAM(encoder, SupervisedAAM.Options(scale=10.0, margin=0.3), speakers=3)
+    framework = SupervisedAAM(encoder, SupervisedAAM.Options(scale=10.0, margin=0.3), classes=3)
     batch = Batch(torch.tensor([7, 2, 5]), {"anchor": torch.randn(3, 1, 10)}, torch.tensor([2, 0, 2]))
     step = framework(batch, None)
     expected = aam_softmax(
-        framework.encoder(batch.views["anchor"][:, 0]), framework.classes, batch.labels, 10.0, 0.3
+        framework.encoder(batch.views["anchor"][:, 0]), framework.classes, batch.classes, 10.0, 0.3
     )
     assert torch.equal(step.loss, expected)
     step.loss.backward()
@@ -25,17 +25,17 @@ def test_the_loss_is_of_the_labels_and_positives_are_not_asked(encoder):
 
 
 def test_reads_one_view_and_labels(encoder):
-    framework = SupervisedAAM(encoder, speakers=5)
+    framework = SupervisedAAM(encoder, classes=5)
     assert framework.views() == {"anchor": Crop(1, 2.0)} and SupervisedAAM.supervised
     assert framework.classes.shape == (5, 4) and framework.embedder is framework.encoder
 
 
-@pytest.mark.parametrize("speakers", [0, 1])
-def test_needs_speakers(speakers, encoder):
-    with pytest.raises(IdemvoxError, match="speaker column of at least 2 speakers"):
-        SupervisedAAM(encoder, speakers=speakers)
+@pytest.mark.parametrize("classes", [0, 1])
+def test_needs_classes(classes, encoder):
+    with pytest.raises(IdemvoxError, match=rf"needs at least 2 classes, here are {classes}.*speaker column"):
+        SupervisedAAM(encoder, classes=classes)
 
 
 def test_has_no_targets_to_store(encoder):
     with pytest.raises(NotImplementedError, match="no positives"):
-        SupervisedAAM(encoder, speakers=2).target(Batch(torch.tensor([0]), {}))
+        SupervisedAAM(encoder, classes=2).target(Batch(torch.tensor([0]), {}))

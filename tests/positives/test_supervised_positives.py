@@ -62,7 +62,7 @@ def test_embeddings_are_left_alone():
     "speakers", [None, np.full(12, -1), np.where(SPEAKERS == 2, 2, -1)], ids=["none", "all -1", "one"]
 )
 def test_needs_speakers(speakers):
-    with pytest.raises(IdemvoxError, match="speaker column of at least 2 speakers"):
+    with pytest.raises(IdemvoxError, match="needs at least 2 classes"):
         sampler(speakers)
 
 

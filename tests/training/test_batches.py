@@ -38,7 +38,7 @@ def make(corpus, settings):
     def build(policy: str = "always", seed: int = 0, workers: int = 0, batch: int = 7, **options) -> Batches:
         source = FileSource(corpus.manifest)
         augmenter = build_augmenter(settings.model_copy(update={"policy": policy}), source, seed)
-        options = {"views": VIEWS, "labels": None} | options
+        options = {"views": VIEWS, "classes": None} | options
         return Batches(
             source, augmenter=augmenter, batch=batch, seed=seed, device=CPU, workers=workers, **options
         )
@@ -88,10 +88,10 @@ def test_ranks_share_the_batches_of_a_fill_pass(make):
 
 
 def test_workers_change_nothing(make):
-    here, there = (list(make(workers=w, labels=torch.arange(24)).epoch(2, SAME)) for w in (0, 2))
+    here, there = (list(make(workers=w, classes=torch.arange(24)).epoch(2, SAME)) for w in (0, 2))
     assert len(here) == len(there) == 3
     for a, b in zip(here, there, strict=True):
-        assert torch.equal(a.ids, b.ids) and torch.equal(a.labels, b.labels)
+        assert torch.equal(a.ids, b.ids) and torch.equal(a.classes, b.classes)
         for name in VIEWS:
             assert torch.equal(a.views[name], b.views[name])
 
@@ -160,12 +160,12 @@ def test_reading_ends_with_the_epoch(make):
 def test_all_augmented_views_of_an_utterance_have_one_speed(make):
     speeds = (0.8, 1.0, 1.25)
     labels = torch.arange(24)
-    batches = make("none", speeds=speeds, labels=labels)
+    batches = make("none", speeds=speeds, classes=labels)
     plain = make("none")
     seen = set()
     for batch, other in zip(batches.epoch(0, SAME), plain.epoch(0, SAME), strict=True):
         speed = batches.cropper.speed(batch.ids.numpy(), 0)
-        assert torch.equal(batch.labels, batch.ids + 24 * torch.from_numpy(speed))
+        assert torch.equal(batch.classes, batch.ids + 24 * torch.from_numpy(speed))
         assert torch.equal(batch.views["reference"], other.views["reference"])  # clean views stay as they are
         assert all(batch.views[name].shape == other.views[name].shape for name in VIEWS)
         seen |= {int(s) for s in speed}
@@ -205,26 +205,26 @@ def test_waiting_for_audio_is_measured(make, monkeypatch):
     assert batches.stalls.share() == 0 and batches.stalls.advice(1, packed=False) is None
 
 
-def test_labels_only_where_given(make):
-    assert all(b.labels is None for b in make("none").epoch(0, SAME))
+def test_classes_only_where_given(make):
+    assert all(b.classes is None for b in make("none").epoch(0, SAME))
     labels = torch.arange(24) * 10
-    for batch in make("none", labels=labels).epoch(0, SAME):
-        assert torch.equal(batch.labels, batch.ids * 10)
+    for batch in make("none", classes=labels).epoch(0, SAME):
+        assert torch.equal(batch.classes, batch.ids * 10)
 
 
 SPEAKERS = torch.arange(24) // 4
 
 
 def test_balanced_batches_have_pairs_of_speakers(make):
-    options = {"views": {"anchor": Crop(1, 0.01)}, "labels": SPEAKERS, "balance": Balance(2, 100)}
+    options = {"views": {"anchor": Crop(1, 0.01)}, "classes": SPEAKERS, "balance": Balance(2, 100)}
     batches = make("none", batch=8, **options)
     found = list(batches.epoch(1, SAME))
     assert len(found) == batches.steps == 3
     expected = BalancedOrder(SPEAKERS.numpy(), 8, Balance(2, 100), 0).epoch(1)
     assert np.array_equal(torch.stack([b.ids for b in found]), expected)
     for batch in found:
-        assert torch.equal(batch.labels, SPEAKERS[batch.ids])
-        assert torch.equal(batch.labels[::2], batch.labels[1::2]) and len(batch.labels.unique()) == 4
+        assert torch.equal(batch.classes, SPEAKERS[batch.ids])
+        assert torch.equal(batch.classes[::2], batch.classes[1::2]) and len(batch.classes.unique()) == 4
     rest = list(make("none", batch=8, **options).epoch(1, SAME, first=2))
     assert [b.ids.tolist() for b in rest] == [found[2].ids.tolist()]
     ranks = [make("none", batch=4, rank=r, world=2, **options) for r in range(2)]
@@ -236,10 +236,10 @@ def test_balanced_batches_have_pairs_of_speakers(make):
 def test_who_cannot_have_balanced_batches(make):
     with pytest.raises(ValueError, match="only a supervised framework may ask"):
         make("none", balance=Balance(2, 100))
-    with pytest.raises(IdemvoxError, match=r"6 speakers have 2 utterances"):
-        make("none", batch=14, labels=SPEAKERS, balance=Balance(2, 100))
-    with pytest.raises(IdemvoxError, match=r"several voices of a speaker.*leave augment\.speeds out"):
-        make("none", batch=8, labels=SPEAKERS, balance=Balance(2, 100), speeds=(0.9, 1.0))
+    with pytest.raises(IdemvoxError, match=r"6 classes have 2 utterances"):
+        make("none", batch=14, classes=SPEAKERS, balance=Balance(2, 100))
+    with pytest.raises(IdemvoxError, match=r"several voices of a class.*leave augment\.speeds out"):
+        make("none", batch=8, classes=SPEAKERS, balance=Balance(2, 100), speeds=(0.9, 1.0))
 
 
 def test_a_reference_stays_clean_and_the_rest_does_not(make, corpus):

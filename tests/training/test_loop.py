@@ -390,15 +390,15 @@ def test_who_is_given_labels(tiny_recipe, tmp_path, monkeypatch):
     sources = []
 
     def batches(source: Any, *rest: Any, **more: Any) -> SimpleNamespace:
-        sources.append((source, more["labels"]))
+        sources.append((source, more["classes"]))
         return SimpleNamespace(steps=1)
 
     monkeypatch.setattr(assembly, "Batches", batches)
     ours = _Run(tiny_recipe(positives="ssps", labelled=True), tmp_path)
     theirs = _Run(tiny_recipe(positives="supervised", labelled=True), tmp_path)
     _Run(tiny_recipe(framework="supervised_aam", labelled=True), tmp_path)
-    assert ours.positives.setting.speakers is None
-    assert theirs.positives.setting.speakers.tolist() == [n // 4 for n in range(24)]
+    assert ours.positives.setting.classes is None
+    assert theirs.positives.setting.classes.tolist() == [n // 4 for n in range(24)]
     assert all(type(source) is FileSource for source, _ in sources)  # which has no labels to give
     assert sources[0][1] is None and sources[1][1] is None
     assert sources[2][1].tolist() == [n // 4 for n in range(24)]
@@ -410,8 +410,8 @@ def test_a_voice_played_faster_is_another_class(tiny_recipe, tmp_path):
     )
     run = _Run(recipe, tmp_path)
     classes = 3 * (run.batches.voices)
-    assert run.framework.speakers == classes
-    labels = [b.labels for epoch in range(6) for b in run.batches.epoch(epoch, run.positives)]
+    assert len(run.framework.classes) == classes
+    labels = [b.classes for epoch in range(6) for b in run.batches.epoch(epoch, run.positives)]
     assert set(torch.cat(labels).tolist()) == set(range(classes))
     train(recipe, tmp_path / "run", progress=False)
 

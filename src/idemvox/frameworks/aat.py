@@ -111,8 +111,8 @@ class AAT(Paired):
             if self.alpha < 0 or self.steps < 0 or self.discriminator_lr <= 0:
                 raise IdemvoxError("aat needs alpha >= 0, steps >= 0 and discriminator_lr > 0")
 
-    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
-        super().__init__(encoder, options, speakers)
+    def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
+        super().__init__(encoder, options, classes)
         if self.options.similarity == "prot":
             encoder.scoring = "euclidean"
         else:

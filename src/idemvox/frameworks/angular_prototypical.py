@@ -27,8 +27,8 @@ class AngularPrototypical(Paired):
 
         seconds: float = 1.815
 
-    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
-        super().__init__(encoder, options, speakers)
+    def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
+        super().__init__(encoder, options, classes)
         self.affine = Affine()
 
     def forward(self, batch: Batch, positives: Swap) -> Step:

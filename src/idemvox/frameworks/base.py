@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from idemvox.corpus.balance import Balance
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder, Scoring
+from idemvox.errors import IdemvoxError
 from idemvox.ranks import gather
 
-__all__ = ["Batch", "Framework", "Paired", "Pairs", "Step", "Swap"]
+__all__ = ["Batch", "Framework", "Paired", "Pairs", "Step", "Swap", "require_classes"]
 
 
 class Swap(Protocol):
@@ -34,12 +35,12 @@ class Batch(NamedTuple):
     Attributes:
         ids: (B,) int64 positions in the training manifest: what positives and negatives are defined by.
         views: name -> (B, n, T) samples in [-1, 1]: n crops of each utterance.
-        labels: (B,) speaker numbers for supervised frameworks, -1 where unknown, ``None`` for all others.
+        classes: (B,) numbers for supervised frameworks, -1 where unknown, ``None`` for all others.
     """
 
     ids: Tensor
     views: Mapping[str, Tensor]
-    labels: Tensor | None = None
+    classes: Tensor | None = None
 
 
 class Step(NamedTuple):
@@ -58,31 +59,30 @@ class Framework(nn.Module):
 
     Options: ClassVar[type[Any]]
     supervised: ClassVar[bool] = False
-    """Whether batches carry speaker labels; a self-supervised framework never sees them."""
+    """Whether batches carry classes; no framework is given more of the labels than their numbers."""
 
     partly: ClassVar[bool] = False
-    """Whether a supervised framework makes do without the labels of some utterances, which are -1."""
+    """Whether a supervised framework makes do without the classes of some utterances, which are -1."""
 
     partnered: ClassVar[frozenset[str]] = frozenset({"positive"})
-    """The views that supervised positive sampling cuts from another utterance of the speaker."""
+    """The views that supervised positive sampling cuts from another utterance of the class."""
 
     scoring: ClassVar[Scoring] = "cosine"
     """How what is trained is to be compared; the encoder carries it to evaluation and into the model."""
 
-    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
-        """Build on ``encoder``; ``speakers`` is the number of classes, 0 unless supervised."""
+    def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
+        """Build on ``encoder``; ``classes`` is how many there are to tell apart, 0 unless supervised."""
         super().__init__()
         self.encoder = encoder
         encoder.scoring = self.scoring
         self.options = self.Options() if options is None else options
-        self.speakers = speakers
 
     def views(self) -> Views:
         """Name the crops that :meth:`forward` reads."""
         raise NotImplementedError
 
     def balance(self) -> Balance | None:
-        """Ask for several utterances of each speaker of a batch; only a supervised framework may."""
+        """Ask for several utterances of each class of a batch; only a supervised framework may."""
         return None
 
     def forward(self, batch: Batch, positives: Swap) -> Step:
@@ -123,6 +123,22 @@ class Framework(nn.Module):
         Args:
             progress: share of the schedule that is done, this step included: 1 after the last one.
         """
+
+
+def require_classes(who: str, classes: int, least: int = 2, instead: str = "simclr") -> None:
+    """Refuse too few classes.
+
+    Args:
+        who: needs them.
+        classes: there are.
+        least: it needs.
+        instead: a framework that needs none.
+    """
+    if classes < least:
+        raise IdemvoxError(
+            f"{who} needs at least {least} classes, here are {classes}: give a manifest with a speaker "
+            f"column, or train {instead}, which needs none"
+        )
 
 
 class Pairs(NamedTuple):

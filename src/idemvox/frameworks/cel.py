@@ -44,8 +44,8 @@ class CEL(Paired):
             if self.uniformity < 0 or self.t <= 0:
                 raise IdemvoxError("cel needs uniformity >= 0 and t > 0")
 
-    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
-        super().__init__(encoder, options, speakers)
+    def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
+        super().__init__(encoder, options, classes)
         self.affine = Affine()
         self.match = angular_prototypical if self.options.similarity == "a-prot" else angular_contrastive
 

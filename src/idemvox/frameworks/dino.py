@@ -37,7 +37,7 @@ class DINO(Framework):
     of it, so they are fresher too; while that layer stands still both ways are the same.
 
     The centre follows the teacher's logits after pseudo-positives are put in, as in the public code.
-    With supervised positives the local crops come from the other utterance of the speaker.
+    With supervised positives the local crops come from the other utterance of the class.
     """
 
     partnered = frozenset({"local"})
@@ -75,8 +75,8 @@ class DINO(Framework):
     centre: Tensor
     """(outputs,) a moving average of the teacher's logits."""
 
-    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
-        super().__init__(encoder, options, speakers)
+    def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
+        super().__init__(encoder, options, classes)
         o = self.options
         self.head = DINOHead(encoder.dim, o.hidden, o.bottleneck)
         self.prototypes = Prototypes(o.bottleneck, o.outputs)

@@ -1,4 +1,4 @@
-"""Fine-tuning with speaker labels, as in the CEL paper."""
+"""Fine-tuning with labels, as in the CEL paper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from idemvox.corpus.balance import Balance
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch, Framework, Step, Swap
+from idemvox.frameworks.base import Batch, Framework, Step, Swap, require_classes
 from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.ge2e import ge2e
 from idemvox.losses.margin import aam_softmax, adacos, adacos_start, cosface
@@ -23,7 +23,7 @@ from idemvox.registry import FRAMEWORKS
 __all__ = ["FineTune"]
 
 BETWEEN_UTTERANCES = ("a-prot", "a-cont", "ge2e")
-"""Losses that compare the utterances of a batch; all others have a vector for each speaker."""
+"""Losses that compare the utterances of a batch; all others have a vector for each class."""
 
 
 @FRAMEWORKS.register("finetune")
@@ -31,16 +31,16 @@ class FineTune(Framework):
     """Learn from labels what an encoder, trained without, does not know: Mun et al. (2020), Tables 3 and 4.
 
     Give ``start_from`` the pre-trained run; without, it is the tables' random start.  A batch has
-    ``utterances`` utterances of each of its speakers.  A-Prot and A-Cont match the first of them with the
-    mean of the others, GE2E each with the others' centroid; CosFace, ArcFace and AdaCos tell all training
-    speakers apart.  Scored with the representation; whatever else is learnt is thrown away.
+    ``utterances`` utterances of each of its classes, the speakers.  A-Prot and A-Cont match the first of them
+    with the mean of the others, GE2E each with the others' centroid; CosFace, ArcFace and AdaCos tell all
+    classes apart.  Scored with the representation; whatever else is learnt is thrown away.
     """
 
     supervised = True
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Defaults: the paper's; its public code's 2 utterances of a speaker and 100 of them in an epoch.
+        """Defaults: the paper's; its public code's 2 utterances of a class and 100 of them in an epoch.
 
         300 frames, 25 ms each every 10 ms, span 3.015 s.
 
@@ -65,22 +65,17 @@ class FineTune(Framework):
     scale: Tensor
     """AdaCos's, of the last step."""
 
-    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
-        super().__init__(encoder, options, speakers)
+    def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
+        super().__init__(encoder, options, classes)
         loss = self.options.loss
-        least = 3 if loss == "adacos" else 2
-        if speakers < least:
-            raise IdemvoxError(
-                f"finetune with {loss} needs a manifest with a speaker column of at least {least} speakers; "
-                "add labels, or train a self-supervised framework such as simclr"
-            )
+        require_classes(f"finetune with {loss}", classes, 3 if loss == "adacos" else 2)
         if loss in BETWEEN_UTTERANCES:
             self.affine = Affine()
         else:
-            self.classes = nn.Parameter(torch.empty(speakers, encoder.dim))
+            self.classes = nn.Parameter(torch.empty(classes, encoder.dim))
             nn.init.xavier_normal_(self.classes)
         if loss == "adacos":
-            self.register_buffer("scale", torch.tensor(adacos_start(speakers)))
+            self.register_buffer("scale", torch.tensor(adacos_start(classes)))
 
     def views(self) -> Views:
         return {"anchor": Crop(1, self.options.seconds)}
@@ -94,20 +89,20 @@ class FineTune(Framework):
 
     def forward(self, batch: Batch, positives: Swap) -> Step:
         o = self.options
-        assert batch.labels is not None
-        embedding = self.encoder(batch.views["anchor"][:, 0])  # (B, D), a speaker's beside each other
+        assert batch.classes is not None
+        embedding = self.encoder(batch.views["anchor"][:, 0])  # (B, D), a class's beside each other
         if o.loss in ("cosface", "arcface"):
             classify = cosface if o.loss == "cosface" else aam_softmax
-            return Step(classify(embedding, self.classes, batch.labels, o.scale, o.margin))
+            return Step(classify(embedding, self.classes, batch.classes, o.scale, o.margin))
         embedding = gather(embedding)
         if o.loss == "adacos":
-            loss, scale = adacos(embedding, self.classes, gather(batch.labels), self.scale)
+            loss, scale = adacos(embedding, self.classes, gather(batch.classes), self.scale)
             if self.training:
                 self.scale.copy_(scale)
             return Step(loss, {"scale": scale})
-        speakers = embedding.unflatten(0, (-1, o.utterances))  # (P, M, D)
+        grouped = embedding.unflatten(0, (-1, o.utterances))  # (P, M, D) of P classes
         scale, bias = self.affine.scale, self.affine.bias
         if o.loss == "ge2e":
-            return Step(ge2e(speakers, scale, bias), {"scale": scale.detach()})
+            return Step(ge2e(grouped, scale, bias), {"scale": scale.detach()})
         match = angular_prototypical if o.loss == "a-prot" else angular_contrastive
-        return Step(match(speakers[:, 0], speakers[:, 1:].mean(1), scale, bias), {"scale": scale.detach()})
+        return Step(match(grouped[:, 0], grouped[:, 1:].mean(1), scale, bias), {"scale": scale.detach()})

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from idemvox.encoders.base import Encoder
-from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch, Paired, Step, Swap
+from idemvox.frameworks.base import Batch, Paired, Step, Swap, require_classes
 from idemvox.losses.affinity import affinities, generalised_contrastive
 from idemvox.ranks import gather
 from idemvox.registry import FRAMEWORKS
@@ -37,10 +36,10 @@ class GCL(Paired):
 
     def forward(self, batch: Batch, positives: Swap) -> Step:
         query, target, related = self.embed(batch, positives)
-        labels = None if batch.labels is None else gather(batch.labels)
+        classes = None if batch.classes is None else gather(batch.classes)
         loss = generalised_contrastive(
             torch.cat([query, target]),
-            affinities(gather(batch.ids), labels),
+            affinities(gather(batch.ids), classes),
             self.options.temperature,
             None if related is None else related.repeat(2, 2),
         )
@@ -49,19 +48,15 @@ class GCL(Paired):
 
 @FRAMEWORKS.register("supervised_gcl")
 class SupervisedGCL(GCL):
-    """GCL that reads labels, where an utterance has one: those of one speaker belong together.
+    """GCL that reads classes, where an utterance has one: those of one class belong together.
 
-    With ``positives: supervised`` the positive view of a labelled utterance is of another one of its speaker,
+    With ``positives: supervised`` the positive view of such an utterance is of another one of its class,
     so that not chance alone brings two into a batch.
     """
 
     supervised = True
     partly = True
 
-    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
-        super().__init__(encoder, options, speakers)
-        if speakers < 2:
-            raise IdemvoxError(
-                "supervised_gcl needs a manifest with a speaker column of at least 2 speakers, if not for "
-                "every utterance; add labels, or train gcl, which needs none"
-            )
+    def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
+        super().__init__(encoder, options, classes)
+        require_classes("supervised_gcl", classes, instead="gcl")

@@ -35,8 +35,8 @@ class SimCLR(Paired):
         symmetric: bool = True
         seconds: float = 2.0
 
-    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
-        super().__init__(encoder, options, speakers)
+    def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
+        super().__init__(encoder, options, classes)
         self.loss = nt_xent if self.options.symmetric else info_nce
 
     def forward(self, batch: Batch, positives: Swap) -> Step:

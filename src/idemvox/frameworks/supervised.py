@@ -1,4 +1,4 @@
-"""Supervised baseline: speaker classification."""
+"""Supervised baseline: classification."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import nn
 
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
-from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch, Framework, Step, Swap
+from idemvox.frameworks.base import Batch, Framework, Step, Swap, require_classes
 from idemvox.losses.margin import aam_softmax
 from idemvox.registry import FRAMEWORKS
 
@@ -22,7 +21,7 @@ __all__ = ["SupervisedAAM"]
 class SupervisedAAM(Framework):
     """AAM-softmax over the training speakers: the SSPS paper's supervised row (its Table 1).
 
-    Reads labels.  Scored with the representation; the class vectors are thrown away.
+    Reads classes.  Scored with the representation; the class vectors are thrown away.
     """
 
     supervised = True
@@ -35,22 +34,18 @@ class SupervisedAAM(Framework):
         margin: float = 0.2
         seconds: float = 2.0
 
-    def __init__(self, encoder: Encoder, options: Any = None, speakers: int = 0) -> None:
-        super().__init__(encoder, options, speakers)
-        if speakers < 2:
-            raise IdemvoxError(
-                "supervised_aam needs a manifest with a speaker column of at least 2 speakers; "
-                "add labels, or train a self-supervised framework such as simclr"
-            )
-        self.classes = nn.Parameter(torch.empty(speakers, encoder.dim))
+    def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
+        super().__init__(encoder, options, classes)
+        require_classes("supervised_aam", classes)
+        self.classes = nn.Parameter(torch.empty(classes, encoder.dim))
         nn.init.xavier_normal_(self.classes)
 
     def views(self) -> Views:
         return {"anchor": Crop(1, self.options.seconds)}
 
     def forward(self, batch: Batch, positives: Swap) -> Step:
-        assert batch.labels is not None
+        assert batch.classes is not None
         embedding = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
         return Step(
-            aam_softmax(embedding, self.classes, batch.labels, self.options.scale, self.options.margin)
+            aam_softmax(embedding, self.classes, batch.classes, self.options.scale, self.options.margin)
         )

@@ -23,7 +23,8 @@ class Setting:
         dim: width of a representation.
         embedding_dim: width of the targets to be swapped.
         seed: of the run.
-        speakers: (N,) speaker numbers, given to samplers that declare ``supervised`` and to no other.
+        classes: (N,) numbers, -1 where unknown; given to samplers that declare ``supervised`` and to no
+            other.
         recordings: (N,) recording numbers, -1 where unknown, of names alone whoever speaks; given to samplers
             whose options need them (:meth:`Positives.needs_recordings`) and to no other.
     """
@@ -32,7 +33,7 @@ class Setting:
     dim: int
     embedding_dim: int
     seed: int
-    speakers: npt.NDArray[np.int64] | None = None
+    classes: npt.NDArray[np.int64] | None = None
     recordings: npt.NDArray[np.int64] | None = None
 
 
@@ -46,7 +47,7 @@ class Positives(nn.Module):
 
     Options: ClassVar[type[Any]]
     supervised: ClassVar[bool] = False
-    """Whether the sampler reads speaker labels."""
+    """Whether the sampler is given classes."""
 
     needs_fill: ClassVar[bool] = False
     """Whether :meth:`observe` must have seen every utterance before the first epoch."""

@@ -16,12 +16,12 @@ __all__ = ["Supervised"]
 
 @POSITIVES.register("supervised")
 class Supervised(Positives):
-    """Cut the positive view from another utterance of the same speaker, by label (SSPS paper, Table 1).
+    """Cut the positive view from another utterance of the same class (SSPS paper, Table 1: the speaker's).
 
-    In each epoch the utterances of a speaker are dealt into one cycle, each the partner of the one before;
+    In each epoch the utterances of a class are dealt into one cycle, each the partner of the one before;
     so every utterance is a positive once, none is its own, and among three or more no two are each other's
     (which inside one batch would be false negatives).  The paper's code pairs utterances instead; neither
-    looks at recordings.  An utterance whose speaker has no other, or no label, keeps its own positive.
+    looks at recordings.  An utterance whose class has no other, or that has no class, keeps its own positive.
     """
 
     supervised = True
@@ -32,15 +32,15 @@ class Supervised(Positives):
 
     def __init__(self, options: Options, setting: Setting) -> None:
         super().__init__(options, setting)
-        speakers = setting.speakers
-        if speakers is None or len(np.unique(speakers[speakers >= 0])) < 2:
+        classes = setting.classes
+        if classes is None or len(np.unique(classes[classes >= 0])) < 2:
             raise IdemvoxError(
-                "positives 'supervised' needs a manifest with a speaker column of at least 2 speakers; "
-                "add labels, or use 'same' or 'ssps'"
+                "positives 'supervised' needs at least 2 classes: give a manifest with a speaker column, or "
+                "use 'same' or 'ssps'"
             )
-        order = np.argsort(speakers, kind="stable")
-        groups = np.split(order, np.flatnonzero(np.diff(speakers[order])) + 1)
-        self._groups = [g for g in groups if speakers[g[0]] >= 0 and len(g) > 1]
+        order = np.argsort(classes, kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)
+        self._groups = [g for g in groups if classes[g[0]] >= 0 and len(g) > 1]
 
     def partners(self, epoch: int) -> npt.NDArray[np.int64]:
         rng = np.random.default_rng([self.setting.seed, epoch, 0x5059])

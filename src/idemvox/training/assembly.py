@@ -108,7 +108,7 @@ def assemble(recipe: Recipe) -> Assembly:
         seed=recipe.seed,
         device=fabric.device,
         workers=training.workers,
-        labels=torch.from_numpy(speakers) if framework_class.supervised else None,
+        classes=torch.from_numpy(speakers) if framework_class.supervised else None,
         speeds=speeds,
         partnered=framework_class.partnered,
         balance=framework.balance(),

@@ -148,11 +148,11 @@ class Batches:
         augmenter: already on the device.
         batch: utterances per step and rank.
         workers: threads that read ahead; 0 reads when a batch is asked for.
-        labels: (N,) speaker numbers for a supervised framework, ``None`` for any other.
+        classes: (N,) numbers for a supervised framework, -1 where unknown; ``None`` for any other.
         speeds: at which augmented views are played, one for all those of an utterance in an epoch.  A voice
-            played faster is another voice: with S speeds the labels 0 to C - 1 become 0 to S C - 1.
+            played faster is another voice: with S speeds the classes 0 to C - 1 become 0 to S C - 1.
         partnered: the views that come from an utterance's partner where it has one.
-        balance: how many utterances of each of its speakers a batch has; ``None``: as they come.
+        balance: how many utterances of each of its classes a batch has; ``None``: as they come.
         rank, world: this process's number and how many there are; together they see each utterance once.
     """
 
@@ -166,7 +166,7 @@ class Batches:
         seed: int,
         device: torch.device,
         workers: int,
-        labels: Tensor | None = None,
+        classes: Tensor | None = None,
         speeds: Sequence[float] = (1.0,),
         partnered: Collection[str] = frozenset({"positive"}),
         balance: Balance | None = None,
@@ -185,19 +185,19 @@ class Batches:
         self.seed = seed
         self.device = device
         self.workers = workers
-        self.labels = labels
-        self.voices = 0 if labels is None else int(labels.max()) + 1
+        self.classes = classes
+        self.voices = 0 if classes is None else int(classes.max()) + 1
         self.rank, self.world = rank, world
         self.balanced: BalancedOrder | None = None
         if balance is not None:
-            if labels is None:
+            if classes is None:
                 raise ValueError("only a supervised framework may ask for balanced batches")
             if len(speeds) > 1:
                 raise IdemvoxError(
-                    "augment.speeds makes several voices of a speaker, of whom a batch is to have several "
+                    "augment.speeds makes several voices of a class, of which a batch is to have several "
                     "utterances here; leave augment.speeds out"
                 )
-            self.balanced = BalancedOrder(labels.numpy(), batch, balance, seed, world)
+            self.balanced = BalancedOrder(classes.numpy(), batch, balance, seed, world)
         self.cropper = Cropper(source, views, seed, partnered, speeds)
         self.stalls = Stalls()
 
@@ -209,7 +209,7 @@ class Batches:
     def epoch(self, epoch: int, positives: Positives, first: int = 0) -> Iterator[Batch]:
         """Yield this rank's part of the shuffled full batches of an epoch, from step ``first`` on.
 
-        Of balanced batches the utterances of a speaker are beside each other, all on one rank.
+        Of balanced batches the utterances of a class are beside each other, all on one rank.
         Where a pass before each epoch makes every reference anew, none is read here: nobody would see it.
         """
         if self.balanced:
@@ -239,15 +239,15 @@ class Batches:
     ) -> Iterator[Batch]:
         for ids, views in self.read_ahead(batches, epoch, names, partners):
             speed = self.cropper.speed(ids, epoch)
-            labels = None
-            if self.labels is not None:
-                labels = self.labels[ids]
-                labels = torch.where(labels < 0, labels, labels + torch.from_numpy(speed) * self.voices)
-                labels = to_device(labels, self.device)
+            classes = None
+            if self.classes is not None:
+                classes = self.classes[ids]
+                classes = torch.where(classes < 0, classes, classes + torch.from_numpy(speed) * self.voices)
+                classes = to_device(classes, self.device)
             yield Batch(
                 to_device(ids, self.device),
                 {name: self._prepare(name, pcm, ids, speed, epoch) for name, pcm in views.items()},
-                labels,
+                classes,
             )
 
     def read_ahead(

@@ -15,7 +15,7 @@ from idemvox.training.state.provenance import provenance
 
 __all__ = ["average"]
 
-_SPEAKERS = 3  # that any supervised framework can be built with; class vectors are not averaged
+_CLASSES = 3  # that any supervised framework can be built with; class vectors are not averaged
 
 
 def average(run: Path, last: int, out: Path) -> Model:
@@ -50,7 +50,7 @@ def average(run: Path, last: int, out: Path) -> Model:
         )
     cls = FRAMEWORKS[recipe.framework.name]
     options = recipe.framework.build(cls.Options, "framework")
-    framework = cls(build_encoder(recipe.encoder, recipe.frontend), options, _SPEAKERS)
+    framework = cls(build_encoder(recipe.encoder, recipe.frontend), options, _CLASSES)
     embedder = framework.embedder
     prefix = next(name for name, module in framework.named_modules() if module is embedder)
     total = {
