@@ -280,7 +280,7 @@ def test_a_reference_that_is_not_finite_is_named_by_its_utterance():
 
 def test_reads_a_clean_reference_and_no_label():
     assert SSPS.needs_fill and not SSPS.supervised
-    sampler = SSPS(SSPS.Options(clusters=2), Setting(4, DIM, 2, seed=0, speakers=None))
+    sampler = SSPS(SSPS.Options(clusters=2), Setting(4, DIM, 2, seed=0))
     assert sampler.views() == {"reference": Crop(1, 4.0, augment=False)}
     assert sampler.partners(0) is None
 
