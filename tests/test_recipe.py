@@ -262,12 +262,57 @@ def test_recipes_are_found_by_name_in_any_folder_and_by_path(tmp_path, monkeypat
     assert [load_recipe(path).training.epochs for path in ("mine.yaml", "./bare", "bare")] == [7, 8, 8]
     for wrong, message in (
         ("simcrl", r"unknown recipe 'simcrl'; did you mean 'simclr'\? have: .*dino-ssps.*"),
-        ("mine", r"unknown recipe 'mine'; did you mean 'mine\.yaml'\?.*"),
+        ("mine", r"no recipe of idemvox is called mine; did you mean the file mine\.yaml\?"),
         ("recipes/simclr.yaml", r".*the one that comes with idemvox goes by its name alone: simclr"),
     ):
         with pytest.raises(IdemvoxError) as caught:
             load_recipe(wrong)
         assert re.fullmatch(message, str(caught.value)), str(caught.value)
+
+
+def test_a_recipe_holds_what_differs_from_its_base(tmp_path):
+    """From one that comes with idemvox, by name, through a file by its path; what is saved is all of it."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "mine.yaml").write_text(
+        "base: simclr-ssps\ndescription: mine\nframework: {seconds: 3}\npositives: {neighbours: 2}\n"
+        "training: {lr: 0.1}\n"
+    )
+    (tmp_path / "deep" / "wide.yaml").write_text(
+        "base: ../mine.yaml\nencoder: {name: fast_resnet34, dim: 64}\npositives: {name: supervised}\n"
+        "training: {batch: 8}\n"
+    )
+    start, mine, wide = map(load_recipe, ("simclr-ssps", tmp_path / "mine.yaml", tmp_path / "deep/wide.yaml"))
+    assert (mine.name, mine.description, mine.published) == ("mine", "mine", None)  # never the base's
+    assert start.published is not None
+    assert mine.framework == Part(name="simclr", temperature=0.03, seconds=3)
+    assert mine.positives == Part(name="ssps", clusters=25000, neighbours=2)
+    assert mine.training == Training(epochs=20, lr=0.1)
+    assert wide.encoder == Part(name="fast_resnet34", dim=64)
+    assert wide.positives == Part(name="supervised")  # without the options of ssps
+    assert wide.training == Training(epochs=20, lr=0.1, batch=8) and wide.framework == mine.framework
+    wide.save(tmp_path / "run" / "recipe.yaml")
+    saved = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert "base" not in saved and parse_recipe(saved) == load_recipe(tmp_path / "run/recipe.yaml") == wide
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("a.yaml", r"each other's bases, .*a\.yaml -> .*a\.yaml: take 'base' out"),
+        ("b.yaml", r"each other's bases, .*a\.yaml -> .*b\.yaml -> .*a\.yaml: take 'base' out"),
+        ("simcrl", r"the base of .*a\.yaml: unknown recipe 'simcrl'; did you mean 'simclr'"),
+        ("c", r"the base of .*a\.yaml: no recipe of idemvox is called c; did you mean the file c\.yaml\?"),
+        ("no/d.yaml", r"the base of .*a\.yaml: no recipe .*d\.yaml"),
+        ("[simclr, dino]", r"a\.yaml: 'base' should be the name or path of a recipe, not \['simclr'"),
+        ("c.yaml", r"a\.yaml on the base .*c\.yaml: unknown recipe key 'training\.epoch'"),
+    ],
+)
+def test_a_base_that_cannot_be(tmp_path, base, message):
+    (tmp_path / "a.yaml").write_text(f"base: {base}\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\n")
+    (tmp_path / "c.yaml").write_text("training: {epoch: 3}\n")
+    with pytest.raises(IdemvoxError, match=message):
+        load_recipe(tmp_path / "a.yaml")
 
 
 @pytest.mark.parametrize("name", recipe_names())

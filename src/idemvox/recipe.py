@@ -5,7 +5,8 @@
     positives: {name: ssps, clusters: 25000, neighbours: 1}
     training: {epochs: 20}
 
-Whatever a recipe leaves out has the paper's value.  Unknown keys are errors that suggest the nearest.
+Whatever a recipe leaves out has the paper's value, or that of the recipe that it names as its ``base``.
+Unknown keys are errors that suggest the nearest.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pydantic import (
 
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
-from idemvox.recipes import find_recipe
+from idemvox.recipes import read_recipe
 
 __all__ = ["Augment", "Data", "Part", "Published", "Recipe", "Training", "build_options", "load_recipe"]
 
@@ -301,14 +302,8 @@ def load_recipe(recipe: str | Path) -> Recipe:
     Raises:
         IdemvoxError: if it is missing, not YAML, or has a wrong key or value; the message names it.
     """
-    path = find_recipe(recipe)
+    tree, files = read_recipe(recipe)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise IdemvoxError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise IdemvoxError(f"{path} is not a recipe: it should hold key: value pairs")
-    try:
-        return parse_recipe({"name": path.stem, **tree})
+        return parse_recipe({"name": files[0].stem, **tree})
     except IdemvoxError as error:
-        raise IdemvoxError(f"{path}: {error}") from error
+        raise IdemvoxError(f"{' on the base '.join(map(str, files))}: {error}") from error
