@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the backgro
 def pytest_runtest_setup() -> None:
     """Begin every test with one thread, before its fixtures, whatever the one before it set."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Build modules and compute in float64, also where the code asks for float32 rather than bfloat16.
+
+    Two ways of computing that differ by rounding alone then differ by next to nothing, on every processor and
+    after any number of steps; in float32 rounding grows from step to step.  Augmentation is made by NumPy, in
+    float32: where its rounding may differ too, leave it out (``augment.policy=none``).
+    """
+    real = torch.Tensor.float
+    torch.set_default_dtype(torch.float64)
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.Tensor.float = real  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True, slots=True)

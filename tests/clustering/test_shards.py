@@ -22,6 +22,8 @@ from torch import distributed
 from idemvox.errors import IdemvoxError
 from idemvox.clustering.kmeans import spherical_kmeans
 
+torch.set_default_dtype(torch.float64)
+torch.Tensor.float = torch.Tensor.double  # as the fixture float64 does
 rank, folder = int(sys.argv[1]), sys.argv[2]
 distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
 found = {}
@@ -40,7 +42,7 @@ distributed.destroy_process_group()
 
 
 def cloud(n: int, seed: int = 0) -> Tensor:
-    return torch.randn(n, 8, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(n, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def cases() -> dict[str, dict[str, Any]]:
@@ -81,17 +83,18 @@ def ranks(tmp_path_factory) -> list[dict[str, Any]]:
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", [n for n in cases() if n not in ("not finite", "nothing")])
 def test_two_processes_are_as_one(ranks, name):
     case = cases()[name]
     whole = spherical_kmeans(case["x"], case["k"], 6, 5, **case.get("more", {}))
     (centroids, *_), (others, *_) = (rank[name] for rank in ranks)
     assert torch.equal(centroids, others)
-    torch.testing.assert_close(centroids, whole.centroids, atol=1e-5, rtol=0)
+    torch.testing.assert_close(centroids, whole.centroids, atol=1e-9, rtol=0)
     for rank, rows in zip(ranks, case["rows"], strict=True):
         _, assignment, similarity = rank[name]
         assert torch.equal(assignment, whole.assignment[rows])
-        torch.testing.assert_close(similarity, whole.similarity[rows], atol=1e-5, rtol=0)
+        torch.testing.assert_close(similarity, whole.similarity[rows], atol=1e-9, rtol=0)
 
 
 def test_rows_that_are_not_finite_stop_every_rank(ranks):

@@ -38,6 +38,7 @@ class Small(Encoder):
 @pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler on a CPU"
 )
+@pytest.mark.usefixtures("float64")
 def test_a_compiled_encoder_gives_the_same():
     torch.manual_seed(0)
     plain, wave = SimCLR(Small()).train(), torch.randn(3, 1600)
@@ -46,11 +47,11 @@ def test_a_compiled_encoder_gives_the_same():
     outputs = [framework.encoder(wave) for framework in (plain, compiled)]
     for output in outputs:
         output.square().sum().backward()
-    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-9, atol=1e-9)
     for one, other in zip(compiled.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-9, atol=1e-9)
     assert compiled.state_dict().keys() == plain.state_dict().keys()
-    torch.testing.assert_close(compiled.state_dict(), plain.state_dict())  # the running statistics
+    torch.testing.assert_close(compiled.state_dict(), plain.state_dict())  # with the running statistics
 
 
 def test_a_run_compiles_its_encoders_and_trains_as_without(tiny_recipe, tmp_path, monkeypatch):
