@@ -25,7 +25,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import ssps_gain
@@ -43,10 +42,7 @@ from idemvox.registry import FRAMEWORKS
 from idemvox.studies.jobs import Job, TestSet, run_jobs
 from idemvox.training.data import OneAhead
 from idemvox.training.loop import train
-from idemvox.verification.embed import load_embeddings
 from idemvox.verification.report import library_versions
-from idemvox.verification.scoring import trial_scores
-from idemvox.verification.trials import load_trials
 from kmeans import embeddings
 from ssps_step import BATCH, cluster, directions
 from train_step import begun, corpus, peak
@@ -462,11 +458,11 @@ def step_study(args: argparse.Namespace, notes: Notes, device: torch.device) -> 
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    while thread.is_alive() and notes.left > 8:
+    while thread.is_alive() and notes.left > 12:
         thread.join(4)
         gather(every, notes, failed)
+        keep(every, args.out)
     gather(every, notes, failed)
-    keep_scores(every, args.out / "scores.npz")
     sys.stdout.flush()
     os._exit(0)  # runs that are still under way end with this process
 
@@ -495,21 +491,13 @@ def gather(jobs: list[Job], notes: Notes, failed: list[str]) -> None:
     notes.put(runs=rows, failed=failed)
 
 
-def keep_scores(jobs: list[Job], file: Path) -> None:
-    """Write the score of every trial by every run, for comparisons by pairs."""
-    found: dict[str, np.ndarray[Any, Any]] = {}
-    for job in jobs:
-        if not (job.done and job.tests):
-            continue
-        for test in job.tests:
-            trials = load_trials(test.trials)
-            found_there = load_embeddings(job.folder / f"{test.name}.npz")
-            scores = trial_scores("cosine", found_there, trials)
-            found["/".join(job.folder.parts[-3:]) + "/" + test.name] = np.asarray(scores, np.float32)
-            found[f"trials/{test.name}/target"] = trials.labels
-            found[f"trials/{test.name}/pairs"] = np.stack([trials.enrol_index, trials.test_index], 1)
-            found[f"trials/{test.name}/ids"] = np.asarray(trials.ids)
-    np.savez_compressed(file, **found)  # type: ignore[arg-type]
+def keep(jobs: list[Job], out: Path) -> None:
+    """Write what benchmarks/ssps_gain.py keeps of each seed; copy it to docs/results/ssps-gain."""
+    for folder in sorted({job.folder.parent for job in jobs}):
+        mine = [job for job in jobs if job.folder.parent == folder]
+        if any(job.done and job.tests for job in mine):
+            name = f"{folder.parent.name}-{mine[0].recipe.seed}"
+            write_json(out / "ssps-gain" / f"{name}.json", ssps_gain.record(mine))
 
 
 STEPS = {

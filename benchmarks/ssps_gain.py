@@ -12,7 +12,9 @@ Learns from the train split of the corpora in ``IDEMVOX_CORPORA`` (default ``../
 Every system goes on from the same SimCLR run of its seed for as many epochs. Settings of SSPS are those of a
 trial on held-out readers; nothing was chosen on the trials that report.
 
-Interrupted, it resumes with the same command. Writes docs/results/ssps-gain.{md,json}.
+Interrupted, it resumes with the same command. What is kept of a finished seed is written to
+docs/results/ssps-gain/CORPUS-SEED.json and not run again, so that seeds may come from several sittings and
+machines; docs/results/ssps-gain.{md,json} has the tables of all.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from common import corpora, parser_of
 from first_light import CHANNELS, HELD_EVERY, source, split
@@ -28,11 +33,20 @@ from idemvox.audio.channel import ChannelSpec
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
 from idemvox.corpus.packs.pack import pack
 from idemvox.corpus.simulated.recordings import simulate_recordings
+from idemvox.files import read_json, write_json
 from idemvox.recipe import Recipe
-from idemvox.studies.jobs import Job, TestSet
-from idemvox.verification.trials import make_trials
+from idemvox.reports.results import machine, write_results
+from idemvox.studies.jobs import Job, TestSet, run_jobs
+from idemvox.training.state.provenance import known
+from idemvox.verification.bootstrap import percentile_interval, resampled_eers
+from idemvox.verification.embed import load_embeddings
+from idemvox.verification.report import library_versions
+from idemvox.verification.scoring import trial_scores
+from idemvox.verification.trials import load_trials, make_trials
 
 SPEEDS = (0.9, 1.0, 1.1)
+DRAWS = 500
+ACCURACIES = {"speaker_accuracy": "right %", "recording_accuracy": "same recording %"}
 SECONDS = 4.2  # of an utterance at most: as in the bundle of benchmarks/gpu_bundle.py
 
 
@@ -197,6 +211,66 @@ def jobs(
     return made
 
 
+def record(jobs: Sequence[Job]) -> dict[str, Any]:
+    """Return what is kept of the runs of a seed that are done."""
+    systems = {job.recipe.name: record_of(job) for job in jobs if job.done and job.tests}
+    return {"machine": machine(), "versions": library_versions(), "systems": systems}
+
+
+def record_of(job: Job) -> dict[str, Any]:
+    """Return the scores of a run, and its EERs with speakers drawn again; kept beside the run.
+
+    The draws are the same for every system and seed, so that differences can be taken draw by draw.
+    """
+    file = job.folder / "record.json"
+    if file.is_file():
+        return dict(read_json(file))
+    told = read_json(job.folder / "evaluation.json")
+    found = {"known": list(known(job.recipe)), "tests": dict[str, Any]()}
+    found |= {key: told["numbers"][key] for key in ACCURACIES if key in told["numbers"]}
+    for test in job.tests:
+        trials = load_trials(test.trials)
+        scores = trial_scores("cosine", load_embeddings(job.folder / f"{test.name}.npz"), trials)
+        speakers = trials.speakers({u.id: str(u.speaker) for u in load_manifest(test.manifest)})
+        draws = resampled_eers([scores], trials.labels, *speakers, DRAWS)[:, 0]
+        numbers = {key: told["trials"][test.name][key] for key in ("eer", "mindcf_001", "mindcf_005")}
+        found["tests"][test.name] = {**numbers, "draws": draws.round(4).tolist()}
+    write_json(file, found)
+    return found
+
+
+def rows_of(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of a setting: each system on each list, and its distance from as much more SimCLR."""
+    rows = []
+    tests = dict.fromkeys(t for r in records for s in r["systems"].values() for t in s["tests"])
+    for test in tests:
+        for system in SYSTEMS:
+            both = [
+                (r["systems"][system], r["systems"]["simclr"])
+                for r in records
+                if {system, "simclr"} <= r["systems"].keys()
+            ]
+            if not both:
+                continue
+            row: dict[str, Any] = {"system": system, "trials": test}
+            row["eer"] = [its["tests"][test]["eer"] for its, _ in both]
+            row["change"] = "" if system == "simclr" else change(both, test)
+            for key, name in ACCURACIES.items():
+                if key in both[0][0]:
+                    row[name] = [round(100 * its[key], 1) for its, _ in both]
+            row["known"] = ", ".join(both[0][0]["known"])
+            rows.append(row)
+    return rows
+
+
+def change(both: Sequence[tuple[dict[str, Any], dict[str, Any]]], test: str) -> str:
+    """Return by how much the seeds' mean EER differs, in per cent of the control's, with its interval."""
+    its, control = (np.mean([pair[n]["tests"][test]["eer"] for pair in both]) for n in (0, 1))
+    drawn = [np.mean([pair[n]["tests"][test]["draws"] for pair in both], axis=0) for n in (0, 1)]
+    interval = percentile_interval(drawn[0] / drawn[1] - 1)
+    return f"{100 * (its / control - 1):+.1f} % ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
+
+
 def from_corpora(out: Path) -> tuple[Manifest, Manifest]:
     """Return the train and dev splits of the corpora."""
     train, dev = (split(corpora(), out, name) for name in ("train", "dev"))
@@ -210,10 +284,31 @@ def from_bundle(folder: Path) -> tuple[Manifest, Manifest]:
     return train, whole.select(lambda u: Path(u.id).parts[0] == "dev")
 
 
+NOTES = """\
+Every system goes on from the SimCLR run of its seed, for as many epochs as `simclr` does. `change`: of the
+mean EER of the seeds against `simclr`, with the 95 % interval of that difference when speakers are drawn
+again, the same ones for both. `right %`: pseudo-positives of the anchor's speaker; `same recording %`: of its
+recording too. `known`: what a system was told besides the audio. `dev`: 50 speakers of speechocean762 in 4
+*simulated* recordings each, on which nothing was chosen. `held`: 25 training readers held out, on which the
+settings were. `mild`: {mild}. `dense`: {dense}.
+"""
+
+
+def write(results: Path) -> None:
+    """Write the tables of all records."""
+    rows, seeds = [], {}
+    for name in SETTINGS:
+        files = sorted(results.glob(f"ssps-gain/{name}-*.json"))
+        rows += rows_of([read_json(file) for file in files])
+        numbers = ", ".join(file.stem.rpartition("-")[2] for file in files)
+        seeds[name] = f"seeds {numbers}" if files else "not run yet"
+    if rows:
+        command = "python benchmarks/ssps_gain.py"
+        write_results(results, "ssps-gain", "What SSPS gains", command, rows, NOTES.format(**seeds))
+
+
 def main() -> None:
     """Run it on this machine."""
-    from idemvox.studies.jobs import run_jobs
-
     parser = parser_of(__doc__)
     parser.add_argument("--corpus", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -221,13 +316,20 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
     parser.add_argument("overrides", nargs="*", help="recipe KEY=VALUE for every run")
     args = parser.parse_args()
-    out = args.out.resolve()
+    out, results = args.out.resolve(), Path(__file__).resolve().parents[1] / "docs" / "results"
     banks = (f"augment.noise={corpora() / 'noise'}", f"augment.music={corpora() / 'music'}")
-    every = []
     for name in args.corpus:
+        missing = [s for s in args.seeds if not (results / "ssps-gain" / f"{name}-{s}.json").is_file()]
+        if not missing:
+            continue
         data = build(out / "data" / name, name, *from_corpora(out), os.cpu_count() or 1)
-        every += jobs(name, data, out, args.seeds, (*banks, *args.overrides))
-    run_jobs(every, args.jobs)
+        every = jobs(name, data, out, missing, (*banks, *args.overrides))
+        run_jobs(every, args.jobs)
+        for seed in missing:
+            mine = [job for job in every if job.recipe.seed == seed]
+            (results / "ssps-gain").mkdir(parents=True, exist_ok=True)
+            write_json(results / "ssps-gain" / f"{name}-{seed}.json", record(mine))
+    write(results)
 
 
 if __name__ == "__main__":
