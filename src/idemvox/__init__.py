@@ -1,12 +1,43 @@
 """idemvox (*idem vox*, the same voice): self-supervised speaker verification.
 
-The ten public names; each is imported when it is first used.
+The public names; each is imported when it is first used, so that ``import idemvox`` takes no time.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from idemvox.corpus.manifest import Manifest, load_manifest
+    from idemvox.encoders.base import Encoder
+    from idemvox.errors import IdemvoxError
+    from idemvox.frameworks.base import Framework
+    from idemvox.model import load_model
+    from idemvox.positives.base import Positives
+    from idemvox.recipe import Recipe, load_recipe
+    from idemvox.training.loop import train
+    from idemvox.verification.embed import embed_files
+    from idemvox.verification.report import evaluate
+    from idemvox.verification.trials import load_trials
+    from idemvox.verifier import Verifier
+
+__all__ = [
+    "Encoder",
+    "Framework",
+    "IdemvoxError",
+    "Manifest",
+    "Positives",
+    "Recipe",
+    "Verifier",
+    "embed_files",
+    "evaluate",
+    "load_manifest",
+    "load_model",
+    "load_recipe",
+    "load_trials",
+    "train",
+]
 
 _HOMES = {
     "Encoder": "encoders.base",
@@ -14,20 +45,23 @@ _HOMES = {
     "IdemvoxError": "errors",
     "Manifest": "corpus.manifest",
     "Positives": "positives.base",
+    "Recipe": "recipe",
     "Verifier": "verifier",
+    "embed_files": "verification.embed",
+    "evaluate": "verification.report",
     "load_manifest": "corpus.manifest",
     "load_model": "model",
     "load_recipe": "recipe",
+    "load_trials": "verification.trials",
     "train": "training.loop",
 }
 
-__all__ = sorted(_HOMES)
+if not TYPE_CHECKING:  # a type checker would take it for a promise that every name exists
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'idemvox' has no attribute {name!r}; have: {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"idemvox.{_HOMES[name]}"), name)
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'idemvox' has no attribute {name!r}; have: {', '.join(__all__)}")
+        return getattr(importlib.import_module(f"idemvox.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
