@@ -70,9 +70,35 @@ def build_options(given: Mapping[str, Any], options: type[Any], where: str) -> A
 class Data(_Strict):
     """What to learn from."""
 
-    manifest: Path | None = Field(
-        None, description="what `idemvox prepare` or, better, `idemvox pack` has written"
+    manifest: Path | tuple[Path, ...] | None = Field(
+        None,
+        description="what `idemvox prepare` or, better, `idemvox pack` has written; a list such as "
+        "[vox1.csv, vox2.csv] for several corpora, manifests and packs in any mixture",
     )
+
+    @field_validator("manifest", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        several = isinstance(value, list | tuple)
+        if value is not None and (
+            not (several or isinstance(value, str | Path))
+            or (several and not (value and all(isinstance(path, str | Path) for path in value)))
+        ):
+            raise ValueError("give a path, or a list of paths such as [vox1.csv, vox2.csv]")
+        return value[0] if several and len(value) == 1 else value
+
+    @property
+    def corpora(self) -> tuple[Path, ...]:
+        """The manifests and packs to learn from, one or several.
+
+        Raises:
+            IdemvoxError: none is given.
+        """
+        if self.manifest is None:
+            raise IdemvoxError(
+                "no training data: set data.manifest=FILE, made by `idemvox prepare folder DIR`"
+            )
+        return self.manifest if isinstance(self.manifest, tuple) else (self.manifest,)
 
 
 class Augment(_Strict):

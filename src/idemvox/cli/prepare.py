@@ -98,6 +98,29 @@ def prepare_table_command(
     console.print(summary.table())
 
 
+@prepare.command("join")
+def prepare_join_command(
+    manifests: Annotated[list[Path], typer.Argument(help="Manifests (.csv), two or more.")],
+    out: Annotated[Path, typer.Option(help="Manifest to write, in any folder.")],
+    quiet: Quiet = False,
+) -> None:
+    r"""Join manifests into one; ids, speakers and recordings of two corpora stay apart.
+
+    A corpus has the name of its file, or of its folder if the file is manifest.csv; where two are alike the
+    folder above comes in front. It is put before every id, speaker and recording: id10001 of vox1.csv becomes
+    vox1/id10001. Paths are rewritten to start from the folder of OUT; no audio is read or copied. A manifest
+    given twice, or audio that is in two of them, is refused.
+
+    To train from several corpora no joining is needed: data.manifest=\[vox1.csv,vox2.csv] does the same, and
+    takes packs too. A joined manifest is for commands that take one file, such as pack, doctor or embed.
+
+    Example: idemvox prepare join vox1.csv vox2.csv --out vox12.csv
+    """
+    from idemvox.corpus.join import join_manifests
+
+    console.print(join_manifests(manifests, out, progress=not quiet).table())
+
+
 def _importer(name: str, call: str, min_seconds: float, text: str) -> None:
     """Add ``idemvox prepare NAME``, which calls ``corpus.importers.MODULE:FUNCTION``."""
     module, _, function = call.partition(":")

@@ -58,7 +58,7 @@ def prepare_folder(
     Raises:
         IdemvoxError: no such folder, no audio in it, none of it good, or a pattern that fits no file.
     """
-    folder, out = existing_folder(folder), _output(out)
+    folder, out = existing_folder(folder), output_file(out)
     speaker_of = path_pattern("speaker", speaker_from)
     recording_of = path_pattern("recording", recording_from)
     found = find_audio(folder)
@@ -109,7 +109,7 @@ def prepare_table(
     Raises:
         IdemvoxError: a bad table (names the line), a column or value that is not there, or no good file.
     """
-    csv_file, out = Path(csv_file), _output(out)
+    csv_file, out = Path(csv_file), output_file(out)
     if csv_file.exists() and out.exists() and out.samefile(csv_file):
         raise IdemvoxError(f"{out} is the table itself; choose another output")
     candidates, repeats = listed(csv_file, where or {})
@@ -153,7 +153,7 @@ def prepare_candidates(
     Raises:
         IdemvoxError: nothing usable among the candidates.
     """
-    out = _output(out)
+    out = output_file(out)
     facts = _facts(candidates, root, journal or out.with_name(out.name + ".partial"), workers, progress)
     good: list[Utterance] = []
     left_out = {name: Problem(name, "folder cannot be opened", detail) for name, detail in closed}
@@ -242,7 +242,8 @@ def existing_folder(folder: str | Path) -> Path:
     return folder
 
 
-def _output(out: str | Path) -> Path:
+def output_file(out: str | Path) -> Path:
+    """Return the manifest to write as a path, or raise if a folder has its name."""
     out = Path(out)
     if out.is_dir():
         raise IdemvoxError(f"{out} is a folder; name the manifest file to write, such as {out / 'train.csv'}")

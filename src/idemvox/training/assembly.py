@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,13 @@ __all__ = ["Assembly", "assemble"]
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """All on the recipe's device; ``packed``: whether the corpus is a pack; ``names``: of its utterances."""
+    """All on the recipe's device.
+
+    Attributes:
+        packed: whether every corpus is a pack.
+        names: of the utterances.
+        corpora: how many utterances each corpus has, by its name.
+    """
 
     fabric: Fabric
     framework: Framework
@@ -40,6 +46,7 @@ class Assembly:
     gauge: PositiveGauge
     packed: bool
     names: Sequence[str]
+    corpora: Mapping[str, int]
 
 
 def assemble(recipe: Recipe) -> Assembly:
@@ -53,9 +60,7 @@ def assemble(recipe: Recipe) -> Assembly:
     positives_options = recipe.positives.build(positives_class.Options, "positives")
     if recipe.positives.name != "same" and framework_class.target is Framework.target:
         raise IdemvoxError(f"{recipe.framework.name} has no positives to choose: use positives.name=same")
-    if recipe.data.manifest is None:
-        raise IdemvoxError("no training data: set data.manifest=FILE, made by `idemvox prepare folder DIR`")
-    labelled = open_corpus(recipe.data.manifest)
+    labelled = open_corpus(recipe.data.corpora)
     training = recipe.training
     if training.batch % world():
         raise IdemvoxError(
@@ -115,8 +120,10 @@ def assemble(recipe: Recipe) -> Assembly:
         rank=rank(),
         world=world(),
     )
-    packed = is_pack(recipe.data.manifest)
-    return Assembly(fabric, framework, positives, optimizer, batches, gauge, packed, labelled.ids)
+    packed = all(is_pack(path) for path in recipe.data.corpora)
+    return Assembly(
+        fabric, framework, positives, optimizer, batches, gauge, packed, labelled.ids, labelled.parts
+    )
 
 
 def _accelerator(name: str) -> str:

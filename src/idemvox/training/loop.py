@@ -110,7 +110,7 @@ class _Run:
         parts = assemble(recipe)
         self.fabric, self.framework, self.positives = parts.fabric, parts.framework, parts.positives
         self.optimizer, self.batches, self.gauge = parts.optimizer, parts.batches, parts.gauge
-        self.packed = parts.packed
+        self.packed, self.corpora = parts.packed, dict(parts.corpora)
         self.steps = self.batches.steps // recipe.training.accumulate  # of an epoch
         if not self.steps:
             raise IdemvoxError(
@@ -148,13 +148,19 @@ class _Run:
             "watch": self.watch.state(),
             "recipe": self.recipe.model_dump(mode="json"),
             "utterances": self.batches.size,
+            "corpora": self.corpora,
         }
 
     def objection(self, state: dict[str, Any]) -> str | None:
         """Say why a state is of another run, if it is."""
         its = state.get("utterances", self.batches.size)
         if its != self.batches.size:
-            return f"is of {its} utterances, {self.recipe.data.manifest} has {self.batches.size}"
+            return f"is of {its} utterances, data.manifest has {self.batches.size}"
+        theirs, ours = (
+            list(corpora.values()) for corpora in (state.get("corpora", self.corpora), self.corpora)
+        )
+        if theirs != ours:
+            return f"is of corpora of {theirs} utterances, those of data.manifest have {ours}"
         changed = changed_keys(self.recipe, parse_recipe(state["recipe"])) if "recipe" in state else []
         return f"is of another run: its recipe differs in {', '.join(changed)}" if changed else None
 
@@ -179,6 +185,9 @@ class _Run:
     def run(self, bar: Progress) -> Trained:
         epochs, model = self.recipe.training.epochs, self.folder / "model"
         if self.done < epochs or not self.saved(model):
+            if len(self.corpora) > 1 and not bar.disable:
+                counts = ", ".join(f"{name} ({count:,} utterances)" for name, count in self.corpora.items())
+                bar.console.print(f"corpora: {counts}", highlight=False)
             step = (self.first + self.done) * self.steps + self.place.steps
             log = Log(self.folder if is_first() else None, step)
             try:
@@ -227,6 +236,7 @@ class _Run:
             recipe,
             self.first + self.done,
             self.batches.size,
+            corpora=self.corpora,
             framework=recipe.framework.model_dump(),
             positives=recipe.positives.model_dump(),
         )

@@ -68,9 +68,8 @@ def fit_ivector(recipe: Recipe, folder: Path, *, progress: bool = True) -> tuple
             f"i-vectors are fitted by EM to whole clean utterances; these settings have no part in it, leave "
             f"them out: {', '.join(idle)}"
         )
-    if recipe.data.manifest is None:
-        raise IdemvoxError("no training data: set data.manifest=FILE, made by `idemvox prepare folder DIR`")
-    source = open_corpus(recipe.data.manifest).source
+    corpus = open_corpus(recipe.data.corpora)
+    source = corpus.source
     torch.manual_seed(recipe.seed)
     part = sized(recipe.encoder, source)
     encoder = build_encoder(part, recipe.frontend).to(_device(recipe.training.device)).eval()
@@ -96,7 +95,7 @@ def fit_ivector(recipe: Recipe, folder: Path, *, progress: bool = True) -> tuple
             state = {"encoder": encoder.state_dict(), "done": state["done"] + 1, "numbers": numbers}
             log.write("epoch", before + state["done"] - 1, at=state["done"], **numbers)
             save_checkpoint(checkpoints, state["done"], state, keep)
-    told = provenance(recipe, state["done"], len(source))
+    told = provenance(recipe, state["done"], len(source), corpora=dict(corpus.parts))
     save_model(folder / "model", encoder, part, recipe.frontend, told)
     return state["done"], state["numbers"]
 

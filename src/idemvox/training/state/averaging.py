@@ -71,6 +71,7 @@ def average(run: Path, last: int, out: Path) -> Model:
         recipe,
         state["first"] + state["done"],
         state.get("utterances"),
+        corpora=state.get("corpora"),
         framework=recipe.framework.model_dump(),
         positives=recipe.positives.model_dump(),
         averaged=[path.name for path in found[-last:]],

@@ -1,0 +1,90 @@
+"""Several manifests in, one manifest of them all out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from idemvox.corpus.checks.problems import Summary, counted
+from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
+from idemvox.corpus.packs.pack import packing_bar
+from idemvox.corpus.prepare import output_file
+from idemvox.corpus.several import corpus_names, prefixed, refuse_repeats, refuse_shared
+from idemvox.errors import IdemvoxError
+
+__all__ = ["join_manifests"]
+
+
+def join_manifests(files: Sequence[str | Path], out: str | Path, *, progress: bool = True) -> Summary:
+    """Write one manifest of several, in the order given, the same as training sees in a list of them.
+
+    Ids, speakers and recordings get the corpus's name in front, as
+    :func:`~idemvox.corpus.several.corpus_names` gives it, so that those of two corpora stay apart.  Paths
+    start from the folder of ``out``.  No audio is read.
+
+    Args:
+        files: manifests, at least two.
+        out: the CSV file to write.
+        progress: draw a progress bar.
+
+    Raises:
+        IdemvoxError: fewer than two manifests, one that is a pack, empty, bad or there twice, audio that two
+            of them list, or an ``out`` that is one of them.
+    """
+    paths, out = [Path(file) for file in files], output_file(out)
+    _refuse(paths, out)
+    names = corpus_names(paths)
+    manifests: dict[str, Manifest] = {}
+    with packing_bar("joining manifests", len(paths) + 1, 0, progress) as bar:
+        for name, path in zip(names, paths, strict=True):
+            bar.update(bar.task_ids[0], note=f"reading {path}")
+            manifests[name] = load_manifest(path)
+            if not len(manifests[name]):
+                raise IdemvoxError(f"{path} has no utterances; leave it out")
+            bar.advance(bar.task_ids[0])
+        bar.update(bar.task_ids[0], note=f"writing {out}")
+        refuse_shared(manifests)
+        rows = [_row(name, each, u) for name, each in manifests.items() for u in each]
+        save_manifest(Manifest(rows, out.parent), out)
+        bar.advance(bar.task_ids[0])
+    return Summary(
+        manifest=out,
+        taken=len(rows),
+        hours=sum(u.seconds for u in rows) / 3600,
+        speakers=len({u.speaker for u in rows if u.speaker is not None}) or None,
+        left_out=(),
+        notes=tuple(
+            f"{prefixed(name, '...')}: {counted(len(each), 'utterance')} of {path}"
+            for (name, each), path in zip(manifests.items(), paths, strict=True)
+        ),
+        problems=None,
+        unit="utterance",
+    )
+
+
+def _refuse(paths: Sequence[Path], out: Path) -> None:
+    """Check what can be checked before a manifest is read."""
+    if len(paths) < 2:
+        raise IdemvoxError("name two manifests or more to join")
+    for path in paths:
+        if path.is_dir():
+            raise IdemvoxError(
+                f"{path} is a folder: give the manifest of its audio, or that a pack was made from; to train "
+                "from several packs no joining is needed: data.manifest=[PACK,PACK]"
+            )
+        if os.path.realpath(path) == os.path.realpath(out):
+            raise IdemvoxError(f"{out} is one of the manifests to join; choose another output")
+    refuse_repeats(paths)
+
+
+def _row(corpus: str, manifest: Manifest, u: Utterance) -> Utterance:
+    """One utterance among those of other corpora."""
+    return replace(
+        u,
+        id=prefixed(corpus, u.id),
+        path=os.path.join(os.path.abspath(manifest.root), u.path),
+        speaker=u.speaker and prefixed(corpus, u.speaker),
+        recording=u.recording and prefixed(corpus, u.recording),
+    )
