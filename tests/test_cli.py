@@ -201,6 +201,7 @@ def test_recipes_are_listed_in_any_folder_a_line_each(tmp_path, monkeypatch):
         assert recipe.description and " ".join(recipe.description.split()) in line
         assert recipe.published is None or f"{recipe.published.eer:.2f}" in line
     (tmp_path / "mine.yaml").write_text("description: another\n")
+    assert "data.manifest=[vox1.csv,vox2.csv]" in rows["finetune-ge2e-voxceleb12"]  # brackets are shown
     assert "another" in call("recipes", tmp_path) and "simclr" not in call("recipes", tmp_path)
 
 

@@ -9,6 +9,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from idemvox.cli.common import Quiet, console, resumable
 from idemvox.errors import IdemvoxError
@@ -204,7 +205,7 @@ def recipes(
         eer = f"{r.published.eer:.2f}" if r.published else ""
         dcf = f"{r.published.mindcf_001:.4f}" if r.published and r.published.mindcf_001 else ""
         voices = f"{r.published.voices_eer:.2f}" if r.published and r.published.voices_eer else ""
-        table.add_row(file.stem, eer, dcf, voices, r.description)
+        table.add_row(file.stem, eer, dcf, voices, Text(r.description))  # brackets are no markup
     wide = console if console.is_terminal else Console(width=1000)  # a line each in a file or for grep
     wide.print(table)
 
