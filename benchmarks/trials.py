@@ -27,8 +27,8 @@ from threadpoolctl import threadpool_limits
 from common import publish
 from idemvox.corpus.importers.layout import write_trials
 from idemvox.verification.embed import Embeddings
-from idemvox.verification.report import score_report
-from idemvox.verification.scoring import cosine_scores
+from idemvox.verification.evaluation import score_report
+from idemvox.verification.scoring import Scorer
 from idemvox.verification.trials import load_trials
 
 FIRST, SECOND, UTTERANCES, SPEAKERS, DIM = 256, 15_776, 15_904, 196, 512
@@ -81,7 +81,7 @@ def main() -> None:
         trials = measured("read the list", lambda: load_trials(path))
         numbers = np.random.default_rng(0).standard_normal((UTTERANCES, DIM), np.float32)
         embeddings = Embeddings(tuple(speakers), numbers)
-        scores = measured("score", lambda: cosine_scores(embeddings, trials))
+        scores = measured("score", lambda: Scorer("cosine").scores(embeddings, trials))
         measured("EER, minDCF", lambda: score_report(scores, trials))
         measured("EER, minDCF, interval of 200 draws", lambda: score_report(scores, trials, speakers))
     publish(args.out, "trials", "Four million trials", __doc__ or "", rows)

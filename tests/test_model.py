@@ -28,7 +28,7 @@ def saved(folder: Path, name: str = "fast_resnet34", seed: int = 0):
     torch.manual_seed(seed)
     encoder = build_encoder(PARTS[name], FRONTEND)
     encoder(torch.randn(4, 8000))
-    save_model(folder, encoder, PARTS[name], FRONTEND, {"recipe": "r", "epochs": 3})
+    save_model(folder, encoder, PARTS[name], FRONTEND, {"recipe": "r", "epochs": 3}, scoring="cosine")
     return encoder.eval()
 
 
@@ -53,7 +53,7 @@ def test_gives_the_same_embeddings(tmp_path, name):
 
 def test_a_tuple_in_the_options_is_no_obstacle(tmp_path):
     part = Part(name="fast_resnet34", channels=(4, 8, 8, 8), dim=16)
-    save_model(tmp_path, build_encoder(part, {}), part, {}, {})
+    save_model(tmp_path, build_encoder(part, {}), part, {}, {}, scoring="cosine")
     assert load_model(tmp_path).encoder.dim == 16
 
 
@@ -65,16 +65,15 @@ def test_a_run_stands_for_its_model(folder):
 @pytest.mark.parametrize("scoring", ["cosine", "euclidean"])
 def test_says_how_it_is_scored(tmp_path, scoring):
     encoder = build_encoder(PARTS["fast_resnet34"], {})
-    encoder.scoring = scoring
-    save_model(tmp_path, encoder, PARTS["fast_resnet34"], {}, {})
-    assert load_model(tmp_path).encoder.scoring == scoring
+    save_model(tmp_path, encoder, PARTS["fast_resnet34"], {}, {}, scoring=scoring)
+    assert load_model(tmp_path).scoring == scoring
 
 
 def test_a_model_of_format_1_is_scored_by_cosine(folder):
     description = json.loads((folder / "model.json").read_text())
     del description["scoring"]
     (folder / "model.json").write_text(json.dumps(description | {"format": 1}))
-    assert load_model(folder).encoder.scoring == "cosine"
+    assert load_model(folder).scoring == "cosine"
 
 
 def test_holds_weights_and_a_description_and_no_more(folder):

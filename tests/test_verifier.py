@@ -10,6 +10,7 @@ from idemvox.audio.frontend import FrontEnd
 from idemvox.audio.read import write_wav
 from idemvox.encoders.base import Encoder
 from idemvox.verification.report import Report, store_report
+from idemvox.verification.scoring import Scorer
 from idemvox.verifier import Verifier
 
 
@@ -42,7 +43,7 @@ REPORT = Report("calls", 10, 20, 0.0512, 0.8, 0.5, 0.4)
 
 
 def test_verdict_at_the_threshold_of_the_report(tones):
-    verifier = Verifier(Mean(), REPORT)
+    verifier = Verifier(Mean(), Scorer(), REPORT)
     same = verifier.verify(tones / "low1.wav", tones / "low2.wav")
     other = verifier.verify(tones / "low1.wav", tones / "high.wav")
     assert same.same is True and same.score > 0.8 and other.same is False and other.score < 0.8
@@ -54,8 +55,7 @@ def test_verdict_at_the_threshold_of_the_report(tones):
 
 
 def test_scores_as_the_model_was_trained_to(tones):
-    verifier = Verifier(Mean(), Report("calls", 10, 20, 0.0512, -20.0, 0.5, 0.4))
-    verifier.encoder.scoring = "euclidean"
+    verifier = Verifier(Mean(), Scorer("euclidean"), Report("calls", 10, 20, 0.0512, -20.0, 0.5, 0.4))
     for other, same in (("low2", True), ("high", False)):
         apart = verifier.embed(tones / "low1.wav") - verifier.embed(tones / f"{other}.wav")
         verdict = verifier.verify(tones / "low1.wav", tones / f"{other}.wav")
@@ -63,14 +63,14 @@ def test_scores_as_the_model_was_trained_to(tones):
 
 
 def test_no_report_no_verdict(tones):
-    verdict = Verifier(Mean()).verify(tones / "low1.wav", tones / "low2.wav")
+    verdict = Verifier(Mean(), Scorer()).verify(tones / "low1.wav", tones / "low2.wav")
     assert verdict.same is None and verdict.threshold is None
     assert "no verdict" in str(verdict) and "idemvox evaluate" in str(verdict)
 
 
 def test_embedding_is_the_encoders(tones):
     encoder = Mean()
-    vector = Verifier(encoder).embed(str(tones / "high.wav"))
+    vector = Verifier(encoder, Scorer()).embed(str(tones / "high.wav"))
     assert vector.shape == (40,) and vector.dtype == np.float32 and encoder.training
 
 
@@ -83,13 +83,13 @@ def test_load_takes_the_report_of_the_folder(tmp_path):
     torch.manual_seed(0)
     encoder = model.build_encoder(part, {})
     assert isinstance(encoder, ENCODERS["fast_resnet34"])
-    model.save_model(tmp_path / "run" / "model", encoder, part, {}, {"recipe": "tiny"})
+    model.save_model(tmp_path / "run" / "model", encoder, part, {}, {"recipe": "tiny"}, scoring="euclidean")
     assert Verifier.load(tmp_path / "run").report is None
     store_report(tmp_path / "run" / "model", REPORT)
     verifier = Verifier.load(tmp_path / "run")
-    assert verifier.report == REPORT
+    assert verifier.report == REPORT and verifier.scorer == Scorer("euclidean")
     wave = np.random.default_rng(0).normal(size=8000) * 0.1
     write_wav(tmp_path / "a.wav", wave)
     np.testing.assert_allclose(
-        verifier.embed(tmp_path / "a.wav"), Verifier(encoder).embed(tmp_path / "a.wav"), rtol=1e-6
+        verifier.embed(tmp_path / "a.wav"), Verifier(encoder, Scorer()).embed(tmp_path / "a.wav"), rtol=1e-6
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from idemvox.recipe import Recipe, load_recipe
     from idemvox.training.loop import train
     from idemvox.verification.embed import embed_files
-    from idemvox.verification.report import evaluate
+    from idemvox.verification.evaluation import evaluate
     from idemvox.verification.trials import load_trials
     from idemvox.verifier import Verifier
 
@@ -48,7 +48,7 @@ _HOMES = {
     "Recipe": "recipe",
     "Verifier": "verifier",
     "embed_files": "verification.embed",
-    "evaluate": "verification.report",
+    "evaluate": "verification.evaluation",
     "load_manifest": "corpus.manifest",
     "load_model": "model",
     "load_recipe": "recipe",

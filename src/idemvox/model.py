@@ -30,9 +30,10 @@ FORMAT = 2
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A loaded model folder: the encoder in eval mode, its provenance, and the folder."""
+    """A loaded model folder: the encoder in eval mode, how it is scored, its provenance, and the folder."""
 
     encoder: Encoder
+    scoring: Scoring
     provenance: dict[str, Any]
     folder: Path
 
@@ -47,7 +48,13 @@ def build_encoder(part: Part, frontend: Mapping[str, Any]) -> Encoder:
 
 
 def save_model(
-    folder: Path, encoder: Encoder, part: Part, frontend: Mapping[str, Any], provenance: Mapping[str, Any]
+    folder: Path,
+    encoder: Encoder,
+    part: Part,
+    frontend: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    *,
+    scoring: Scoring,
 ) -> None:
     """Write a model folder; each file is replaced whole, and an evaluation of older weights is removed."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +69,7 @@ def save_model(
             "format": FORMAT,
             "encoder": part.model_dump(),
             "frontend": front,
-            "scoring": encoder.scoring,
+            "scoring": scoring,
             "provenance": dict(provenance),
         },
     )
@@ -90,7 +97,7 @@ def load_model(folder: str | Path) -> Model:
         part = TypeAdapter(Part).validate_python(description["encoder"])
         encoder = build_encoder(part, description["frontend"])
         encoder.load_state_dict(load_file(folder / "model.safetensors"))
-        encoder.scoring = TypeAdapter(Scoring).validate_python(description.get("scoring", "cosine"))
+        scoring: Scoring = TypeAdapter(Scoring).validate_python(description.get("scoring", "cosine"))
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise IdemvoxError(f"model folder {folder} is damaged: {error}") from error
-    return Model(encoder.eval(), description.get("provenance", {}), folder)
+    return Model(encoder.eval(), scoring, description.get("provenance", {}), folder)

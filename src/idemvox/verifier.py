@@ -13,6 +13,7 @@ from idemvox.encoders.base import Encoder
 from idemvox.model import load_model
 from idemvox.verification.embed import embed_files
 from idemvox.verification.report import Report, load_report
+from idemvox.verification.scoring import Scorer
 
 __all__ = ["Verdict", "Verifier"]
 
@@ -55,9 +56,14 @@ class Verifier:
     """
 
     def __init__(
-        self, encoder: Encoder, report: Report | None = None, device: str | torch.device | None = None
+        self,
+        encoder: Encoder,
+        scorer: Scorer,
+        report: Report | None = None,
+        device: str | torch.device | None = None,
     ) -> None:
         self.encoder = encoder
+        self.scorer = scorer
         self.report = report
         self.device = device
 
@@ -65,7 +71,7 @@ class Verifier:
     def load(cls, folder: str | Path, device: str | torch.device | None = None) -> Verifier:
         """Load a model folder; its ``report.json``, where there is one, gives the threshold."""
         model = load_model(folder)
-        return cls(model.encoder, load_report(model.folder), device)
+        return cls(model.encoder, Scorer.of(model), load_report(model.folder), device)
 
     def embed(self, path: str | Path) -> NDArray[np.float32]:
         """(D,) embedding of one recording, not normalised."""
@@ -74,11 +80,7 @@ class Verifier:
 
     def verify(self, first: str | Path, second: str | Path) -> Verdict:
         """Compare two recordings by their embeddings, the way the model is scored."""
-        one, other = self.embed(first).astype(np.float64), self.embed(second).astype(np.float64)
-        if self.encoder.scoring == "euclidean":
-            score = -float(np.square(one - other).sum())
-        else:
-            score = float(one @ other / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12))
+        score = self.scorer.score(self.embed(first), self.embed(second))
         if self.report is None:
             return Verdict(score)
         threshold = self.report.eer_threshold

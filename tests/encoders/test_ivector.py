@@ -104,7 +104,7 @@ def test_saved_and_loaded_it_gives_the_same(tmp_path):
     encoder = build_encoder(part, front)
     wave, lengths = torch.randn(3, 9000), torch.tensor([9000, 5000, 7000])
     before = encoder(wave, lengths)
-    save_model(tmp_path, encoder, part, front, {})
+    save_model(tmp_path, encoder, part, front, {}, scoring="cosine")
     loaded = load_model(tmp_path).encoder
     assert torch.equal(loaded(wave, lengths), before)
     loaded.load_state_dict({k: v * 0.5 for k, v in encoder.state_dict().items()})

@@ -232,7 +232,7 @@ def test_sizes_and_scoring(make):
         (2, 4),
     ]
     assert (framework.options.alpha, framework.options.steps) == (3.0, 1)
-    assert framework.embedder.scoring == "cosine" and make(similarity="prot").embedder.scoring == "euclidean"
+    assert framework.scoring == "cosine" and make(similarity="prot").scoring == "euclidean"
     assert math.isclose(framework.affine.scale.item(), 10)
 
 

@@ -100,7 +100,7 @@ def test_two_crops_of_180_frames_that_do_not_overlap(cls, options, loss, encoder
 def test_a_loss_of_distances_makes_a_model_that_is_scored_by_them(cls, options, loss, encoder):
     framework = cls(encoder, options)
     expected = "euclidean" if cls is Prototypical else "cosine"
-    assert framework.embedder.scoring == expected and not cls.supervised
+    assert framework.scoring == expected and not cls.supervised
     assert framework.embedder is encoder and framework.embedding_dim == 4
 
 

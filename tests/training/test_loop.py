@@ -553,7 +553,7 @@ def test_half_precision_leaves_the_waveforms_and_the_features_whole(tiny_recipe,
 def test_an_untrained_encoder_is_a_start_too(tiny_recipe, tmp_path):
     recipe = tiny_recipe()
     encoder = build_encoder(recipe.encoder, recipe.frontend)
-    save_model(tmp_path / "m", encoder, recipe.encoder, recipe.frontend, {})
+    save_model(tmp_path / "m", encoder, recipe.encoder, recipe.frontend, {}, scoring="cosine")
     run = begun(recipe, tmp_path / "m", tmp_path)
     assert equal(run.framework.encoder.state_dict(), encoder.state_dict())
 

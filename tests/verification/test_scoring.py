@@ -8,7 +8,7 @@ import pytest
 from idemvox.errors import IdemvoxError
 from idemvox.verification import scoring
 from idemvox.verification.embed import Embeddings
-from idemvox.verification.scoring import cosine_scores, euclidean_scores, trial_scores
+from idemvox.verification.scoring import Scorer
 from idemvox.verification.trials import Trials
 
 
@@ -25,7 +25,7 @@ def test_equals_a_loop(chunk, dense, monkeypatch):
     rng = np.random.default_rng(0)
     embeddings = Embeddings(tuple("abcde"), rng.normal(size=(5, 4)).astype(np.float32) * 100)
     pairs = trials("edca", [(0, 1), (1, 1), (2, 3), (3, 0), (0, 2), (1, 3), (2, 0)])
-    found = cosine_scores(embeddings, pairs, chunk)
+    found = Scorer().scores(embeddings, pairs, chunk)
     for score, (_, a, b) in zip(found, pairs, strict=True):
         x, y = embeddings[a].astype(float), embeddings[b].astype(float)
         assert score == pytest.approx(x @ y / np.sqrt((x @ x) * (y @ y)), abs=1e-6)
@@ -37,18 +37,35 @@ def test_distances_equal_a_loop_and_the_norm_counts(chunk):
     rng = np.random.default_rng(0)
     embeddings = Embeddings(tuple("abcde"), rng.normal(size=(5, 4)).astype(np.float32) * 10)
     pairs = trials("edca", [(0, 1), (1, 1), (2, 3), (3, 0), (0, 2), (1, 3), (2, 0)])
-    found = euclidean_scores(embeddings, pairs, chunk)
+    found = Scorer("euclidean").scores(embeddings, pairs, chunk)
     for score, (_, a, b) in zip(found, pairs, strict=True):
         apart = [float(x) - float(y) for x, y in zip(embeddings[a], embeddings[b], strict=True)]
         assert score == pytest.approx(-sum(d * d for d in apart), rel=1e-5)
     assert found[1] == 0 and (found <= 0).all() and found.dtype == np.float32
 
 
-def test_scored_as_the_encoder_says():
-    embeddings = Embeddings(("a", "b"), np.array([[1, 0], [3, 0]], np.float32))
-    pair = trials("ab", [(0, 1)])
-    assert trial_scores("cosine", embeddings, pair).tolist() == [1]
-    assert trial_scores("euclidean", embeddings, pair).tolist() == [-4]
+@pytest.mark.parametrize("compare", ["cosine", "euclidean"])
+def test_one_pair_has_the_score_of_the_trial(compare):
+    rng = np.random.default_rng(3)
+    scorer, matrix = Scorer(compare), np.round(rng.normal(size=(6, 8)), 2)
+    pairs = [(a, b) for a in range(6) for b in range(6)]
+    found = scorer.scores(Embeddings(tuple("abcdef"), matrix), trials("abcdef", pairs))
+    alone = [scorer.score(matrix[a], matrix[b]) for a, b in pairs]
+    np.testing.assert_allclose(found, alone, rtol=1e-5, atol=1e-6)
+    assert isinstance(alone[0], float) and alone[1] == scorer.score(matrix[1].tolist(), matrix[0].tolist())
+
+
+def test_one_pair_by_hand():
+    assert Scorer("cosine").score([1, 0], [3, 0]) == 1
+    assert Scorer("euclidean").score([1, 0], [3, 0]) == -4
+    assert Scorer("cosine").score([0, 0], [3, 0]) == Scorer("cosine").score([0, 0], [0, 0]) == 0
+
+
+def test_how_is_a_value():
+    assert Scorer() == Scorer("cosine") != Scorer("euclidean")
+    assert (str(Scorer()), str(Scorer("euclidean"))) == ("cosine", "minus squared Euclidean distance")
+    with pytest.raises(IdemvoxError, match="unknown scoring 'plda'; have: cosine, euclidean"):
+        Scorer("plda")
 
 
 @pytest.mark.parametrize(("missing", "by_products"), [(0, True), (100, False)])
@@ -62,7 +79,7 @@ def test_products_are_taken_where_most_pairs_are_trials(missing, by_products, mo
     calls = []
     whole = scoring._by_products
     monkeypatch.setattr(scoring, "_by_products", lambda *a: calls.append(a) or whole(*a))
-    found = cosine_scores(embeddings, trials(ids, pairs), 50)
+    found = Scorer().scores(embeddings, trials(ids, pairs), 50)
     assert bool(calls) == by_products
     unit = embeddings.matrix / np.linalg.norm(embeddings.matrix, axis=1, keepdims=True)
     np.testing.assert_allclose(found, [unit[a] @ unit[b] for a, b in pairs], atol=1e-6)
@@ -72,12 +89,12 @@ def test_products_are_taken_where_most_pairs_are_trials(missing, by_products, mo
 
 def test_zero_embedding_scores_zero():
     embeddings = Embeddings(("a", "b"), np.array([[0, 0], [1, 2]], np.float32))
-    assert cosine_scores(embeddings, trials("ab", [(0, 1)])).tolist() == [0]
+    assert Scorer().scores(embeddings, trials("ab", [(0, 1)])).tolist() == [0]
 
 
 def test_unknown_ids_are_listed_up_to_five():
     embeddings = Embeddings(("a",), np.ones((1, 2), np.float32))
     with pytest.raises(IdemvoxError, match=r"7 of the 8 .*: b, c, d, e, f, \.\.\.;.*root folder"):
-        cosine_scores(embeddings, trials("abcdefgh", [(0, 1)]))
+        Scorer().scores(embeddings, trials("abcdefgh", [(0, 1)]))
     with pytest.raises(IdemvoxError, match=r"7 of the 8 .*: b, c, d"):
-        euclidean_scores(embeddings, trials("abcdefgh", [(0, 1)]))
+        Scorer("euclidean").scores(embeddings, trials("abcdefgh", [(0, 1)]))

@@ -46,33 +46,20 @@ def evaluate(
     from idemvox.files import write_json
     from idemvox.model import load_model
     from idemvox.processes import command_line
-    from idemvox.verification.embed import embed_files
-    from idemvox.verification.report import evaluate as score
-    from idemvox.verification.report import reports_table, store_report, trial_utterances
+    from idemvox.verification.evaluation import evaluate_lists
+    from idemvox.verification.report import reports_table, store_report
     from idemvox.verification.trials import load_trials
 
-    source = _source(root, manifest)
     loaded = load_model(model)
-    lists = [load_trials(path) for path in trials]
-    embeddings = embed_files(
-        loaded.encoder,
-        trial_utterances(lists, source),
+    reports = evaluate_lists(
+        loaded,
+        [load_trials(path) for path in trials],
+        _source(root, manifest),
+        command=command_line(),
         device=fetch_device(device),
         precision=precision,
         progress=not quiet,
     )
-    reports = [
-        score(
-            loaded.encoder,
-            each,
-            source,
-            embeddings=embeddings,
-            model=loaded.provenance,
-            command=command_line(),
-            precision=precision,
-        )
-        for each in lists
-    ]
     console.print(reports_table(reports))
     if out is not None:
         write_json(out, [json.loads(report.to_json()) for report in reports])
@@ -105,14 +92,14 @@ def embed(
     from idemvox.corpus.manifest import load_manifest
     from idemvox.model import load_model
     from idemvox.verification.embed import embed_files, save_embeddings
-    from idemvox.verification.scoring import SCORING_NAMES
+    from idemvox.verification.scoring import Scorer
 
-    encoder = load_model(model).encoder
+    loaded = load_model(model)
     source = load_manifest(audio[0]) if len(audio) == 1 and audio[0].suffix == ".csv" else audio
-    found = embed_files(encoder, source, device=fetch_device(device), progress=not quiet)
+    found = embed_files(loaded.encoder, source, device=fetch_device(device), progress=not quiet)
     save_embeddings(found, out)
-    compare = SCORING_NAMES[encoder.scoring]
-    console.print(f"{len(found.ids):,} embeddings of {found.matrix.shape[1]} numbers, for {compare}: {out}")
+    numbers, scorer = found.matrix.shape[1], Scorer.of(loaded)
+    console.print(f"{len(found.ids):,} embeddings of {numbers} numbers, for {scorer}: {out}")
 
 
 def picture(
@@ -176,7 +163,7 @@ def _choose(
     """Return the utterances of a picture, and whose they are."""
     from idemvox.corpus.manifest import load_manifest
     from idemvox.reports.voices import choose_voices, voices_in_manifest, voices_in_trials
-    from idemvox.verification.report import find_utterances, trial_utterances
+    from idemvox.verification.evaluation import find_utterances, trial_utterances
     from idemvox.verification.trials import load_trials
 
     if trials is not None:

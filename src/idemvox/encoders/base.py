@@ -15,7 +15,7 @@ from idemvox.audio.frontend import FrontEnd, LogMel
 __all__ = ["Encoder", "Scoring"]
 
 Scoring = Literal["cosine", "euclidean"]
-"""Cosine, or minus the squared Euclidean distance: in both, the higher, the more alike."""
+"""How two representations are compared: by cosine, or by minus the squared Euclidean distance."""
 
 
 class Encoder(nn.Module):
@@ -27,9 +27,6 @@ class Encoder(nn.Module):
 
     dim: int
     """Width of the representation."""
-
-    scoring: Scoring = "cosine"
-    """How two representations are compared: as the loss compared them that they were trained with."""
 
     fitted: ClassVar[bool] = False
     """Whether it is fitted by EM, without a framework and without gradients, as i-vectors are."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.optim import Adam
 
 from idemvox.corpus.crops import Crop, Views
-from idemvox.encoders.base import Encoder
+from idemvox.encoders.base import Encoder, Scoring
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Batch, Paired, Step, Swap
 from idemvox.frameworks.parts.heads import Affine
@@ -113,11 +113,13 @@ class AAT(Paired):
 
     def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
         super().__init__(encoder, options, classes)
-        if self.options.similarity == "prot":
-            encoder.scoring = "euclidean"
-        else:
+        if self.options.similarity == "a-prot":
             self.affine = Affine()
         self.discriminator = Discriminator(encoder.dim, self.options.discriminator_lr)
+
+    @property
+    def scoring(self) -> Scoring:
+        return "euclidean" if self.options.similarity == "prot" else "cosine"
 
     def views(self) -> Views:
         shared = Crop(1, self.options.seconds, cut_as="positive", augment_as="anchor")

@@ -67,14 +67,10 @@ class Framework(nn.Module):
     partnered: ClassVar[frozenset[str]] = frozenset({"positive"})
     """The views that supervised positive sampling cuts from another utterance of the class."""
 
-    scoring: ClassVar[Scoring] = "cosine"
-    """How what is trained is to be compared; the encoder carries it to evaluation and into the model."""
-
     def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
         """Build on ``encoder``; ``classes`` is how many there are to tell apart, 0 unless supervised."""
         super().__init__()
         self.encoder = encoder
-        encoder.scoring = self.scoring
         self.options = self.Options() if options is None else options
 
     def views(self) -> Views:
@@ -98,6 +94,11 @@ class Framework(nn.Module):
     def embedder(self) -> Encoder:
         """Return the encoder that is evaluated, clustered, exported and shipped."""
         return self.encoder
+
+    @property
+    def scoring(self) -> Scoring:
+        """How the embedder's representations are compared, as the loss compares them; the model keeps it."""
+        return "cosine"
 
     def target(self, batch: Batch) -> Tensor:
         """Return the (B, D) targets of a batch as a positive queue stores them, for the fill pass.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from idemvox.encoders.base import Scoring
 from idemvox.frameworks.base import Batch, Paired, Step, Swap
 from idemvox.losses.prototypical import prototypical
 from idemvox.registry import FRAMEWORKS
@@ -19,13 +20,15 @@ class Prototypical(Paired):
     so they are scored by the same distance.  SSPS still clusters representations by cosine.
     """
 
-    scoring = "euclidean"
-
     @dataclass(frozen=True, slots=True)
     class Options:
         """Defaults: the papers'; 180 frames, 25 ms each every 10 ms, span 1.815 s."""
 
         seconds: float = 1.815
+
+    @property
+    def scoring(self) -> Scoring:
+        return "euclidean"
 
     def forward(self, batch: Batch, positives: Swap) -> Step:
         return Step(prototypical(*self.embed(batch, positives)))

@@ -25,7 +25,8 @@ from idemvox.training.state.provenance import known
 from idemvox.training.watch.curves import read_log
 from idemvox.training.watch.gauges import progress_bar
 from idemvox.verification.embed import embed_files, save_embeddings
-from idemvox.verification.report import evaluate, store_report, trial_utterances
+from idemvox.verification.evaluation import evaluate_embeddings, trial_utterances
+from idemvox.verification.report import store_report
 from idemvox.verification.trials import Trials, load_trials, save_trials
 
 __all__ = ["Job", "TestSet", "claim", "results_row", "run_job", "run_jobs"]
@@ -100,8 +101,9 @@ def run_job(job: Job, progress: bool = False) -> None:
     if job.untrained:
         torch.manual_seed(job.recipe.seed)
         encoder = build_encoder(job.recipe.encoder, job.recipe.frontend)
+        told = {"recipe": "untrained"}
         save_model(
-            job.folder / "model", encoder, job.recipe.encoder, job.recipe.frontend, {"recipe": "untrained"}
+            *(job.folder / "model", encoder, job.recipe.encoder, job.recipe.frontend, told), scoring="cosine"
         )
     else:
         numbers = train(job.recipe, job.folder, resume=True, progress=progress).numbers
@@ -145,24 +147,17 @@ def _score(job: Job, numbers: Mapping[str, float], progress: bool) -> None:
     results = {}
     for test in reversed(job.tests):  # the first one's report stays with the model
         trials, manifest = load_trials(test.trials), load_manifest(test.manifest)
+        utterances = trial_utterances(trials, manifest)
         embeddings = embed_files(
             model.encoder,
-            trial_utterances(trials, manifest),
+            utterances,
             device=device,
             precision=precision,
             workers=min(4, max(1, (os.cpu_count() or 1) // 4)),
             progress=progress,
         )
         save_embeddings(embeddings, job.folder / f"{test.name}.npz")
-        report = evaluate(
-            model.encoder,
-            trials,
-            manifest,
-            embeddings=embeddings,
-            model=model.provenance,
-            precision=precision,
-            command=command_line(),
-        )
+        report = evaluate_embeddings(model, embeddings, trials, utterances, command=command_line())
         store_report(model.folder, report)
         results[test.name] = json.loads(report.to_json())
     write_json(job.folder / "evaluation.json", {"numbers": dict(numbers), "trials": results})

@@ -18,7 +18,7 @@ from idemvox.errors import IdemvoxError
 from idemvox.recipe import Part, Recipe
 from idemvox.registry import ENCODERS, FRAMEWORKS, POSITIVES
 from idemvox.studies.jobs import Job, TestSet, claim, results_row, run_job, run_jobs
-from idemvox.verification.report import trial_utterances
+from idemvox.verification.evaluation import trial_utterances
 from idemvox.verification.trials import load_trials
 
 __all__ = ["Sweep", "read_grid"]

@@ -240,7 +240,8 @@ class _Run:
             framework=recipe.framework.model_dump(),
             positives=recipe.positives.model_dump(),
         )
-        save_model(model, self.framework.embedder, recipe.encoder, recipe.frontend, told)
+        embedder, scoring = self.framework.embedder, self.framework.scoring
+        save_model(model, embedder, recipe.encoder, recipe.frontend, told, scoring=scoring)
 
     def reference(self, batch: Batch) -> Tensor:
         """Represent the clean reference views (B, dim), in eval mode and without a gradient."""

@@ -27,6 +27,7 @@ __all__ = ["Embeddings", "embed_files", "load_embeddings", "save_embeddings"]
 
 Floats = NDArray[np.float32]
 Precision = Literal["fp32", "bf16"]
+WHOLE = "whole utterances"
 _SHORTEST = 400  # samples: one 25 ms window
 
 
@@ -37,6 +38,8 @@ class Embeddings:
     ids: tuple[str, ...]
     matrix: Floats
     """(N, D) as the encoder gives them, not normalised."""
+    of: str = WHOLE
+    """What was embedded and how, for reports."""
     rows: dict[str, int] = field(init=False, repr=False)
     """Row of each id."""
 
@@ -120,7 +123,10 @@ def embed_files(
                         " use an earlier checkpoint"
                     )
                 rows[job.row] = vector
-    return Embeddings(tuple(job.id for job in jobs), np.stack(rows))
+    of = WHOLE if max_seconds is None else f"the first {max_seconds:g} s"
+    if precision != "fp32":
+        of += f", {precision}"
+    return Embeddings(tuple(job.id for job in jobs), np.stack(rows), of)
 
 
 def _jobs(source: Manifest | Sequence[str | Path], max_seconds: float | None) -> list[_Job]:
@@ -202,15 +208,17 @@ def _device_of(encoder: nn.Module) -> torch.device:
 
 
 def save_embeddings(embeddings: Embeddings, path: str | Path) -> None:
-    """Write ids and matrix as ``.npz``, atomically."""
+    """Write ids, matrix and what was embedded as ``.npz``, atomically."""
     with atomic_write(path, "wb") as file:
-        np.savez(file, ids=np.array(embeddings.ids, dtype=np.str_), matrix=embeddings.matrix)
+        ids = np.array(embeddings.ids, dtype=np.str_)
+        np.savez(file, ids=ids, matrix=embeddings.matrix, of=embeddings.of)
 
 
 def load_embeddings(path: str | Path) -> Embeddings:
     """Read what :func:`save_embeddings` wrote; nothing in the file is executed."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return Embeddings(tuple(file["ids"].tolist()), np.asarray(file["matrix"], np.float32))
+            of = str(file["of"]) if "of" in file else WHOLE
+            return Embeddings(tuple(file["ids"].tolist()), np.asarray(file["matrix"], np.float32), of)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise IdemvoxError(f"cannot read embeddings from {path}: {error}; write them again") from error

@@ -1,43 +1,27 @@
-"""Evaluate an encoder on a trial list: the numbers, and everything needed to get them again."""
+"""Results on a trial list: the numbers, and everything needed to get them again."""
 
 from __future__ import annotations
 
 import json
 import platform
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import ArrayLike
 from rich.table import Table
-from torch import nn
 
-from idemvox.audio.read import probe
-from idemvox.corpus.manifest import Manifest, Utterance
-from idemvox.encoders.base import Scoring
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
-from idemvox.verification.bootstrap import eer_interval
-from idemvox.verification.embed import Embeddings, embed_files
-from idemvox.verification.metrics import eer, min_dcf
-from idemvox.verification.scoring import SCORING_NAMES, missing_ids, trial_scores
-from idemvox.verification.trials import Trials
 
 __all__ = [
     "REPORT_FILE",
     "Report",
-    "evaluate",
-    "find_utterances",
     "library_versions",
     "load_report",
     "reports_table",
-    "score_report",
     "store_report",
-    "trial_utterances",
 ]
 
 REPORT_FILE = "report.json"
@@ -122,134 +106,6 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "unknown"
     return found
-
-
-def trial_utterances(trials: Trials | Sequence[Trials], source: Manifest | str | Path) -> Manifest:
-    """Find the utterances that trials name; the result's ids are the names used in the trials.
-
-    Args:
-        trials: one list, or several whose utterances are wanted together.
-        source: a manifest: names are ids, paths as the manifest writes them, or the last parts of exactly one
-            such path; or a folder: names are paths below it, and no speakers are known.
-
-    Raises:
-        IdemvoxError: names that are not found, with up to five of them.
-    """
-    lists = [trials] if isinstance(trials, Trials) else list(trials)
-    names = list(dict.fromkeys(name for trial_list in lists for name in trial_list.ids))
-    return find_utterances(names, source, " + ".join(trial_list.name for trial_list in lists))
-
-
-def find_utterances(names: Sequence[str], source: Manifest | str | Path, trials: str) -> Manifest:
-    """Find utterances by the names that the trials so called give them, as :func:`trial_utterances` does."""
-    if isinstance(source, Manifest):
-        found, root = _in_manifest(names, source), source.root
-    else:
-        root = Path(source)
-        there = [name for name in names if (root / name).is_file()]
-        found = {name: Utterance(name, name, probe(root / name).seconds) for name in there}
-    if len(found) < len(names):
-        missing = [name for name in names if name not in found]
-        raise missing_ids(missing, len(names), trials)
-    return Manifest([found[name] for name in names], root)
-
-
-def _in_manifest(names: Sequence[str], manifest: Manifest) -> dict[str, Utterance]:
-    by_path: dict[str, Utterance] = {}
-    by_end: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in manifest:
-        by_path[utterance.path] = utterance
-        by_end[Path(utterance.path).name].append(utterance)
-    found: dict[str, Utterance] = {}
-    for name in names:
-        hit = manifest.by_id.get(name) or by_path.get(name)
-        if hit is None:
-            parts = Path(name).parts
-            ends = [u for u in by_end[Path(name).name] if Path(u.path).parts[-len(parts) :] == parts]
-            hit = ends[0] if len(ends) == 1 else None
-        if hit is not None:
-            found[name] = replace(hit, id=name)
-    return found
-
-
-def score_report(
-    scores: ArrayLike, trials: Trials, speakers: Mapping[str, str] | None = None, draws: int = 200
-) -> Report:
-    """Compute the metrics of given scores.
-
-    Args:
-        scores: (N,) one per trial.
-        trials: the trials, in the order of the scores.
-        speakers: speaker of each id, for the confidence interval; without all of them there is none.
-        draws: bootstrap draws; 0 for no interval.
-    """
-    found = eer(scores, trials.labels)
-    low = high = None
-    if draws and speakers is not None and all(name in speakers for name in trials.ids):
-        interval = eer_interval(scores, trials.labels, *trials.speakers(speakers), draws=draws)
-        low, high = interval.low, interval.high
-    return Report(
-        trials=trials.name,
-        targets=trials.targets,
-        impostors=trials.impostors,
-        eer=found.value,
-        eer_threshold=found.threshold,
-        mindcf_001=min_dcf(scores, trials.labels, 0.01),
-        mindcf_005=min_dcf(scores, trials.labels, 0.05),
-        eer_low=low,
-        eer_high=high,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=library_versions(),
-    )
-
-
-def evaluate(
-    encoder: nn.Module,
-    trials: Trials,
-    source: Manifest | str | Path | None = None,
-    *,
-    embeddings: Embeddings | None = None,
-    draws: int = 200,
-    model: Mapping[str, Any] | None = None,
-    command: str = "",
-    store: str | Path | None = None,
-    **embedding: Any,
-) -> Report:
-    """Score a trial list by whole-utterance embeddings and report EER and minDCF.
-
-    Args:
-        encoder: what is evaluated; its ``scoring`` says how embeddings are compared (else cosine).
-        trials: the list.
-        source: manifest or root folder, as for :func:`trial_utterances`; its speaker column, where filled,
-            gives the confidence interval.  Only needed for that if ``embeddings`` are given.
-        embeddings: already computed, with the names used in the trials as ids (several lists, one pass:
-            ``embed_files(encoder, trial_utterances(lists, source))``).
-        draws: bootstrap draws for the interval; 0 for none.
-        model: provenance to put into the report.
-        command: what to run to get this report again.
-        store: model folder; the report becomes its ``report.json``, whose threshold the verifier uses.
-        embedding: for :func:`~idemvox.verification.embed.embed_files`: device, batch_seconds, precision,
-            max_seconds, workers, progress.
-    """
-    if source is None and embeddings is None:
-        raise IdemvoxError("to evaluate, give the manifest or the root folder of the trials, or embeddings")
-    speakers: dict[str, str] = {}
-    if source is not None and (embeddings is None or isinstance(source, Manifest)):
-        utterances = trial_utterances(trials, source)
-        speakers = {u.id: u.speaker for u in utterances if u.speaker is not None}
-        if embeddings is None:
-            embeddings = embed_files(encoder, utterances, **embedding)
-    assert embeddings is not None
-    compare: Scoring = getattr(encoder, "scoring", "cosine")
-    report = score_report(trial_scores(compare, embeddings, trials), trials, speakers, draws)
-    cut = embedding.get("max_seconds")
-    scoring = f"{SCORING_NAMES[compare]} of {'whole utterances' if cut is None else f'the first {cut:g} s'}"
-    if embedding.get("precision", "fp32") != "fp32":
-        scoring += f", {embedding['precision']}"
-    report = replace(report, scoring=scoring, model=dict(model or {}), command=command)
-    if store is not None:
-        store_report(store, report)
-    return report
 
 
 def store_report(folder: str | Path, report: Report) -> Path:

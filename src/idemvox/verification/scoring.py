@@ -2,81 +2,112 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from idemvox.encoders.base import Scoring
 from idemvox.errors import IdemvoxError
+from idemvox.model import Model
 from idemvox.verification.embed import Embeddings
 from idemvox.verification.trials import Trials
 
-__all__ = ["SCORING_NAMES", "cosine_scores", "euclidean_scores", "trial_scores"]
+__all__ = ["Scorer", "missing_ids"]
 
-SCORING_NAMES: dict[Scoring, str] = {
+Floats = NDArray[np.float32]
+
+_WORDS: dict[Scoring, str] = {
     "cosine": "cosine",
     "euclidean": "minus squared Euclidean distance",
 }
-"""In words, for reports."""
-
-
-def trial_scores(scoring: Scoring, embeddings: Embeddings, trials: Trials) -> NDArray[np.float32]:
-    """(N,) scores of the trials, compared as the encoder of the embeddings says."""
-    return (cosine_scores if scoring == "cosine" else euclidean_scores)(embeddings, trials)
-
-
+_SHORTEST = 1e-12  # an embedding shorter than this, such as one of zeros, scores about 0 by cosine
 _DENSE = 16  # up to so many pairs of a first and a second side for each trial, all are scored in one product
 
 
-def cosine_scores(embeddings: Embeddings, trials: Trials, chunk: int = 1 << 20) -> NDArray[np.float32]:
-    """(N,) cosine of the two embeddings of each trial, in [-1, 1].
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """How two embeddings are compared; ``str(scorer)`` says it in words.
 
-    Where most pairs of a first and a second side are trials, as in VOiCES, by products of matrices; where
-    few are, pair by pair.
-
-    Args:
-        embeddings: must hold every id of the trials; an all-zero embedding scores 0.
-        trials: the pairs.
-        chunk: scores or, pair by pair, numbers of embeddings made at a time; bounds the memory and changes
-            nothing else.
-
-    Raises:
-        IdemvoxError: ids of the trials without an embedding, with up to five of them.
+    >>> Scorer("cosine").score([3, 0], [1, 1]), Scorer("euclidean").score([3, 0], [1, 1])
+    (0.7071067811865475, -5.0)
     """
-    matrix = _matrix(embeddings, trials)
-    matrix = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
-    enrolled, tested = (_used(i, len(matrix)) for i in (trials.enrol_index, trials.test_index))
-    if len(enrolled) * len(tested) <= _DENSE * len(trials):
-        return _by_products(matrix, trials, enrolled, tested, max(1, chunk // len(tested)))
-    scores = np.empty(len(trials), np.float32)
-    step = max(1, chunk // matrix.shape[1])
-    for start in range(0, len(trials), step):
-        part = slice(start, start + step)
-        enrol, test = matrix[trials.enrol_index[part]], matrix[trials.test_index[part]]  # (step, D)
-        scores[part] = np.einsum("nd,nd->n", enrol, test)
-    return scores
+
+    compare: Scoring = "cosine"
+    """Cosine, in [-1, 1], or minus the squared Euclidean distance, 0 at most: higher is more alike."""
+
+    def __post_init__(self) -> None:
+        if self.compare not in _WORDS:
+            raise IdemvoxError(f"unknown scoring {self.compare!r}; have: {', '.join(_WORDS)}")
+
+    @classmethod
+    def of(cls, model: Model) -> Scorer:
+        """Return how the embeddings of a model are compared, as its model folder says."""
+        return cls(model.scoring)
+
+    def __str__(self) -> str:
+        return _WORDS[self.compare]
+
+    def score(self, first: ArrayLike, second: ArrayLike) -> float:
+        """Compare two embeddings (D,), in float64."""
+        one, other = (self._prepare(np.asarray(side, np.float64)[None]) for side in (first, second))
+        return float(self._pairs(one, other)[0])
+
+    def scores(self, embeddings: Embeddings, trials: Trials, chunk: int = 1 << 20) -> Floats:
+        """(T,) scores of the trials.
+
+        By cosine, where most pairs of a first and a second side are trials, as in VOiCES, products of
+        matrices are taken; everything else is scored pair by pair.
+
+        Args:
+            embeddings: must hold every id of the trials.
+            trials: the pairs.
+            chunk: scores or, pair by pair, numbers of embeddings made at a time; bounds the memory and
+                changes nothing else.
+
+        Raises:
+            IdemvoxError: ids of the trials without an embedding, with up to five of them.
+        """
+        matrix = self._prepare(_matrix(embeddings, trials))
+        enrolled, tested = (_used(i, len(matrix)) for i in (trials.enrol_index, trials.test_index))
+        if self.compare == "cosine" and len(enrolled) * len(tested) <= _DENSE * len(trials):
+            return _by_products(matrix, trials, enrolled, tested, max(1, chunk // len(tested)))
+        scores = np.empty(len(trials), np.float32)
+        step = max(1, chunk // matrix.shape[1])
+        for start in range(0, len(trials), step):
+            part = slice(start, start + step)
+            scores[part] = self._pairs(matrix[trials.enrol_index[part]], matrix[trials.test_index[part]])
+        return scores
+
+    def _prepare(self, matrix: NDArray[Any]) -> NDArray[Any]:
+        """(N, D) embeddings as :meth:`_pairs` compares them: for the cosine, of length 1."""
+        if self.compare == "euclidean":
+            return matrix
+        unit: NDArray[Any] = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), _SHORTEST)
+        return unit
+
+    def _pairs(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+        """(N,) scores of prepared embeddings (N, D), row by row."""
+        if self.compare == "euclidean":
+            apart = first - second
+            return -_inner(apart, apart)
+        return _inner(first, second)
 
 
-def euclidean_scores(embeddings: Embeddings, trials: Trials, chunk: int = 65_536) -> NDArray[np.float32]:
-    """(N,) minus the squared Euclidean distance of each trial's embeddings as they are, 0 at most.
-
-    What the prototypical loss compares.  Arguments and errors are those of :func:`cosine_scores`.
-    """
-    matrix = _matrix(embeddings, trials)
-    scores = np.empty(len(trials), np.float32)
-    for start in range(0, len(trials), chunk):
-        part = slice(start, start + chunk)
-        apart = matrix[trials.enrol_index[part]] - matrix[trials.test_index[part]]  # (chunk, D)
-        scores[part] = -np.einsum("nd,nd->n", apart, apart)
-    return scores
+def _inner(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    """(N,) inner products of the rows of two (N, D)."""
+    products: NDArray[Any] = np.einsum("nd,nd->n", first, second)
+    return products
 
 
-def _matrix(embeddings: Embeddings, trials: Trials) -> NDArray[np.float32]:
+def _matrix(embeddings: Embeddings, trials: Trials) -> Floats:
     """Return the embedding of each id of the trials, (ids, D)."""
     rows = embeddings.rows
     missing = [i for i in trials.ids if i not in rows]
     if missing:
         raise missing_ids(missing, len(trials.ids), trials.name)
-    matrix: NDArray[np.float32] = embeddings.matrix[np.array([rows[i] for i in trials.ids], np.int64)]
+    matrix: Floats = embeddings.matrix[np.array([rows[i] for i in trials.ids], np.int64)]
     return matrix
 
 
@@ -86,12 +117,12 @@ def _used(index: NDArray[np.int32], size: int) -> NDArray[np.intp]:
 
 
 def _by_products(
-    matrix: NDArray[np.float32],
+    matrix: Floats,
     trials: Trials,
     enrolled: NDArray[np.intp],
     tested: NDArray[np.intp],
     step: int,
-) -> NDArray[np.float32]:
+) -> Floats:
     """Score all the pairs of ``step`` first sides with every second one at a time; keep those asked for."""
     scores = np.empty(len(trials), np.float32)
     column = np.zeros(len(matrix), np.int64)  # of each id in a product

@@ -7,7 +7,7 @@ import pytest
 from idemvox.corpus.importers.voices import prepare_voices
 from idemvox.corpus.manifest import load_manifest
 from idemvox.errors import IdemvoxError
-from idemvox.verification.report import trial_utterances
+from idemvox.verification.evaluation import trial_utterances
 from idemvox.verification.trials import load_trials
 
 from .trees import voices, voices_name

@@ -7,7 +7,7 @@ import pytest
 from idemvox.corpus.importers.voxceleb import prepare_voxceleb1, prepare_voxceleb2
 from idemvox.corpus.manifest import load_manifest
 from idemvox.errors import IdemvoxError
-from idemvox.verification.report import trial_utterances
+from idemvox.verification.evaluation import trial_utterances
 from idemvox.verification.trials import load_trials
 
 from .trees import tone, voxceleb1, voxceleb2

@@ -19,7 +19,7 @@ from idemvox.training.em import ivector as module
 from idemvox.training.em.ivector import em_iteration, sized
 from idemvox.training.loop import train
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
-from idemvox.verification.report import evaluate
+from idemvox.verification.evaluation import evaluate
 from idemvox.verification.trials import make_trials
 
 COMPONENTS, SIZE, DIM = 5, 6, 3
@@ -138,7 +138,7 @@ def test_leaves_an_ordinary_run(trained):
 
 def test_tells_voices_apart(trained, corpus):
     manifest = load_manifest(corpus.labelled)
-    report = evaluate(load_model(trained.folder).encoder, make_trials(manifest, "any"), manifest, draws=0)
+    report = evaluate(load_model(trained.folder), make_trials(manifest, "any"), manifest, draws=0)
     assert report.eer < 0.15
 
 
@@ -146,10 +146,10 @@ def test_full_covariances(recipe, trained, corpus, tmp_path):
     few = ("encoder.components=2", "encoder.frames=5000")  # more would each learn a speaker
     run = train(recipe("encoder.covariance=full", *few), tmp_path, progress=False)
     assert run.numbers["log_likelihood"] > trained.numbers["log_likelihood"] + 1
-    encoder = load_model(run.folder).encoder
-    assert encoder.factors.shape == (2, 72, 72)
+    model = load_model(run.folder)
+    assert model.encoder.factors.shape == (2, 72, 72)
     manifest = load_manifest(corpus.labelled)
-    assert evaluate(encoder, make_trials(manifest, "any"), manifest, draws=0).eer < 0.2
+    assert evaluate(model, make_trials(manifest, "any"), manifest, draws=0).eer < 0.2
 
 
 def test_labels_have_no_part(recipe, trained, tmp_path):

@@ -60,7 +60,7 @@ def test_the_mean_of_the_embedders_of_the_last_epochs(runs, tmp_path, name):
         else:
             assert value == b > a
     assert not torch.equal(found["fc.weight"], two[prefix + "fc.weight"])
-    assert model.encoder.scoring == load_model(runs[name]).encoder.scoring
+    assert model.scoring == load_model(runs[name]).scoring
     assert model.provenance["averaged"] == ["epoch-0002.ckpt", "epoch-0003.ckpt"]
     theirs = load_model(runs[name]).provenance
     assert model.provenance.keys() - theirs.keys() == {"averaged"}

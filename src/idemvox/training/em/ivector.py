@@ -96,7 +96,7 @@ def fit_ivector(recipe: Recipe, folder: Path, *, progress: bool = True) -> tuple
             log.write("epoch", before + state["done"] - 1, at=state["done"], **numbers)
             save_checkpoint(checkpoints, state["done"], state, keep)
     told = provenance(recipe, state["done"], len(source), corpora=dict(corpus.parts))
-    save_model(folder / "model", encoder, part, recipe.frontend, told)
+    save_model(folder / "model", encoder, part, recipe.frontend, told, scoring="cosine")
     return state["done"], state["numbers"]
 
 

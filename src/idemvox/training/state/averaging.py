@@ -76,5 +76,5 @@ def average(run: Path, last: int, out: Path) -> Model:
         positives=recipe.positives.model_dump(),
         averaged=[path.name for path in found[-last:]],
     )
-    save_model(out, embedder, recipe.encoder, recipe.frontend, told)
+    save_model(out, embedder, recipe.encoder, recipe.frontend, told, scoring=framework.scoring)
     return load_model(out)
