@@ -41,7 +41,7 @@ from idemvox.training.state.provenance import known
 from idemvox.verification.bootstrap import percentile_interval, resampled_eers
 from idemvox.verification.embed import load_embeddings
 from idemvox.verification.report import library_versions
-from idemvox.verification.scoring import trial_scores
+from idemvox.verification.scoring import Scorer
 from idemvox.verification.trials import load_trials, make_trials
 
 SPEEDS = (0.9, 1.0, 1.1)
@@ -230,7 +230,7 @@ def record_of(job: Job) -> dict[str, Any]:
     found |= {key: told["numbers"][key] for key in ACCURACIES if key in told["numbers"]}
     for test in job.tests:
         trials = load_trials(test.trials)
-        scores = trial_scores("cosine", load_embeddings(job.folder / f"{test.name}.npz"), trials)
+        scores = Scorer("cosine").scores(load_embeddings(job.folder / f"{test.name}.npz"), trials)
         speakers = trials.speakers({u.id: str(u.speaker) for u in load_manifest(test.manifest)})
         draws = resampled_eers([scores], trials.labels, *speakers, DRAWS)[:, 0]
         numbers = {key: told["trials"][test.name][key] for key in ("eer", "mindcf_001", "mindcf_005")}
