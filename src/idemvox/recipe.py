@@ -75,6 +75,10 @@ class Data(_Strict):
         description="what `idemvox prepare` or, better, `idemvox pack` has written; a list such as "
         "[vox1.csv, vox2.csv] for several corpora, manifests and packs in any mixture",
     )
+    labels: Path | None = Field(
+        None,
+        description="table of id and class that supervised training learns; default: the manifest's speakers",
+    )
 
     @field_validator("manifest", mode="before")
     @classmethod

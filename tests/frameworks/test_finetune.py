@@ -58,7 +58,7 @@ def test_the_loss_is_of_utterances_or_of_classes(batch, loss, encoder):
 @pytest.mark.parametrize("loss", ["a-prot", "a-cont"])
 def test_the_first_utterance_meets_the_mean_of_the_others(batch, loss, encoder):
     framework = FineTune(encoder, FineTune.Options(loss=loss, utterances=3), classes=2)
-    found = framework(batch._replace(labels=torch.tensor([0, 0, 0, 1, 1, 1])), None).loss
+    found = framework(batch._replace(classes=torch.tensor([0, 0, 0, 1, 1, 1])), None).loss
     embedding = framework.encoder(batch.views["anchor"][:, 0])
     others = (embedding[[1, 4]] + embedding[[2, 5]]) / 2
     match = angular_prototypical if loss == "a-prot" else angular_contrastive

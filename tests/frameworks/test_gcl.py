@@ -48,16 +48,16 @@ def test_the_sampler_is_asked_and_its_answer_is_used(batch, encoder, sampler):
 def test_labels_make_affinities(batch, encoder, sampler):
     framework = SupervisedGCL(encoder, classes=3)
     both = torch.cat(embeddings(framework, batch))
-    found = float(framework(batch._replace(labels=LABELS), sampler()).loss.detach())
+    found = float(framework(batch._replace(classes=LABELS), sampler()).loss.detach())
     assert found == pytest.approx(float(generalised_contrastive(both, affinities(batch.ids, LABELS))))
-    unknown = float(framework(batch._replace(labels=torch.full((5,), -1)), sampler()).loss.detach())
+    unknown = float(framework(batch._replace(classes=torch.full((5,), -1)), sampler()).loss.detach())
     assert unknown == pytest.approx(float(nt_xent(*both.chunk(2), 0.1))) and abs(unknown - found) > 1e-3
 
 
 def test_only_one_of_them_reads_labels(encoder):
     assert SupervisedGCL.supervised and SupervisedGCL.partly and not (GCL.supervised or GCL.partly)
     for classes in (0, 1):
-        with pytest.raises(IdemvoxError, match=r"needs at least 2 classes.*speaker column, or train gcl,"):
+        with pytest.raises(IdemvoxError, match=r"needs at least 2 classes.*speaker column.*train gcl,"):
             SupervisedGCL(encoder, classes=classes)
 
 

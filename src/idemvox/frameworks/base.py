@@ -138,7 +138,7 @@ def require_classes(who: str, classes: int, least: int = 2, instead: str = "simc
     if classes < least:
         raise IdemvoxError(
             f"{who} needs at least {least} classes, here are {classes}: give a manifest with a speaker "
-            f"column, or train {instead}, which needs none"
+            f"column, or data.labels=FILE (a table of id and class); or train {instead}, which needs none"
         )
 
 

@@ -36,7 +36,7 @@ class Supervised(Positives):
         if classes is None or len(np.unique(classes[classes >= 0])) < 2:
             raise IdemvoxError(
                 "positives 'supervised' needs at least 2 classes: give a manifest with a speaker column, or "
-                "use 'same' or 'ssps'"
+                "data.labels=FILE (a table of id and class); or use 'same' or 'ssps'"
             )
         order = np.argsort(classes, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)

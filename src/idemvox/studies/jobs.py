@@ -21,7 +21,6 @@ from idemvox.model import build_encoder, load_model, save_model
 from idemvox.processes import command_line, process_pool
 from idemvox.recipe import Recipe
 from idemvox.training.loop import train
-from idemvox.training.state.provenance import known
 from idemvox.training.watch.curves import read_log
 from idemvox.training.watch.gauges import progress_bar
 from idemvox.verification.embed import embed_files, save_embeddings
@@ -169,7 +168,7 @@ def results_row(system: str, test: TestSet, jobs: Sequence[Job]) -> dict[str, An
     row: dict[str, Any] = {"system": system, "trials": test.name}
     row |= {key: [f["trials"][test.name][key] for f in found] for key in _SCORES}
     row |= {key: [f["numbers"][key] for f in found] for key in _LOGGED if key in found[0]["numbers"]}
-    told = () if jobs[0].untrained else known(jobs[0].recipe)
+    told = found[0]["trials"][test.name]["model"].get("known", ())
     return row | ({"known": ", ".join(told)} if told else {})
 
 

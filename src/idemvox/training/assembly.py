@@ -7,12 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch.optim import Optimizer
 
-from idemvox.corpus.corpus import is_pack, open_corpus
+from idemvox.corpus.classes import Classes, find_classes
+from idemvox.corpus.corpus import Corpus, is_pack, open_corpus
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Framework
 from idemvox.model import build_encoder
@@ -36,6 +36,7 @@ class Assembly:
         packed: whether every corpus is a pack.
         names: of the utterances.
         corpora: how many utterances each corpus has, by its name.
+        classes: of the utterances; ``None`` where no part is supervised.
     """
 
     fabric: Fabric
@@ -47,6 +48,7 @@ class Assembly:
     packed: bool
     names: Sequence[str]
     corpora: Mapping[str, int]
+    classes: Classes | None
 
 
 def assemble(recipe: Recipe) -> Assembly:
@@ -60,7 +62,8 @@ def assemble(recipe: Recipe) -> Assembly:
     positives_options = recipe.positives.build(positives_class.Options, "positives")
     if recipe.positives.name != "same" and framework_class.target is Framework.target:
         raise IdemvoxError(f"{recipe.framework.name} has no positives to choose: use positives.name=same")
-    labelled = open_corpus(recipe.data.corpora)
+    corpus = open_corpus(recipe.data.corpora)
+    classes = _classes(recipe, corpus)
     training = recipe.training
     if training.batch % world():
         raise IdemvoxError(
@@ -74,7 +77,6 @@ def assemble(recipe: Recipe) -> Assembly:
     )
     torch.manual_seed(recipe.seed)
 
-    speakers = labelled.speakers.astype(np.int64)
     encoder = build_encoder(recipe.encoder, recipe.frontend)
     encoder.recompute = training.recompute
     speeds = recipe.augment.speeds
@@ -83,15 +85,15 @@ def assemble(recipe: Recipe) -> Assembly:
             f"augment.speeds changes voices from epoch to epoch, so positives {recipe.positives.name!r}, "
             "which remembers them, cannot be used with it; leave augment.speeds out"
         )
-    classes = (int(speakers.max()) + 1) * len(speeds) if framework_class.supervised and len(speakers) else 0
-    framework: Framework = synced(framework_class(encoder, framework_options, classes), fabric.device)
+    count = classes.count * len(speeds) if classes and framework_class.supervised else 0
+    framework: Framework = synced(framework_class(encoder, framework_options, count), fabric.device)
     setting = Setting(
-        len(labelled),
+        len(corpus),
         framework.embedder.dim,
         framework.embedding_dim,
         recipe.seed,
-        speakers if positives_class.supervised else None,
-        labelled.recordings_alone() if positives_class.needs_recordings(positives_options) else None,
+        classes.numbers if classes and positives_class.supervised else None,
+        corpus.recordings_alone() if positives_class.needs_recordings(positives_options) else None,
     )
     positives: Positives = positives_class(positives_options, setting)
     _, optimizer = fabric.setup(framework, build_optimizer(framework, training))
@@ -99,12 +101,11 @@ def assemble(recipe: Recipe) -> Assembly:
     if training.compile:
         compile_encoders(framework, fabric.device)
 
-    # From here on nobody but the gauge sees a label, unless the framework is supervised.
-    gauge = PositiveGauge(labelled.speakers, labelled.recordings)
-    source = labelled.source
+    gauge = PositiveGauge(corpus.speakers, corpus.recordings)  # nobody else sees a speaker
+    source = corpus.source
     views = {**framework.views(), **positives.views()}
-    if framework_class.supervised and not framework_class.partly and (speakers < 0).any():
-        raise IdemvoxError(f"{recipe.framework.name} needs a speaker for every utterance; some have none")
+    if classes and framework_class.supervised and not framework_class.partly:
+        classes.require_all(recipe.framework.name, corpus.ids)
     batches = Batches(
         source,
         views,
@@ -113,7 +114,7 @@ def assemble(recipe: Recipe) -> Assembly:
         seed=recipe.seed,
         device=fabric.device,
         workers=training.workers,
-        classes=torch.from_numpy(speakers) if framework_class.supervised else None,
+        classes=torch.from_numpy(classes.numbers) if classes and framework_class.supervised else None,
         speeds=speeds,
         partnered=framework_class.partnered,
         balance=framework.balance(),
@@ -122,8 +123,21 @@ def assemble(recipe: Recipe) -> Assembly:
     )
     packed = all(is_pack(path) for path in recipe.data.corpora)
     return Assembly(
-        fabric, framework, positives, optimizer, batches, gauge, packed, labelled.ids, labelled.parts
+        fabric, framework, positives, optimizer, batches, gauge, packed, corpus.ids, corpus.parts, classes
     )
+
+
+def _classes(recipe: Recipe, corpus: Corpus) -> Classes | None:
+    """Return what a recipe's supervised parts learn; ``None`` where it has none."""
+    framework, positives = recipe.framework.name, recipe.positives.name
+    if FRAMEWORKS[framework].supervised or POSITIVES[positives].supervised:
+        return find_classes(corpus, recipe.data.labels)
+    if recipe.data.labels is not None:
+        raise IdemvoxError(
+            f"neither framework {framework} nor positives {positives} reads classes: leave data.labels out, "
+            "or choose another, such as framework.name=supervised_aam"
+        )
+    return None
 
 
 def _accelerator(name: str) -> str:

@@ -29,7 +29,7 @@ from idemvox.training.data import OneAhead
 from idemvox.training.em.ivector import fit_ivector
 from idemvox.training.optimizer import clip_each, learning_rate
 from idemvox.training.state.checkpoint import FORMAT, last_checkpoint, read_newest, remove_partial
-from idemvox.training.state.compatibility import changed_keys, refuse_another
+from idemvox.training.state.compatibility import changed_keys, refuse_another, refuse_other_labels
 from idemvox.training.state.progress import Place
 from idemvox.training.state.provenance import provenance
 from idemvox.training.state.saving import Saver, Stop
@@ -111,6 +111,7 @@ class _Run:
         self.fabric, self.framework, self.positives = parts.fabric, parts.framework, parts.positives
         self.optimizer, self.batches, self.gauge = parts.optimizer, parts.batches, parts.gauge
         self.packed, self.corpora = parts.packed, dict(parts.corpora)
+        self.labels = parts.classes.sha256 if parts.classes else None
         self.steps = self.batches.steps // recipe.training.accumulate  # of an epoch
         if not self.steps:
             raise IdemvoxError(
@@ -149,6 +150,7 @@ class _Run:
             "recipe": self.recipe.model_dump(mode="json"),
             "utterances": self.batches.size,
             "corpora": self.corpora,
+            "labels": self.labels,
         }
 
     def objection(self, state: dict[str, Any]) -> str | None:
@@ -166,6 +168,7 @@ class _Run:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state`."""
+        refuse_other_labels(self.recipe, state.get("labels"), self.labels)
         self.framework.load_state_dict(state["framework"])
         self.positives.load_state_dict(state["positives"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -236,6 +239,7 @@ class _Run:
             recipe,
             self.first + self.done,
             self.batches.size,
+            self.labels,
             corpora=self.corpora,
             framework=recipe.framework.model_dump(),
             positives=recipe.positives.model_dump(),

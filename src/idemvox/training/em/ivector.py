@@ -38,7 +38,7 @@ PER_UTTERANCE = 200  # frames of an utterance that the mixture is fitted to, whe
 SIZES = ((3.0, 256, 100), (100.0, 512, 200), (500.0, 1024, 300), (math.inf, 2048, 400))
 """Up to so many hours of speech: Gaussians and dimensions; the last are Kaldi's for VoxCeleb."""
 USED = (
-    *("name", "description", "published", "seed", "data", "frontend", "encoder"),
+    *("name", "description", "published", "seed", "data.manifest", "frontend", "encoder"),
     *("training.epochs", "training.device", "training.workers", "training.keep"),
 )
 """What of a recipe has a part in it."""

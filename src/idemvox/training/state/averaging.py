@@ -71,6 +71,7 @@ def average(run: Path, last: int, out: Path) -> Model:
         recipe,
         state["first"] + state["done"],
         state.get("utterances"),
+        state.get("labels"),
         corpora=state.get("corpora"),
         framework=recipe.framework.model_dump(),
         positives=recipe.positives.model_dump(),

@@ -7,7 +7,7 @@ from pathlib import Path
 from idemvox.errors import IdemvoxError
 from idemvox.recipe import Recipe, load_recipe
 
-__all__ = ["changed_keys", "refuse_another"]
+__all__ = ["changed_keys", "refuse_another", "refuse_other_labels"]
 
 _MAY_DIFFER = {
     "description",
@@ -48,4 +48,14 @@ def refuse_another(recipe: Recipe, saved: Path) -> None:
         raise IdemvoxError(
             f"cannot resume {saved.parent}: the recipe differs in {', '.join(changed)}; "
             "give the same values, or another --out"
+        )
+
+
+def refuse_other_labels(recipe: Recipe, before: str | None, now: str | None) -> None:
+    """Refuse to resume where the table of classes, of which these are the SHA-256, has changed."""
+    if before != now:
+        hashes = " is now ".join((value or "none")[:12] for value in (before, now))
+        raise IdemvoxError(
+            f"cannot resume: data.labels={recipe.data.labels} has changed since the run began (sha256 "
+            f"{hashes}); restore the file, or choose another --out"
         )
