@@ -13,9 +13,9 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from idemvox.audio.read import read
+from idemvox.audio.read import SUFFIXES, read
 from idemvox.corpus.checks import scan
-from idemvox.corpus.checks.scan import EXTENSIONS, find_audio
+from idemvox.corpus.checks.scan import find_audio
 from idemvox.corpus.manifest import load_manifest
 from idemvox.corpus.prepare import Summary, path_pattern, prepare_folder, prepare_table
 from idemvox.errors import IdemvoxError
@@ -113,6 +113,18 @@ def test_bad_files_are_left_out_each_with_its_reason(tmp_path: Path) -> None:
     table = shown(summary)
     assert "1 files" not in table and "13" in table and "noise.flac" in table and "m.problems.csv" in table
     assert "good.wav" not in table
+
+
+def test_what_is_not_looked_at_is_named_by_kind_and_count(tmp_path: Path) -> None:
+    tone(tmp_path / "in" / "a.wav")
+    for name in ("a.txt", "b.TXT", "c.pdf", "README", ".hidden"):
+        (tmp_path / "in" / name).write_text("")
+    summary = prepare(tmp_path / "in", tmp_path / "m.csv")
+    assert "4 files not looked at: 2 .txt, 1 .pdf, 1 without suffix" in summary.notes
+    for number in range(20):
+        (tmp_path / "in" / f"x.s{number}").write_text("")
+    notes = prepare(tmp_path / "in", tmp_path / "m.csv").notes
+    assert any(n.startswith("24 files not looked at: 2 .txt") and "and 15 more kinds" in n for n in notes)
 
 
 def test_problems_of_an_earlier_run_do_not_stay(tmp_path: Path) -> None:
@@ -232,12 +244,12 @@ def test_nothing_to_take(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     with pytest.raises(IdemvoxError, match="no audio in") as caught:
         prepare(tmp_path / "in", tmp_path / "m.csv")
-    assert all(suffix in str(caught.value) for suffix in EXTENSIONS)
-    (tmp_path / "in" / "a.wma").write_bytes(b"")
-    with pytest.raises(IdemvoxError, match=r"found 1 \.wma; convert \.wma"):
+    assert all(suffix in str(caught.value) for suffix in SUFFIXES)
+    (tmp_path / "in" / "a.pdf").write_bytes(b"")
+    with pytest.raises(IdemvoxError, match=r"found 1 \.pdf$"):
         prepare(tmp_path / "in", tmp_path / "m.csv")
     with pytest.raises(IdemvoxError, match="is not a folder"):
-        prepare(tmp_path / "in" / "a.wma", tmp_path / "m.csv")
+        prepare(tmp_path / "in" / "a.pdf", tmp_path / "m.csv")
     with pytest.raises(IdemvoxError, match="is a folder; name the manifest"):
         prepare(tmp_path / "in", tmp_path)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from idemvox.audio.read import FULL_SCALE, SAMPLE_RATE, Pcm, from_pcm, read_pcm
+from idemvox.audio.read import FULL_SCALE, SAMPLE_RATE, SUFFIXES, Pcm, from_pcm, read_pcm
 from idemvox.devices import to_device
 from idemvox.errors import IdemvoxError
 
@@ -19,7 +19,6 @@ __all__ = ["Bank", "Room", "coloured_noises", "load_bank", "load_rooms", "trim_r
 
 _LOG = logging.getLogger(__name__)
 
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 Room = npt.NDArray[np.float32]
 _FAINT = 1e-6  # of a room's energy: 60 dB below
 
@@ -119,7 +118,7 @@ def load_bank(folder: Path, piece_seconds: float = 5.0, max_hours: float = 8.0, 
         if left < 0:
             break
     if not pieces:
-        raise IdemvoxError(f"no audio ({', '.join(sorted(SUFFIXES))}) below {folder}")
+        raise IdemvoxError(f"no audio ({', '.join(SUFFIXES)}) below {folder}")
     return pieces
 
 
@@ -127,7 +126,7 @@ def load_rooms(folder: Path, seconds: float = 1.0) -> list[Room]:
     """Read every room response below ``folder``, each as :func:`trim_room` leaves it."""
     rooms = [piece for file in _files(folder) for piece in _pieces(file, 10 * SAMPLE_RATE)[:1]]
     if not rooms:
-        raise IdemvoxError(f"no audio ({', '.join(sorted(SUFFIXES))}) below {folder}")
+        raise IdemvoxError(f"no audio ({', '.join(SUFFIXES)}) below {folder}")
     return [trim_room(from_pcm(room), seconds) for room in rooms]
 
 

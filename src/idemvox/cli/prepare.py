@@ -25,7 +25,9 @@ CorpusOut = Annotated[
 
 @prepare.command("folder")
 def prepare_folder_command(
-    folder: Annotated[Path, typer.Argument(help="Any tree of wav, flac, ogg, opus, mp3 or m4a files.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Any tree of audio: wav, flac, ogg, opus, mp3, m4a, webm, amr and others.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Manifest to write; default: FOLDER/manifest.csv")] = None,
     speaker_from: Annotated[
         str | None,
@@ -154,7 +156,7 @@ _importer(
     "voxceleb:prepare_voxceleb2",
     2.0,
     "Prepare VoxCeleb2: aac/id00012/VIDEO/00001.m4a, or converted files in wav/.\n\n"
-    "The m4a files need PyAV: pip install 'idemvox\\[m4a]'. To train, give the dev folder only.\n\n"
+    "To train, give the dev folder only.\n\n"
     "Example: idemvox prepare voxceleb2 voxceleb2/dev/ --out voxceleb2.csv",
 )
 _importer(

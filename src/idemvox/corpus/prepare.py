@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from idemvox.audio.read import FOREIGN
+from idemvox.audio.read import SUFFIXES
 from idemvox.corpus.checks.problems import (
     Problem,
     Summary,
@@ -16,7 +16,7 @@ from idemvox.corpus.checks.problems import (
     worth_knowing,
     write_problems,
 )
-from idemvox.corpus.checks.scan import EXTENSIONS, Facts, Found, examine_all, find_audio
+from idemvox.corpus.checks.scan import Facts, Found, examine_all, find_audio
 from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
 from idemvox.corpus.table import Candidate, listed
 from idemvox.errors import IdemvoxError
@@ -44,7 +44,8 @@ def prepare_folder(
     channels will do. An interrupted scan goes on where it was when it is started again with the same ``out``.
 
     Args:
-        folder: any tree of WAV, FLAC, Ogg, Opus, MP3 and M4A files; hidden files are skipped, links followed.
+        folder: any tree of audio files, known by their suffixes; hidden files are skipped, links followed.
+            The summary counts the files that are none.
         out: the CSV file to write.
         min_seconds: shortest utterance to take; a training crop is 2 s.
         speaker_from: where a path below ``folder`` names the speaker, such as ``"{speaker}/{recording}/*"``.
@@ -65,7 +66,7 @@ def prepare_folder(
     if not found.files:
         raise IdemvoxError(_nothing_in(folder, found))
     candidates = [Candidate(file, file, speaker_of(file), recording_of(file)) for file in found.files]
-    notes = _strangers(found)
+    notes = _others(found)
     for kind, pattern in (("speaker", speaker_from), ("recording", recording_from)):
         unlabelled = [c.path for c in candidates if getattr(c, kind) is None]
         if pattern and len(unlabelled) == len(candidates):
@@ -179,7 +180,7 @@ def prepare_candidates(
         hours=sum(u.seconds for u in good) / 3600,
         speakers=speakers or None,
         left_out=tuple(left_out.values()),
-        notes=(*notes, *worth_knowing([f for f in facts.values() if not f.fault])),
+        notes=(*notes, *worth_knowing({path: f for path, f in facts.items() if not f.fault})),
         problems=problems,
         unit=unit,
     )
@@ -252,18 +253,20 @@ def output_file(out: str | Path) -> Path:
 
 def _nothing_in(folder: Path, found: Found) -> str:
     """The message for a folder without audio: what was looked for, and what is there instead."""
-    wanted = ", ".join(EXTENSIONS)
-    there = ", ".join(f"{n:,} {suffix or 'without extension'}" for suffix, n in found.others.most_common(3))
     closed = f"; cannot open {found.closed[0][0]} ({found.closed[0][1]})" if found.closed else ""
-    return f"no audio in {folder}: looked for {wanted}; found {there or 'no files'}{closed}" + _convert(found)
+    there = _kinds(found, 3) or "no files"
+    return f"no audio in {folder}: looked for {', '.join(SUFFIXES)}; found {there}{closed}"
 
 
-def _convert(found: Found) -> str:
-    foreign = sorted(FOREIGN & found.others.keys())
-    return f"; convert {', '.join(foreign)} to .flac or .wav first, e.g. with ffmpeg" if foreign else ""
+def _others(found: Found) -> list[str]:
+    """A note on the files that are not taken for audio."""
+    count = found.others.total()
+    return [f"{counted(count, 'file')} not looked at: {_kinds(found, 8)}"] if count else []
 
 
-def _strangers(found: Found) -> list[str]:
-    """A note where a folder also holds audio in formats that cannot be read."""
-    count = sum(found.others[suffix] for suffix in FOREIGN)
-    return [f"{counted(count, 'other audio file')} not looked at{_convert(found)}"] if count else []
+def _kinds(found: Found, most: int) -> str:
+    """``2 .txt, 1 without suffix and 1 more kind``."""
+    kinds = sorted(found.others.items(), key=lambda item: (-item[1], item[0] == "", item[0]))
+    named = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in kinds[:most])
+    more = len(kinds) - most
+    return f"{named} and {counted(more, 'more kind')}" if more > 0 else named

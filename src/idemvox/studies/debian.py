@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from idemvox.audio.channel import active_rms
-from idemvox.audio.read import SAMPLE_RATE, read, write_wav
+from idemvox.audio.read import SAMPLE_RATE, SUFFIXES, read, write_wav
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
 from idemvox.corpus.simulated.recordings import stable_seed
 from idemvox.errors import IdemvoxError
@@ -35,7 +35,6 @@ GAP = 0.1  # seconds between clips
 MOST, LEAST = 60, 10  # utterances of a voice; a voice with fewer than LEAST is left out
 LEVEL = 0.05  # RMS, 26 dB below full scale
 NO_SPEECH = re.compile(r"/silence/|beep|2tone|monkeys|confbridge-(join|leave)")
-AUDIO = frozenset({".wav", ".ogg", ".flac", ".opus", ".mp3"})
 FRAME = SAMPLE_RATE // 100
 APT = ("-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=30", "-o", "APT::Sandbox::User=root")
 
@@ -241,7 +240,7 @@ def _voice(cache: Path, name: str) -> list[Utterance]:
 def _clip_files(cache: Path, voice: Voice) -> list[Path]:
     share = _unpacked(cache, voice.package) / "usr" / "share"
     pattern = re.compile(voice.pattern)
-    names = sorted(file.relative_to(share).as_posix() for file in share.rglob("*") if file.suffix in AUDIO)
+    names = sorted(file.relative_to(share).as_posix() for file in share.rglob("*") if file.suffix in SUFFIXES)
     return [share / name for name in names if pattern.match(name) and not NO_SPEECH.search(name)]
 
 

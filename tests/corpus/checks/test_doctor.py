@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -88,6 +89,19 @@ def test_nothing_is_said_of_good_speech(tmp_path: Path) -> None:
     assert diagnosis.listing.read_text() == "path,id,problem,severity,detail\n"
     assert [path.name for path in (tmp_path / "in").glob("doctor*")] == ["doctor.csv"]
     assert any("1 at 8 kHz" in note for note in diagnosis.notes)
+
+
+def test_which_decoder_reads_what_is_noted(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a.wav", "b.wav", "c.opus")):
+        save(tmp_path / "in" / name, speech(seed))
+    with av.open(str(tmp_path / "in" / "d.m4a"), "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=RATE, layout="mono")
+        wave = speech(9)[None].astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        for part in (frame, None):
+            container.mux(stream.encode(part))
+    assert "read: 1 .opus, 2 .wav by libsndfile; 1 .m4a by PyAV" in examine(tmp_path / "in").notes
 
 
 def test_every_problem_by_its_name(tmp_path: Path) -> None:

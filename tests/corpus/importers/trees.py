@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
-import pytest
 import soundfile
 
 from idemvox.corpus.importers.kaldi import prepare_kaldi
@@ -28,7 +28,6 @@ def tone(path: Path, seconds: float = 2.5, rate: int = 16000, channels: int = 1)
     if path.suffix != ".m4a":
         soundfile.write(path, wave, rate)
         return path
-    av = pytest.importorskip("av")
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("aac", rate=rate, layout="mono")
         frame = av.AudioFrame.from_ndarray(wave.T.astype(np.float32).copy(), format="fltp", layout="mono")

@@ -15,26 +15,29 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from idemvox.audio.read import SUFFIXES
 from idemvox.corpus.checks.listen import WHOLE, Heard, Sound, Window, listen, reviver
 from idemvox.corpus.checks.official import Official, count, match, official, recognise
 from idemvox.corpus.checks.problems import (
-    SLACK,
     Problem,
     counted,
+    decoded,
+    decoder_notes,
     duration,
+    header_slack,
     judge,
     printable,
     rate_notes,
     reasons_table,
 )
-from idemvox.corpus.checks.scan import EXTENSIONS, Facts, examined, find_audio
+from idemvox.corpus.checks.scan import Facts, examined, find_audio
 from idemvox.corpus.manifest import Utterance, load_manifest
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
 
 __all__ = ["Diagnosis", "examine_corpus"]
 
-VERSION = 1  # of what is kept in the journal; another one begins anew
+VERSION = 2  # of what is kept in the journal; another one begins anew
 
 CLIPPED = 5e-4  # share of samples in flat tops; speech that was not clipped stays below 1e-4 at any level
 TELEPHONE = -32.0  # dB
@@ -166,7 +169,7 @@ def examine_corpus(
         problems=tuple(problems),
         corpus=compared,
         counts=counts,
-        notes=tuple(rate_notes(findings.rates, findings.several)),
+        notes=(*rate_notes(findings.rates, findings.several), *decoder_notes(findings.decoded)),
         listing=out,
     )
 
@@ -195,7 +198,7 @@ def _rows(source: Path) -> tuple[Sequence[Utterance], Path, list[Problem]]:
     closed = [Problem(printable(name), "folder cannot be opened", why) for name, why in found.closed]
     if not found.files:
         why = f"; cannot open {closed[0].path} ({closed[0].detail})" if closed else ""
-        raise IdemvoxError(f"no audio in {source}: looked for {', '.join(EXTENSIONS)}{why}")
+        raise IdemvoxError(f"no audio in {source}: looked for {', '.join(SUFFIXES)}{why}")
     return [Utterance(file, file, math.inf, rate=0) for file in found.files], source, closed
 
 
@@ -204,6 +207,7 @@ class _Findings:
 
     def __init__(self, rows: Sequence[Utterance], corpus: Official | None, min_seconds: float | None) -> None:
         self.rates: Counter[int] = Counter()
+        self.decoded: Counter[tuple[str, str]] = Counter()  # decoder and kind of file -> files
         self.several = 0  # files with several channels
         self.seconds = 0.0
         self._rows, self._corpus = rows, corpus
@@ -217,6 +221,7 @@ class _Findings:
         """Take down what was heard in a file, and so of these rows."""
         if not heard.fault:
             self.rates[heard.rate] += 1
+            self.decoded[decoded(path, heard)] += 1
             self.several += heard.channels > 1
         for index, window, sound in zip(indices, heard.windows, heard.sounds, strict=True):
             wrong = list(self._wrong(path, self._rows[index], heard, window, sound))
@@ -246,7 +251,7 @@ class _Findings:
             yield _of(row, error.reason, error.detail, serious=True)
             return
         listed, actual = row.seconds, sound.frames / heard.rate
-        if window == WHOLE and listed < actual - _slack(path):
+        if window == WHOLE and listed < actual - _slack(path, heard):
             yield _of(row, "longer than listed", f"{actual:.2f} s, not {listed:.2f} s")
         if row.rate and row.rate != heard.rate:
             yield _of(row, "rate is not the listed one", f"{heard.rate} Hz, not {row.rate} Hz")
@@ -286,21 +291,23 @@ def _of(row: Utterance, reason: str, detail: str, serious: bool = False) -> Prob
     return Problem(printable(row.path), reason, printable(detail), printable(row.id), serious)
 
 
-def _slack(path: str) -> float:
+def _slack(path: str, facts: Facts) -> float:
     """Seconds by which a list may differ from what is decoded."""
-    return max(LISTED, SLACK.get(os.path.splitext(path)[1].lower(), 0.0))
+    return max(LISTED, header_slack(path, facts.decoder))
 
 
 def _unfit(row: Utterance, heard: Heard, window: Window, sound: Sound, min_seconds: float) -> Problem | None:
     """Why nothing can be learnt from an utterance; None for one that is fit."""
     actual = sound.frames / heard.rate if heard.rate else 0.0
-    lacking = row.seconds < math.inf and actual < row.seconds - _slack(row.path)
+    lacking = row.seconds < math.inf and actual < row.seconds - _slack(row.path, heard)
     if window == WHOLE:
         facts: Facts = heard
     elif lacking or not heard.frames:
         facts = replace(heard, peak=1.0)  # so that only the file's own end is judged
     else:
-        facts = Facts(sound.frames, heard.rate, heard.channels, sound.peak, sound.frames)
+        facts = Facts(
+            sound.frames, heard.rate, heard.channels, sound.peak, sound.frames, decoder=heard.decoder
+        )
     problem = judge(row.path, facts, 0.0 if lacking else min_seconds)
     if problem is None and lacking:
         return Problem(row.path, "shorter than listed", f"{actual:.2f} s, not {row.seconds:.2f} s")

@@ -6,7 +6,7 @@ import csv
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +19,14 @@ from idemvox.corpus.checks.scan import Facts
 from idemvox.files import atomic_write
 
 __all__ = [
-    "SLACK",
     "Problem",
     "Summary",
     "by_reason",
     "counted",
+    "decoded",
+    "decoder_notes",
     "duration",
+    "header_slack",
     "judge",
     "printable",
     "rate_notes",
@@ -35,7 +37,7 @@ __all__ = [
 
 SILENCE = 1e-3  # peak below -60 dB of full scale
 LOUDEST = 8.0  # a float file that goes further was not scaled to [-1, 1]
-SLACK = {".mp3": 0.1, ".m4a": 0.1, ".mp4": 0.1}  # seconds by which such a file's header may be wrong
+SLACK = 0.1  # seconds by which the header of an MP3 may be wrong, and of what PyAV decodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def judge(path: str, fact: Facts, min_seconds: float) -> Problem | None:
 def _fault(path: str, fact: Facts, min_seconds: float) -> tuple[str, str]:
     """Reason and detail; two empty strings for a good file."""
     promised = fact.promised / fact.rate if fact.rate else 0.0
-    slack = SLACK.get(os.path.splitext(path)[1].lower(), 0.0)
+    slack = header_slack(path, fact.decoder)
     if printable(path) != path:
         return "name is not text", "rename it: its name is not valid UTF-8"
     if fact.fault and promised:
@@ -109,6 +111,11 @@ def _fault(path: str, fact: Facts, min_seconds: float) -> tuple[str, str]:
     return "", ""
 
 
+def header_slack(path: str, decoder: str) -> float:
+    """Seconds by which a good file may be shorter than its header says."""
+    return SLACK if decoder == "PyAV" or path.lower().endswith((".mp3", ".mp2")) else 0.0
+
+
 def reasons_table(title: str, problems: Sequence[Problem], examples: int, count: str = "files") -> Table:
     """Problems counted by reason, each with a few examples."""
     why = Table(title=title, title_justify="left", title_style="bold")
@@ -121,10 +128,12 @@ def reasons_table(title: str, problems: Sequence[Problem], examples: int, count:
     return why
 
 
-def worth_knowing(facts: Sequence[Facts]) -> list[str]:
-    """Notes on rates, channels and unmarked ends."""
+def worth_knowing(known: Mapping[str, Facts]) -> list[str]:
+    """Notes on rates, channels, decoders and unmarked ends, from facts by path."""
+    facts = known.values()
     rates = Counter(fact.rate for fact in facts)
     notes = rate_notes(rates, sum(fact.channels > 1 for fact in facts))
+    notes += decoder_notes(Counter(decoded(path, fact) for path, fact in known.items()))
     if unended := sum(not fact.ended for fact in facts):
         ogg = counted(unended, "Ogg file")
         notes.append(f"{ogg} without an end mark, recorded live or broken off: taken nonetheless")
@@ -141,6 +150,20 @@ def rate_notes(rates: Counter[int], several: int) -> list[str]:
     if several:
         notes.append(f"{counted(several, 'file')} with several channels: averaged when read")
     return notes
+
+
+def decoded(path: str, fact: Facts) -> tuple[str, str]:
+    """Which decoder read what kind of file: ``PyAV``, ``.webm``."""
+    return fact.decoder, os.path.splitext(path)[1].lower() or "without suffix"
+
+
+def decoder_notes(read: Counter[tuple[str, str]]) -> list[str]:
+    """A note on how many files of which kind each decoder reads, in alphabetical order."""
+    lines = []
+    for decoder in sorted({decoder for decoder, _ in read}, key=str.lower):
+        kinds = [f"{n:,} {kind}" for (by, kind), n in sorted(read.items()) if by == decoder]
+        lines.append(f"{', '.join(kinds)} by {decoder}")
+    return [f"read: {'; '.join(lines)}"] if lines else []
 
 
 def counted(number: int, thing: str) -> str:

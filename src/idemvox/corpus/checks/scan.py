@@ -5,33 +5,27 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import stat
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from idemvox.audio.read import EXTENSIONS, open_audio
+from idemvox.audio.read import SUFFIXES, open_audio
 from idemvox.errors import IdemvoxError
 
-__all__ = ["EXTENSIONS", "Facts", "Found", "examine", "examine_all", "examined", "find_audio"]
+__all__ = ["Facts", "Found", "examine", "examine_all", "examined", "find_audio"]
 
 BLOCK = 1 << 17  # frames decoded at a time: memory stays bounded however long the file
-STREAMED = (
-    0x7FFF_0000  # a WAV data length above this was written before the length was known; not a broken file
-)
-
 
 T = TypeVar("T")
 F = TypeVar("F", bound="Facts")
@@ -59,6 +53,7 @@ class Facts:
     promised: int = 0  # frames that the header speaks of
     ended: bool = True  # False: an Ogg stream without its end mark
     fault: str = ""  # why it could not be decoded; "" if it could
+    decoder: str = ""  # which one opened it
 
     @property
     def seconds(self) -> float:
@@ -90,7 +85,7 @@ def find_audio(folder: Path) -> Found:
                 continue
             if os.path.isdir(entry):
                 (links if entry.is_symlink() else real).append(name)
-            elif suffix not in EXTENSIONS:
+            elif suffix not in SUFFIXES:
                 others[suffix] += 1
             elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
                 files.append(name)
@@ -106,12 +101,12 @@ def examine(path: Path, stop: threading.Event | None = None, hear: Hear | None =
     """
     frames, peak = 0, 0.0
     rate = channels = promised = 0
-    ended = True
+    ended, decoder = True, ""
     try:
         _refuse_special(path)
         with open_audio(path) as file:
-            rate, channels, promised = file.samplerate, file.channels, _promised(file)
-            ended = "end-of-stream" not in file.extra_info.lower()
+            rate, channels, promised = file.samplerate, file.channels, file.promised
+            ended, decoder = file.ended, file.decoder
             while not (stop and stop.is_set()):
                 block = file.read(BLOCK, dtype="float32", always_2d=True)  # (T, channels)
                 if not len(block):
@@ -126,7 +121,9 @@ def examine(path: Path, stop: threading.Event | None = None, hear: Hear | None =
         fault = str(error).removeprefix(f"cannot read {path}: ")
     except Exception as error:  # noqa: BLE001 - whatever one file does to a decoder, a million others wait
         fault = f"reading it failed with {type(error).__name__}: {error}"
-    return Facts(frames, rate, channels, peak if math.isfinite(peak) else math.nan, promised, ended, fault)
+    return Facts(
+        frames, rate, channels, peak if math.isfinite(peak) else math.nan, promised, ended, fault, decoder
+    )
 
 
 def _refuse_special(path: Path) -> None:
@@ -134,17 +131,6 @@ def _refuse_special(path: Path) -> None:
     mode = path.stat().st_mode if path.exists() else stat.S_IFREG
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise IdemvoxError("a pipe or device, not a file")
-
-
-def _promised(file: soundfile.SoundFile) -> int:
-    """Frames that the header speaks of; libsndfile itself quietly corrects a WAV that broke off."""
-    frames = int(file.frames)
-    stated = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    if stated:
-        said, there = int(stated[1]), int(stated[2])
-        if there < said < STREAMED:
-            return round(frames * said / max(there, 1))
-    return frames
 
 
 def examine_all(
@@ -158,10 +144,16 @@ def examine_all(
         workers,
         progress,
         look=lambda path, stop: examine(path, stop),
-        revive=lambda path, fields: Facts(*fields),
+        revive=_revive,
     ):
         facts[index] = fact
     return [fact for fact in facts if fact is not None]
+
+
+def _revive(path: str, known: list[Any]) -> Facts:
+    if len(known) != len(fields(Facts)):
+        raise ValueError("written by another version")
+    return Facts(*known)
 
 
 def examined(

@@ -54,9 +54,8 @@ def prepare_voxceleb2(
 ) -> Summary:
     """Check VoxCeleb2 and write its manifest.
 
-    The .m4a files of the release need PyAV (``idemvox[m4a]``); converted ones (``wav/`` instead of ``aac/``)
-    do not, and are taken where both are there. Ids are paths from the speaker on,
-    ``id00012/21Uxsk56VDQ/00001.m4a``.
+    Converted files (``wav/`` instead of ``aac/``) are taken where both are there, as they can be sought in
+    at no cost. Ids are paths from the speaker on, ``id00012/21Uxsk56VDQ/00001.m4a``.
 
     Args:
         folder: as for :func:`prepare_voxceleb1`, such as with ``dev/aac/`` and ``test/aac/`` in it.
