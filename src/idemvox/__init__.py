@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from idemvox.corpus.manifest import Manifest, load_manifest
     from idemvox.encoders.base import Encoder
-    from idemvox.errors import IdemvoxError
+    from idemvox.errors import AudioError, CorpusError, IdemvoxError, ModelError, RecipeError, RunError
     from idemvox.frameworks.base import Framework
     from idemvox.model import load_model
     from idemvox.positives.base import Positives
@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from idemvox.verifier import Verifier
 
 __all__ = [
+    "AudioError",
+    "CorpusError",
     "Encoder",
     "Framework",
     "IdemvoxError",
     "Manifest",
+    "ModelError",
     "Positives",
     "Recipe",
+    "RecipeError",
+    "RunError",
     "Verifier",
     "embed_files",
     "evaluate",
@@ -40,12 +45,17 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AudioError": "errors",
+    "CorpusError": "errors",
     "Encoder": "encoders.base",
     "Framework": "frameworks.base",
     "IdemvoxError": "errors",
     "Manifest": "corpus.manifest",
+    "ModelError": "errors",
     "Positives": "positives.base",
     "Recipe": "recipe",
+    "RecipeError": "errors",
+    "RunError": "errors",
     "Verifier": "verifier",
     "embed_files": "verification.embed",
     "evaluate": "verification.evaluation",

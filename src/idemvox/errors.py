@@ -1,11 +1,19 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions that a user is meant to read, by what is wrong."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["IdemvoxError", "unknown_name"]
+__all__ = [
+    "AudioError",
+    "CorpusError",
+    "IdemvoxError",
+    "ModelError",
+    "RecipeError",
+    "RunError",
+    "unknown_name",
+]
 
 
 class IdemvoxError(Exception):
@@ -15,8 +23,30 @@ class IdemvoxError(Exception):
     """
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> IdemvoxError:
-    """Return the error for a mistyped name: suggests the nearest and lists all.
+class AudioError(IdemvoxError):
+    """A recording cannot be read, or there is nothing in it to work with."""
+
+
+class CorpusError(IdemvoxError):
+    """A manifest, pack, public corpus or trial list is missing, damaged, or lacks what is asked of it."""
+
+
+class RecipeError(IdemvoxError):
+    """A recipe is not there, or a setting in it is unknown, impossible, or at odds with another."""
+
+
+class ModelError(IdemvoxError):
+    """A model folder cannot be used, or the model in it gives no usable embeddings."""
+
+
+class RunError(IdemvoxError):
+    """A run cannot start, resume or go further: its folder, its checkpoints, its memory, its numbers."""
+
+
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], error: type[IdemvoxError] = RecipeError
+) -> IdemvoxError:
+    """Return the error for a mistyped name, one of this class: suggests the nearest and lists all.
 
     >>> print(unknown_name("framework", "simcrl", ["dino", "simclr"]))
     unknown framework 'simcrl'; did you mean 'simclr'? have: dino, simclr
@@ -24,4 +54,4 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> IdemvoxError:
     have = sorted(known)
     close = difflib.get_close_matches(name, have, n=1)
     hint = f" did you mean {close[0]!r}?" if close else ""
-    return IdemvoxError(f"unknown {kind} {name!r};{hint} have: {', '.join(have)}")
+    return error(f"unknown {kind} {name!r};{hint} have: {', '.join(have)}")

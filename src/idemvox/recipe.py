@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 from idemvox.files import atomic_write
 from idemvox.recipes import read_recipe
 
@@ -64,7 +64,7 @@ def build_options(given: Mapping[str, Any], options: type[Any], where: str) -> A
     try:
         return TypeAdapter(options).validate_python(dict(given))
     except ValidationError as error:
-        raise IdemvoxError(_explain(error, where)) from error
+        raise RecipeError(_explain(error, where)) from error
 
 
 class Data(_Strict):
@@ -96,10 +96,10 @@ class Data(_Strict):
         """The manifests and packs to learn from, one or several.
 
         Raises:
-            IdemvoxError: none is given.
+            RecipeError: none is given.
         """
         if self.manifest is None:
-            raise IdemvoxError(
+            raise RecipeError(
                 "no training data: set data.manifest=FILE, made by `idemvox prepare folder DIR`"
             )
         return self.manifest if isinstance(self.manifest, tuple) else (self.manifest,)
@@ -231,11 +231,11 @@ class Recipe(_Strict):
         for assignment in sorted(assignments, key=lambda a: not a.partition("=")[0].endswith(".name")):
             key, equals, text = assignment.partition("=")
             if not equals or not key:
-                raise IdemvoxError(f"{assignment!r} is not KEY=VALUE; an example: training.epochs=10")
+                raise RecipeError(f"{assignment!r} is not KEY=VALUE; an example: training.epochs=10")
             try:
                 value = yaml.safe_load(text)
             except yaml.YAMLError as error:
-                raise IdemvoxError(f"the value of {assignment!r} is not valid YAML: {error}") from error
+                raise RecipeError(f"the value of {assignment!r} is not valid YAML: {error}") from error
             _assign(tree, key, _number(value))
         return parse_recipe(tree)
 
@@ -280,7 +280,7 @@ def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
         if isinstance(below, str):  # "framework: simclr" is short for a name
             below = tree[name] = {"name": below}
         if not isinstance(below, dict):
-            raise IdemvoxError(f"cannot set {key}: {name} is a single value")
+            raise RecipeError(f"cannot set {key}: {name} is a single value")
         tree = below
     # naming another framework, encoder or sampler: the options of the old one do not apply to it
     if last == "name" and path and tree.get("name") not in (None, value):
@@ -288,10 +288,10 @@ def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[last] = value
 
 
-def _unknown_key(key: str, known: Sequence[str]) -> IdemvoxError:
+def _unknown_key(key: str, known: Sequence[str]) -> RecipeError:
     close = difflib.get_close_matches(key, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return IdemvoxError(f"unknown recipe key {key!r}{hint} have: {', '.join(known) or 'none'}")
+    return RecipeError(f"unknown recipe key {key!r}{hint} have: {', '.join(known) or 'none'}")
 
 
 def _explain(error: ValidationError, where: str = "") -> str:
@@ -306,7 +306,7 @@ def parse_recipe(tree: Mapping[str, Any]) -> Recipe:
     """Validate a tree of plain values.
 
     Raises:
-        IdemvoxError: naming every wrong key.
+        RecipeError: naming every wrong key.
     """
     try:
         return Recipe.model_validate(tree)
@@ -320,7 +320,7 @@ def parse_recipe(tree: Mapping[str, Any]) -> Recipe:
                     model = next((a for a in get_args(annotation) if a is not type(None)), annotation)
                 prefix = "".join(f"{part}." for part in path)
                 raise _unknown_key(prefix + last, [prefix + k for k in model.model_fields]) from error
-        raise IdemvoxError(_explain(error)) from error
+        raise RecipeError(_explain(error)) from error
 
 
 def load_recipe(recipe: str | Path) -> Recipe:
@@ -330,10 +330,10 @@ def load_recipe(recipe: str | Path) -> Recipe:
     20
 
     Raises:
-        IdemvoxError: if it is missing, not YAML, or has a wrong key or value; the message names it.
+        RecipeError: if it is missing, not YAML, or has a wrong key or value; the message names it.
     """
     tree, files = read_recipe(recipe)
     try:
         return parse_recipe({"name": files[0].stem, **tree})
-    except IdemvoxError as error:
-        raise IdemvoxError(f"{' on the base '.join(map(str, files))}: {error}") from error
+    except RecipeError as error:
+        raise RecipeError(f"{' on the base '.join(map(str, files))}: {error}") from error

@@ -24,7 +24,7 @@ from idemvox.audio.rooms import room_bank
 from idemvox.audio.telephone import through_telephone
 from idemvox.devices import to_device
 from idemvox.draws import uniform
-from idemvox.errors import IdemvoxError, unknown_name
+from idemvox.errors import RecipeError, unknown_name
 
 __all__ = ["Augmenter"]
 
@@ -60,7 +60,7 @@ class Augmenter(nn.Module):
         self.policy = POLICIES[policy]
         _, noise, reverb, both = self.policy.shares
         if (noise + both and not noises) or (reverb + both and rooms is None):
-            raise IdemvoxError(f"augmentation policy {policy!r} needs banks of noise and of rooms")
+            raise RecipeError(f"augmentation policy {policy!r} needs banks of noise and of rooms")
         self.noises = nn.ModuleDict(dict(noises))
         self.kinds: tuple[str, ...] = tuple(sorted(noises))
         self.reverb = None if rooms is None else Reverb(rooms)

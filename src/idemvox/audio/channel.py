@@ -16,7 +16,7 @@ from scipy.fft import next_fast_len
 from scipy.interpolate import PchipInterpolator
 
 from idemvox.audio.rooms import simulate_room
-from idemvox.errors import IdemvoxError, unknown_name
+from idemvox.errors import RecipeError, unknown_name
 
 __all__ = ["CODECS", "Channel", "ChannelSpec", "active_rms", "device_response", "draw_channel"]
 
@@ -69,7 +69,7 @@ def _through(wave: Wave, rate: int, kind: str, subtype: str, compression: float 
         buffer.seek(0)
         decoded, _ = soundfile.read(buffer, dtype="float32")
     except (soundfile.LibsndfileError, ValueError) as error:
-        raise IdemvoxError(
+        raise RecipeError(
             f"this libsndfile ({soundfile.__libsndfile_version__}) cannot write {kind} {subtype} ({error}); "
             "leave that codec out of the channel's codecs or upgrade soundfile"
         ) from error
@@ -109,15 +109,15 @@ class ChannelSpec:
             if name not in CODECS:
                 raise unknown_name("codec", name, CODECS)
             if not weight >= 0:
-                raise IdemvoxError(f"codec {name} has weight {weight}; weights are 0 or more")
+                raise RecipeError(f"codec {name} has weight {weight}; weights are 0 or more")
         if not sum(weight for _, weight in self.codecs) > 0:
-            raise IdemvoxError("no codec has a weight above 0; give at least one, for example ('none', 1)")
+            raise RecipeError("no codec has a weight above 0; give at least one, for example ('none', 1)")
         if not 0 < self.rt60[0] <= self.rt60[1]:
-            raise IdemvoxError(f"rt60 must be two times with 0 < low <= high, not {self.rt60}")
+            raise RecipeError(f"rt60 must be two times with 0 < low <= high, not {self.rt60}")
         if not self.snr_db[0] <= self.snr_db[1]:
-            raise IdemvoxError(f"snr_db must be low <= high, not {self.snr_db}")
+            raise RecipeError(f"snr_db must be low <= high, not {self.snr_db}")
         if not (self.response_db >= 0 and 0 <= self.narrowband <= 1):
-            raise IdemvoxError("response_db must be 0 or more, and narrowband a share from 0 to 1")
+            raise RecipeError("response_db must be 0 or more, and narrowband a share from 0 to 1")
 
     @classmethod
     def preset(cls, strength: str) -> Self:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from idemvox.audio.read import SAMPLE_RATE
-from idemvox.errors import IdemvoxError, unknown_name
+from idemvox.errors import AudioError, RecipeError, unknown_name
 
 __all__ = ["FrontEnd", "LogMel", "mel_filters", "reflect_index", "valid_mask"]
 
@@ -45,7 +45,7 @@ class FrontEnd:
         if self.normalise not in get_args(Normalise):
             raise unknown_name("normalisation", self.normalise, get_args(Normalise))
         if self.mels < 1 or self.hop < 1 or self.floor <= 0 or not 1 <= self.win <= self.n_fft:
-            raise IdemvoxError(
+            raise RecipeError(
                 f"impossible front end {self}: it needs mels >= 1, hop >= 1, floor > 0 and 1 <= win <= n_fft"
             )
 
@@ -128,16 +128,16 @@ class LogMel(nn.Module):
             row, or ``None`` if ``lengths`` was.
 
         Raises:
-            IdemvoxError: for an empty utterance, or a length beyond T.
+            AudioError: for an empty utterance, or a length beyond T.
         """
         if wave.shape[-1] == 0:
-            raise IdemvoxError("an utterance without samples has no features: leave empty recordings out")
+            raise AudioError("an utterance without samples has no features: leave empty recordings out")
         if lengths is None:
             return self._normalise(self._log_mel(wave, None)), None
         lengths = lengths.to(wave.device)
         shortest, longest = (int(edge) for edge in lengths.aminmax())
         if shortest < 1 or longest > wave.shape[-1]:
-            raise IdemvoxError(
+            raise AudioError(
                 f"lengths run from {shortest} to {longest} samples, but each must be within "
                 f"1 .. {wave.shape[-1]}: leave empty recordings out"
             )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 
 __all__ = ["eyring_reflection", "image_source", "measure_rt60", "room_bank", "simulate_room"]
 
@@ -126,7 +126,7 @@ def simulate_room(rng: np.random.Generator, rt60: tuple[float, float] = (0.1, 0.
     """
     low, high = rt60
     if not 0 < low <= high:
-        raise IdemvoxError(f"rt60 must be two times in seconds with 0 < low <= high, not {rt60}")
+        raise RecipeError(f"rt60 must be two times in seconds with 0 < low <= high, not {rt60}")
     wanted = float(rng.uniform(low, high))
     size = rng.uniform(SMALLEST, LARGEST)
     source = rng.uniform(APART, size - APART)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from idemvox.clustering.kmeans import Clusters, check_rows, cluster_sums, spherical_kmeans
 from idemvox.clustering.shards import RowShards
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 from idemvox.ranks import collect, of_first, rank, world
 
 __all__ = ["Dendrogram", "agglomerate", "clusters_of"]
@@ -44,7 +44,7 @@ class Dendrogram:
         There are min(K, L) clusters, numbered by their lowest leaf.
         """
         if k < 1:
-            raise IdemvoxError(f"a cut makes at least 1 cluster, not {k}")
+            raise RecipeError(f"a cut makes at least 1 cluster, not {k}")
         merges = max(self.leaves - k, 0)
         parent = torch.arange(self.leaves, device=self.leaf.device)
         parent[self.second[:merges]] = self.first[:merges]
@@ -89,7 +89,7 @@ def agglomerate(
         iterations, seed: of k-means, where it is used.
 
     Raises:
-        IdemvoxError: if rows are not finite, there are none, or none has a direction.
+        RecipeError: if rows are not finite, there are none, or none has a direction.
     """
     x = F.normalize(x if x.dtype == torch.float64 else x.float(), dim=1)
     shards = RowShards(x, ids)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from idemvox.clustering.nearest import nearest
 from idemvox.clustering.shards import RowShards
 from idemvox.draws import draw_seed
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError, RecipeError, RunError
 
 __all__ = ["Clusters", "Start", "check_rows", "cluster_sums", "spherical_kmeans"]
 
@@ -83,8 +83,9 @@ def spherical_kmeans(
         The clusters, on the device of ``x``.
 
     Raises:
-        IdemvoxError: on every rank, if rows are not finite (the first of them are named), there are none, or
-            none has a direction.
+        RunError: on every rank, if rows are not finite (the first of them are named), or none has a
+            direction.
+        CorpusError: on every rank, if there are none.
     """
     shards = RowShards(F.normalize(x.float(), dim=1), ids, sharded)
     x = shards.x
@@ -102,7 +103,7 @@ def spherical_kmeans(
         if objective > best:
             found, best = clusters, objective
     if found is None:
-        raise IdemvoxError(f"k-means needs 1 run or more, not {restarts}")
+        raise RecipeError(f"k-means needs 1 run or more, not {restarts}")
     return found
 
 
@@ -151,15 +152,15 @@ def check_rows(shards: RowShards, directed: Tensor) -> Tensor:
     bad = shards.gather(shards.ids[~finite]).sort().values
     if len(bad):
         some = ", ".join(str(int(i)) for i in bad[:10])
-        raise IdemvoxError(
+        raise RunError(
             f"{len(bad)} of {total} vectors to cluster are not finite (ids {some}): "
             "the encoder has diverged on these utterances; lower the learning rate or look at their audio"
         )
     choice = shards.gather(shards.ids[directed]).sort().values
     if total == 0:
-        raise IdemvoxError("there is nothing to cluster: the training manifest is empty")
+        raise CorpusError("there is nothing to cluster: the training manifest is empty")
     if len(choice) == 0:
-        raise IdemvoxError(f"all {total} vectors to cluster are zero: the encoder has collapsed")
+        raise RunError(f"all {total} vectors to cluster are zero: the encoder has collapsed")
     return choice
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 
 __all__ = ["Balance", "BalancedOrder"]
 
@@ -28,7 +28,7 @@ class Balance:
 
     def __post_init__(self) -> None:
         if not 1 <= self.utterances <= self.most:
-            raise IdemvoxError(f"impossible {self}: it needs 1 <= utterances <= most")
+            raise RecipeError(f"impossible {self}: it needs 1 <= utterances <= most")
 
 
 class BalancedOrder:
@@ -46,7 +46,7 @@ class BalancedOrder:
         world: ranks; a batch of all of them has P x M utterances, and each rank's part whole classes.
 
     Raises:
-        IdemvoxError: if no whole number of classes makes a rank's batch, or there are fewer than P.
+        RecipeError: if no whole number of classes makes a rank's batch, or there are fewer than P.
     """
 
     steps: int
@@ -60,7 +60,7 @@ class BalancedOrder:
         self._groups = np.array([min(len(ids), balance.most) // m for ids in self._whose], np.int64)
         self._classes, self._utterances, self._seed = world * batch // m, m, seed
         if batch % m or len(self._whose) < self._classes:
-            raise IdemvoxError(
+            raise RecipeError(
                 f"a batch of {world * batch} utterances cannot be {m} of each of its classes: make "
                 f"training.batch a multiple of {m * world}, at most {m * len(self._whose)}, as "
                 f"{len(self._whose)} classes have {m} utterances"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from idemvox.audio.read import FULL_SCALE, SAMPLE_RATE, Pcm, Wave, read_pcm
 from idemvox.corpus.manifest import Manifest
 from idemvox.draws import mix, name_number, uniform
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 
 __all__ = ["AudioSource", "Crop", "Cropper", "FileSource", "Views", "samples_before"]
 
@@ -200,7 +200,7 @@ class Cropper:
             partners: (N,) the utterance that stands in for each one's partnered views, ``None`` for itself.
 
         Raises:
-            IdemvoxError: an utterance gives no audio at all.
+            CorpusError: an utterance gives no audio at all.
         """
         places = self.starts(ids, epoch, partners)
         speed = self.speed(ids, epoch)
@@ -217,7 +217,7 @@ class Cropper:
         pcm: Pcm = out if out.dtype == np.int16 else np.empty(len(out), np.int16)
         got = self.source.read_into(index, start, pcm)
         if got == 0:
-            raise IdemvoxError(
+            raise CorpusError(
                 f"utterance {index} of the corpus gave no audio although it lists "
                 f"{self.source.lengths[index] / SAMPLE_RATE:.2f} s; its file has changed: "
                 "run `idemvox prepare` again"

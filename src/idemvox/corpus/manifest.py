@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import overload
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 from idemvox.files import atomic_write
 
 __all__ = ["Manifest", "Utterance", "load_manifest", "save_manifest"]
@@ -101,7 +101,7 @@ def load_manifest(file: str | Path) -> Manifest:
     (empty = the whole file) are optional; others are ignored.
 
     Raises:
-        IdemvoxError: no such file, a missing column, a duplicate id, an empty id or path, or a bad number;
+        CorpusError: no such file, a missing column, a duplicate id, an empty id or path, or a bad number;
             names the file and the line.
     """
     file = Path(file)
@@ -109,11 +109,11 @@ def load_manifest(file: str | Path) -> Manifest:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             return Manifest(_rows(file, stream), file.parent)
     except FileNotFoundError as error:
-        raise IdemvoxError(f"no manifest {file}; make one with `idemvox prepare`") from error
+        raise CorpusError(f"no manifest {file}; make one with `idemvox prepare`") from error
     except OSError as error:
-        raise IdemvoxError(f"cannot read the manifest {file}: {error.strerror}") from error
+        raise CorpusError(f"cannot read the manifest {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise IdemvoxError(f"{file} is not UTF-8 text ({error}); save it as UTF-8 CSV") from error
+        raise CorpusError(f"{file} is not UTF-8 text ({error}); save it as UTF-8 CSV") from error
 
 
 def _rows(file: Path, stream: Iterable[str]) -> Iterator[Utterance]:
@@ -197,8 +197,8 @@ def _rate(file: Path, line: int, text: str) -> int:
     return int(text)
 
 
-def _wrong(file: Path, line: int, what: str) -> IdemvoxError:
-    return IdemvoxError(f"{file}, line {line}: {what}")
+def _wrong(file: Path, line: int, what: str) -> CorpusError:
+    return CorpusError(f"{file}, line {line}: {what}")
 
 
 def save_manifest(manifest: Manifest, file: str | Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from idemvox.errors import IdemvoxError, unknown_name
+from idemvox.errors import CorpusError, unknown_name
 
 __all__ = ["Candidate", "listed"]
 
@@ -28,7 +28,7 @@ def listed(file: Path, where: Mapping[str, str]) -> tuple[list[Candidate], int]:
     """The rows of a table that ``where`` selects, and how many more rows only repeat one of them.
 
     Raises:
-        IdemvoxError: no such file, no column ``path``, a column of ``where`` that is not there or selects
+        CorpusError: no such file, no column ``path``, a column of ``where`` that is not there or selects
             nothing, a row of the wrong width, an empty id or path, or two rows that contradict each other.
     """
     found: dict[str, Candidate] = {}
@@ -44,17 +44,17 @@ def listed(file: Path, where: Mapping[str, str]) -> tuple[list[Candidate], int]:
         name = row.get("id", row["path"])
         if not name or not row["path"]:
             empty = "id" if row["path"] else "path"
-            raise IdemvoxError(f"{file}, line {line}: empty {empty}; fill it in or delete the row")
+            raise CorpusError(f"{file}, line {line}: empty {empty}; fill it in or delete the row")
         new = Candidate(name, row["path"], row.get("speaker") or None, row.get("recording") or None)
         if found.setdefault(name, new) != new:
-            raise IdemvoxError(
+            raise CorpusError(
                 f"{file}, line {line}: {name!r} is on line {lines[name]} too, with another path, speaker or "
                 "recording; correct one, or tell them apart in a column 'id'"
             )
         repeats += name in lines
         lines.setdefault(name, line)
     if not found:
-        raise IdemvoxError(_none_chosen(file, where, values))
+        raise CorpusError(_none_chosen(file, where, values))
     return list(found.values()), repeats
 
 
@@ -66,21 +66,19 @@ def _rows(file: Path, where: Mapping[str, str]) -> Iterator[tuple[int, dict[str,
             header = [name.strip() for name in next(reader, [])]
             if "path" not in header:
                 have = ", ".join(header) or "nothing"
-                raise IdemvoxError(
-                    f"{file}, line 1: no column 'path' (found {have}); give the table a header"
-                )
+                raise CorpusError(f"{file}, line 1: no column 'path' (found {have}); give the table a header")
             for column in where:
                 if column not in header:
-                    raise unknown_name("column", column, header)
+                    raise unknown_name("column", column, header, CorpusError)
             for row in filter(None, reader):
                 if len(row) != len(header):
                     counts = f"{len(row)} fields where the header has {len(header)}"
-                    raise IdemvoxError(f"{file}, line {reader.line_num}: {counts}; quote commas")
+                    raise CorpusError(f"{file}, line {reader.line_num}: {counts}; quote commas")
                 yield reader.line_num, dict(zip(header, row, strict=True))
     except OSError as error:
-        raise IdemvoxError(f"cannot read the table {file}: {error.strerror}") from error
+        raise CorpusError(f"cannot read the table {file}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise IdemvoxError(f"{file} is not CSV in UTF-8 ({error}); save it as that") from error
+        raise CorpusError(f"{file} is not CSV in UTF-8 ({error}); save it as that") from error
 
 
 def _none_chosen(file: Path, where: Mapping[str, str], values: Mapping[str, set[str]]) -> str:

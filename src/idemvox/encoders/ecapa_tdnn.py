@@ -11,7 +11,7 @@ from torch.nn import functional
 from idemvox.audio.frontend import FrontEnd, reflect_index, valid_mask
 from idemvox.encoders.base import Encoder
 from idemvox.encoders.pooling import AttentiveStatistics
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 from idemvox.registry import ENCODERS
 
 __all__ = ["ECAPATDNN"]
@@ -112,7 +112,7 @@ class ECAPATDNN(Encoder):
         super().__init__(frontend)
         self.options = o = options or self.Options()
         if o.channels % o.scale:
-            raise IdemvoxError(
+            raise RecipeError(
                 f"ECAPA-TDNN needs channels to be a multiple of scale: {o.channels} is not one of {o.scale}"
             )
         self.dim = o.dim

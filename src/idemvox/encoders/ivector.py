@@ -12,7 +12,7 @@ from idemvox.audio.cepstra import cosines, deltas, energetic, less_sliding_mean
 from idemvox.audio.frontend import FrontEnd
 from idemvox.encoders.base import Encoder
 from idemvox.encoders.mixture import Mixture, expand, pack, unpack, widest
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 from idemvox.registry import ENCODERS
 
 __all__ = ["IVector", "Posterior"]
@@ -74,7 +74,7 @@ class IVector(Encoder):
         def __post_init__(self) -> None:
             numbers = (self.components, self.dim, self.cepstra, self.mean_frames, self.mixture_iterations)
             if any(number is not None and number < 1 for number in (*numbers, self.frames)):
-                raise IdemvoxError(f"impossible i-vector settings {self}: all numbers must be at least 1")
+                raise RecipeError(f"impossible i-vector settings {self}: all numbers must be at least 1")
 
     prior: Tensor
     basis: Tensor
@@ -88,7 +88,7 @@ class IVector(Encoder):
         self.options = o = options or self.Options()
         mels = self.frontend.settings.mels
         if self.frontend.settings.normalise != "none" or mels < o.cepstra:
-            raise IdemvoxError(
+            raise RecipeError(
                 f"i-vectors need frontend.normalise=none, as they normalise cepstra, and at least as many "
                 f"frontend.mels as encoder.cepstra={o.cepstra}"
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from idemvox.clustering.kmeans import Start
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 
 __all__ = ["SSPSOptions"]
 
@@ -83,43 +83,43 @@ class SSPSOptions:
     def __post_init__(self) -> None:
         few = self.clusters is not None and self.clusters < 2
         if few or self.neighbours < 0 or (self.queue is not None and self.queue < 1):
-            raise IdemvoxError("ssps needs clusters >= 2, neighbours >= 0 and a queue of at least 1")
+            raise RecipeError("ssps needs clusters >= 2, neighbours >= 0 and a queue of at least 1")
         for name, allowed in _ALLOWED.items():
             if getattr(self, name) not in get_args(allowed):
                 known = " or ".join(map(repr, get_args(allowed)))
-                raise IdemvoxError(f"ssps {name} is {known}, not {getattr(self, name)!r}")
+                raise RecipeError(f"ssps {name} is {known}, not {getattr(self, name)!r}")
         if self.sampling != "representation" and self.sample_from == "train":
-            raise IdemvoxError(
+            raise RecipeError(
                 f"ssps sampling {self.sampling!r} knows only what is stored: leave sample_from out"
             )
         if self.sampling == "neighbour" and self.mask_cluster:
-            raise IdemvoxError("ssps sampling 'neighbour' makes no clusters: leave mask_cluster out")
+            raise RecipeError("ssps sampling 'neighbour' makes no clusters: leave mask_cluster out")
         if not 0 <= self.decay < float("inf"):
-            raise IdemvoxError(f"ssps decay is 0 or more, not {self.decay}")
+            raise RecipeError(f"ssps decay is 0 or more, not {self.decay}")
         if not 0 <= self.whiten <= 1:
-            raise IdemvoxError(f"ssps whiten is a power from 0 to 1, not {self.whiten}")
+            raise RecipeError(f"ssps whiten is a power from 0 to 1, not {self.whiten}")
         self._check_beyond_the_paper()
 
     def _check_beyond_the_paper(self) -> None:
         if self.clusters is None and (self.clusterer != "agglomerative" or self.sampling == "neighbour"):
-            raise IdemvoxError(
+            raise RecipeError(
                 "ssps clusters=null lets the clusters' silhouettes choose: set clusterer=agglomerative, "
                 "or give a number"
             )
         if self.restarts < 1:
-            raise IdemvoxError(f"ssps restarts is 1 or more, not {self.restarts}")
+            raise RecipeError(f"ssps restarts is 1 or more, not {self.restarts}")
         if self.exact_up_to < 2:
-            raise IdemvoxError(f"ssps exact_up_to is 2 or more, not {self.exact_up_to}")
+            raise RecipeError(f"ssps exact_up_to is 2 or more, not {self.exact_up_to}")
         if self.sampling != "representation":
             for name, plain in (("unit", "utterance"), ("level", "embedding")):
                 if getattr(self, name) != plain:
-                    raise IdemvoxError(
+                    raise RecipeError(
                         f"ssps {name}={getattr(self, name)} needs sampling=representation, "
                         f"not {self.sampling}"
                     )
         if self.level == "view" and (self.queue is not None or self.sample_from == "train"):
-            raise IdemvoxError("ssps level=view stores no embeddings: leave queue and sample_from out")
+            raise RecipeError("ssps level=view stores no embeddings: leave queue and sample_from out")
         if self.nearest_recordings is not None and (
             self.nearest_recordings < 1 or self.unit != "recording" or self.neighbours
         ):
-            raise IdemvoxError("ssps nearest_recordings is 1 or more, with unit=recording and neighbours=0")
+            raise RecipeError("ssps nearest_recordings is 1 or more, with unit=recording and neighbours=0")

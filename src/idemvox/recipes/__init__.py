@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from idemvox.errors import IdemvoxError, unknown_name
+from idemvox.errors import RecipeError, unknown_name
 
 __all__ = ["find_recipe", "read_recipe", "recipe_names"]
 
@@ -38,7 +38,7 @@ def find_recipe(recipe: str | Path, folder: Path = Path()) -> Path:
         folder: where relative paths start from.
 
     Raises:
-        IdemvoxError: if there is none; the message suggests what was probably meant.
+        RecipeError: if there is none; the message suggests what was probably meant.
     """
     path, names = folder / recipe, recipe_names()
     if str(recipe) in names:
@@ -47,7 +47,7 @@ def find_recipe(recipe: str | Path, folder: Path = Path()) -> Path:
         return path
     if path.name == str(recipe) and path.suffix not in (".yaml", ".yml"):  # a name, not a path
         if (folder / f"{recipe}.yaml").is_file():
-            raise IdemvoxError(
+            raise RecipeError(
                 f"no recipe of idemvox is called {recipe}; did you mean the file {recipe}.yaml?"
             )
         raise unknown_name("recipe", str(recipe), names)
@@ -56,7 +56,7 @@ def find_recipe(recipe: str | Path, folder: Path = Path()) -> Path:
     else:
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = f"; {path.parent} has: {', '.join(near)}" if near else ""
-    raise IdemvoxError(f"no recipe {path}{hint}")
+    raise RecipeError(f"no recipe {path}{hint}")
 
 
 def read_recipe(recipe: str | Path) -> tuple[dict[str, Any], list[Path]]:
@@ -66,7 +66,7 @@ def read_recipe(recipe: str | Path) -> tuple[dict[str, Any], list[Path]]:
         The values, not validated yet, and the files that they are from: the recipe's, its base's, ...
 
     Raises:
-        IdemvoxError: if a file is missing or not YAML, or the bases lead back to a recipe before them.
+        RecipeError: if a file is missing or not YAML, or the bases lead back to a recipe before them.
     """
     file = find_recipe(recipe)
     files: list[Path] = []
@@ -74,7 +74,7 @@ def read_recipe(recipe: str | Path) -> tuple[dict[str, Any], list[Path]]:
     while True:
         if any(file.samefile(before) for before in files):
             circle = " -> ".join(map(str, [*files, file]))
-            raise IdemvoxError(f"recipes that are each other's bases, {circle}: take 'base' out of one")
+            raise RecipeError(f"recipes that are each other's bases, {circle}: take 'base' out of one")
         tree = _read(file)
         base = tree.pop("base", None)
         files.append(file)
@@ -82,11 +82,11 @@ def read_recipe(recipe: str | Path) -> tuple[dict[str, Any], list[Path]]:
         if base is None:
             break
         if not isinstance(base, str):
-            raise IdemvoxError(f"{file}: 'base' should be the name or path of a recipe, not {base!r}")
+            raise RecipeError(f"{file}: 'base' should be the name or path of a recipe, not {base!r}")
         try:
             file = find_recipe(base, file.parent)
-        except IdemvoxError as error:
-            raise IdemvoxError(f"the base of {file}: {error}") from error
+        except RecipeError as error:
+            raise RecipeError(f"the base of {file}: {error}") from error
     values = trees.pop()
     for tree in reversed(trees):
         values = _laid_over(tree, {key: value for key, value in values.items() if key not in _OWN})
@@ -98,9 +98,9 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise IdemvoxError(f"{file} is not valid YAML: {error}") from error
+        raise RecipeError(f"{file} is not valid YAML: {error}") from error
     if not isinstance(tree, dict):
-        raise IdemvoxError(f"{file} is not a recipe: it should hold key: value pairs")
+        raise RecipeError(f"{file} is not a recipe: it should hold key: value pairs")
     return tree
 
 

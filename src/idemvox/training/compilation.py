@@ -8,7 +8,7 @@ import shutil
 import torch
 
 from idemvox.encoders.base import Encoder
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RunError
 from idemvox.frameworks.base import Framework
 
 __all__ = ["compile_encoders"]
@@ -20,11 +20,11 @@ def compile_encoders(framework: Framework, device: torch.device) -> None:
     Front ends are not, nor is what is behind: heads and losses.  Names and weights stay as they are.
 
     Raises:
-        IdemvoxError: on a CPU without a C++ compiler.
+        RunError: on a CPU without a C++ compiler.
     """
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
-        raise IdemvoxError(
+        raise RunError(
             f"training.compile needs a C++ compiler on a CPU, and there is no {compiler}; install one, "
             "name it in the environment variable CXX, or leave training.compile out"
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 from idemvox.files import atomic_write
 
 if TYPE_CHECKING:
@@ -100,10 +100,10 @@ class Trials:
             speaker_of: speaker of each id; those of other utterances are ignored.
 
         Raises:
-            IdemvoxError: an id has no speaker.
+            CorpusError: an id has no speaker.
         """
         if missing := [name for name in self.ids if name not in speaker_of]:
-            raise IdemvoxError(
+            raise CorpusError(
                 f"{len(missing)} of the {len(self.ids)} utterances in the trials {self.name!r} have no"
                 f" speaker: {', '.join(missing[:5])}; fill in the manifest's speaker column"
             )
@@ -138,7 +138,7 @@ def load_trials(path: str | Path, name: str | None = None) -> Trials:
         name: what reports call it; if left out its official name, or the file's without its ending.
 
     Raises:
-        IdemvoxError: no such file, no trial in it, or a malformed line, given by its number.
+        CorpusError: no such file, no trial in it, or a malformed line, given by its number.
     """
     path = Path(path)
     numbers: dict[str, int] = {}
@@ -154,7 +154,7 @@ def load_trials(path: str | Path, name: str | None = None) -> Trials:
                     at = 0 if fields[0] in _LABELS else -1
                 label = _LABELS.get(fields[at])
                 if len(fields) != 3 or label is None:
-                    raise IdemvoxError(
+                    raise CorpusError(
                         f"{path}, line {number}: expected 'label id id', the label being 1, 0, target,"
                         f" nontarget, tgt or imp, got {line.strip()[:120]!r}; correct or remove the line"
                     )
@@ -163,11 +163,11 @@ def load_trials(path: str | Path, name: str | None = None) -> Trials:
                 enrol.append(numbers.setdefault(first, len(numbers)))
                 test.append(numbers.setdefault(second, len(numbers)))
     except OSError as error:
-        raise IdemvoxError(f"cannot read the trial list {path}: {error.strerror}; check the path") from error
+        raise CorpusError(f"cannot read the trial list {path}: {error.strerror}; check the path") from error
     except UnicodeDecodeError as error:
-        raise IdemvoxError(f"{path} is not UTF-8 text; is it really a trial list?") from error
+        raise CorpusError(f"{path} is not UTF-8 text; is it really a trial list?") from error
     if not labels:
-        raise IdemvoxError(f"{path} holds no trials; expected lines 'label id id'")
+        raise CorpusError(f"{path} holds no trials; expected lines 'label id id'")
     return Trials(
         name or _official_name(path, len(labels), numbers) or path.stem,
         tuple(numbers),
@@ -192,7 +192,7 @@ def _official_name(path: Path, count: int, ids: Collection[str]) -> str | None:
 def save_trials(trials: Trials, path: str | Path) -> None:
     """Write ``label id id`` lines, atomically; separated by tabs if an id holds a space."""
     if any("\t" in i or "\n" in i or "\r" in i or not i for i in trials.ids):
-        raise IdemvoxError("a trial list cannot hold empty ids or ids with tabs or line breaks; rename them")
+        raise CorpusError("a trial list cannot hold empty ids or ids with tabs or line breaks; rename them")
     separator = "\t" if any(len(i.split()) != 1 or i != i.strip() for i in trials.ids) else " "
     with atomic_write(path) as file:
         for label, enrol, test in trials:
@@ -226,17 +226,17 @@ def make_trials(
         name: what reports call it; the kind if left out.
 
     Raises:
-        IdemvoxError: no such pairs can be drawn, with the reason.
+        CorpusError: no such pairs can be drawn, with the reason.
     """
     if kind not in ("across", "within", "any"):
-        raise IdemvoxError(f"unknown kind of trials {kind!r}; have: across, any, within")
+        raise CorpusError(f"unknown kind of trials {kind!r}; have: across, any, within")
     labelled = sorted((u for u in manifest if u.speaker is not None), key=lambda u: u.id)
     by_speaker: dict[str, list[int]] = defaultdict(list)
     for i, utterance in enumerate(labelled):
         by_speaker[str(utterance.speaker)].append(i)
     groups = [np.array(by_speaker[s]) for s in sorted(by_speaker)]
     if len(groups) < 2:
-        raise IdemvoxError(
+        raise CorpusError(
             f"trials need at least two speakers, the manifest names {len(groups)}; fill in its speaker column"
         )
     target_rng, impostor_rng = (np.random.default_rng([seed, part]) for part in (0, 1))
@@ -277,7 +277,7 @@ def _target_pairs(
             "within": "no recording holds two utterances of a speaker (column recording); try kind 'any'",
             "any": "no speaker has two utterances",
         }
-        raise IdemvoxError(f"cannot draw target trials: {reason[kind]}")
+        raise CorpusError(f"cannot draw target trials: {reason[kind]}")
     return _flip(np.concatenate(chosen), rng)
 
 

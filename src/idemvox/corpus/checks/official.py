@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from idemvox.corpus.manifest import Utterance
-from idemvox.errors import unknown_name
+from idemvox.errors import CorpusError, unknown_name
 
 __all__ = ["CORPORA", "Official", "count", "match", "official", "recognise"]
 
@@ -75,10 +75,10 @@ def official(name: str) -> Official:
     """Return the corpus of this name.
 
     Raises:
-        IdemvoxError: there is none; lists the names.
+        CorpusError: there is none; lists the names.
     """
     if name not in CORPORA:
-        raise unknown_name("corpus", name, CORPORA)
+        raise unknown_name("corpus", name, CORPORA, CorpusError)
     return CORPORA[name]
 
 

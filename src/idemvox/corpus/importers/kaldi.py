@@ -10,7 +10,7 @@ from idemvox.corpus.checks.problems import Summary, counted
 from idemvox.corpus.importers.layout import read_columns, reading
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
 from idemvox.corpus.table import Candidate
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 
 __all__ = ["prepare_kaldi"]
 
@@ -39,12 +39,12 @@ def prepare_kaldi(
         min_seconds, workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
 
     Raises:
-        IdemvoxError: no ``wav.scp``, a line of it that is a command or an offset into an archive (commands
+        CorpusError: no ``wav.scp``, a line of it that is a command or an offset into an archive (commands
             are never run), a malformed line in any of the files, or nothing usable.
     """
     folder = existing_folder(folder)
     if not (folder / "wav.scp").exists():
-        raise IdemvoxError(f"no Kaldi data folder in {folder}: looked for wav.scp (and utt2spk, segments)")
+        raise CorpusError(f"no Kaldi data folder in {folder}: looked for wav.scp (and utt2spk, segments)")
     paths = _paths(folder / "wav.scp")
     speakers = _speakers(folder / "utt2spk")
     if (folder / "segments").exists():
@@ -52,7 +52,7 @@ def prepare_kaldi(
     else:
         candidates = [Candidate(name, path, speakers.get(name)) for name, path in paths.items()]
     if not candidates:
-        raise IdemvoxError(f"nothing is listed in {folder}: wav.scp or segments is empty")
+        raise CorpusError(f"nothing is listed in {folder}: wav.scp or segments is empty")
     unknown = sum(c.speaker is None for c in candidates)
     return prepare_candidates(
         candidates,
@@ -76,15 +76,15 @@ def _paths(scp: Path) -> dict[str, str]:
             name, path = (*line.strip().split(maxsplit=1), "")[:2]
             where = f"{scp}, line {number}"
             if not path:
-                raise IdemvoxError(f"{where}: expected 'name path', got {line.strip()[:120]!r}")
+                raise CorpusError(f"{where}: expected 'name path', got {line.strip()[:120]!r}")
             if path.endswith("|") or path.startswith("|"):
-                raise IdemvoxError(
+                raise CorpusError(
                     f"{where}: {name} comes out of a command ({path[:80]!r}), and idemvox runs none; {FIRST}"
                 )
             if re.search(r":\d+(\[.*\])?$", path):
-                raise IdemvoxError(f"{where}: {name} is in an archive ({path[-80:]!r}); {FIRST}")
+                raise CorpusError(f"{where}: {name} is in an archive ({path[-80:]!r}); {FIRST}")
             if name in paths:
-                raise IdemvoxError(f"{where}: {name} is there twice; names must differ")
+                raise CorpusError(f"{where}: {name} is there twice; names must differ")
             paths[name] = path
     return paths
 
@@ -103,13 +103,13 @@ def _segments(file: Path, paths: dict[str, str], speakers: dict[str, str]) -> li
         except ValueError:
             start = end = math.nan
         if not (0 <= start < math.inf and (end > start or end == -1)):
-            raise IdemvoxError(
+            raise CorpusError(
                 f"{file}, line {number}: {first} to {last} is no part of a recording, in seconds"
             )
         if recording not in paths:
-            raise IdemvoxError(f"{file}, line {number}: recording {recording} is not in wav.scp")
+            raise CorpusError(f"{file}, line {number}: recording {recording} is not in wav.scp")
         if name in found:
-            raise IdemvoxError(f"{file}, line {number}: {name} is there twice; names must differ")
+            raise CorpusError(f"{file}, line {number}: {name} is there twice; names must differ")
         end_or_none = None if end == -1 else end
         found[name] = Candidate(name, paths[recording], speakers.get(name), recording, start, end_or_none)
     return list(found.values())

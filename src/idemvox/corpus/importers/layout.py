@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from idemvox.corpus.checks.problems import Summary, counted
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 from idemvox.files import atomic_write
 
 __all__ = ["TrialFile", "joined", "places", "read_columns", "with_trials", "write_trials"]
@@ -46,7 +46,7 @@ def places(folder: Path, holds: str, depth: int = 3) -> list[str]:
             try:
                 entries = sorted(os.scandir(folder / place), key=lambda entry: entry.name)
             except OSError as error:
-                raise IdemvoxError(f"cannot open the folder {folder / place}: {error.strerror}") from error
+                raise CorpusError(f"cannot open the folder {folder / place}: {error.strerror}") from error
             if any(re.fullmatch(holds, entry.name) for entry in entries):
                 found.append(place)
             else:
@@ -61,9 +61,9 @@ def reading(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise IdemvoxError(f"cannot read {file}: {error.strerror}; it is part of the corpus") from error
+        raise CorpusError(f"cannot read {file}: {error.strerror}; it is part of the corpus") from error
     except UnicodeDecodeError as error:
-        raise IdemvoxError(f"{file} is not UTF-8 text; is it really a list?") from error
+        raise CorpusError(f"{file} is not UTF-8 text; is it really a list?") from error
 
 
 def read_columns(file: Path, wanted: str) -> Iterator[tuple[int, list[str]]]:
@@ -74,14 +74,14 @@ def read_columns(file: Path, wanted: str) -> Iterator[tuple[int, list[str]]]:
         wanted: names of the columns, such as ``"model file"``: at least so many fields each line must have.
 
     Raises:
-        IdemvoxError: the file cannot be read, or a line has too few fields.
+        CorpusError: the file cannot be read, or a line has too few fields.
     """
     least = len(wanted.split())
     with reading(file), file.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             fields = line.split()
             if fields and len(fields) < least:
-                raise IdemvoxError(f"{file}, line {number}: expected '{wanted}', got {line.strip()[:120]!r}")
+                raise CorpusError(f"{file}, line {number}: expected '{wanted}', got {line.strip()[:120]!r}")
             if fields:
                 yield number, fields
 
@@ -91,7 +91,7 @@ def read_models(file: Path) -> dict[str, str]:
     models: dict[str, str] = {}
     for number, (model, name, *_) in read_columns(file, "model file"):
         if models.setdefault(model, name) != name:
-            raise IdemvoxError(
+            raise CorpusError(
                 f"{file}, line {number}: a second file of model {model}; only one a model is supported"
             )
     return models
@@ -112,7 +112,7 @@ def write_trials(
         place: put before a file, it gives its id.
 
     Raises:
-        IdemvoxError: a line that is no trial, a model or a file that is not known.
+        CorpusError: a line that is no trial, a model or a file that is not known.
     """
     ids = {name: joined(place, name) for name in files}
     enrolled = {model: ids[name] for model, name in models.items() if name in ids}
@@ -129,7 +129,7 @@ def write_trials(
                 file.write(f"{LABELS[label]} {first} {second}\n")
             except (KeyError, ValueError) as error:
                 what = "expected 'model file tgt|imp', the model and the file being in the corpus's lists"
-                raise IdemvoxError(f"{keys}, line {number}: {what}, got {line.strip()[:200]!r}") from error
+                raise CorpusError(f"{keys}, line {number}: {what}, got {line.strip()[:200]!r}") from error
             used.add(first)
             used.add(second)
             count += 1

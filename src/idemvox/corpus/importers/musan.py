@@ -13,7 +13,7 @@ from idemvox.corpus.importers.layout import joined, places
 from idemvox.corpus.manifest import Utterance
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
 from idemvox.corpus.table import Candidate
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 
 __all__ = ["KINDS", "prepare_musan"]
 
@@ -45,14 +45,14 @@ def prepare_musan(
         One summary for each kind that is there.
 
     Raises:
-        IdemvoxError: no MUSAN in the folder, or nothing usable of a kind.
+        CorpusError: no MUSAN in the folder, or nothing usable of a kind.
     """
     folder, out = existing_folder(folder), Path(out)
     homes = places(folder, "|".join(KINDS), depth=1)
     if not homes:
-        raise IdemvoxError(f"no MUSAN in {folder}: looked for {', '.join(KINDS)} in it and in musan/")
+        raise CorpusError(f"no MUSAN in {folder}: looked for {', '.join(KINDS)} in it and in musan/")
     if piece < min_seconds:
-        raise IdemvoxError(f"pieces of {piece:g} s are shorter than the shortest taken, {min_seconds:g} s")
+        raise CorpusError(f"pieces of {piece:g} s are shorter than the shortest taken, {min_seconds:g} s")
 
     def cut(row: Utterance) -> Iterator[Utterance]:
         for number in range(math.ceil(row.seconds / piece)):
@@ -69,7 +69,7 @@ def prepare_musan(
             continue
         found = find_audio(folder / home / kind)
         if not found.files:
-            raise IdemvoxError(f"no audio in {folder / home / kind}; unpack the corpus again")
+            raise CorpusError(f"no audio in {folder / home / kind}; unpack the corpus again")
         names = [f"{kind}/{name}" for name in found.files]
         summaries.append(
             prepare_candidates(

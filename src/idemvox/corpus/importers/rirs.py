@@ -9,7 +9,7 @@ from idemvox.corpus.checks.scan import find_audio
 from idemvox.corpus.importers.layout import joined, places, read_columns
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
 from idemvox.corpus.table import Candidate
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 
 __all__ = ["prepare_rirs"]
 
@@ -40,13 +40,13 @@ def prepare_rirs(
         workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
 
     Raises:
-        IdemvoxError: no RIRS_NOISES in the folder, no list of the real ones, or nothing usable.
+        CorpusError: no RIRS_NOISES in the folder, no list of the real ones, or nothing usable.
     """
     folder = existing_folder(folder)
     homes = places(folder, SIMULATED, depth=1)
     found = find_audio(folder / homes[0] / SIMULATED) if homes else None
     if not found or not found.files:
-        raise IdemvoxError(
+        raise CorpusError(
             f"no RIRS_NOISES in {folder}: looked for {SIMULATED}/smallroom/Room001/*.wav (and mediumroom, "
             "largeroom) in it and in RIRS_NOISES/"
         )

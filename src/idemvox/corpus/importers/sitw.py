@@ -17,7 +17,7 @@ from idemvox.corpus.importers.layout import (
 )
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
 from idemvox.corpus.table import Candidate
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 
 __all__ = ["prepare_sitw"]
 
@@ -49,12 +49,12 @@ def prepare_sitw(
         workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
 
     Raises:
-        IdemvoxError: no SITW in the folder, a list missing or malformed, or nothing usable.
+        CorpusError: no SITW in the folder, a list missing or malformed, or nothing usable.
     """
     folder, out = existing_folder(folder), Path(out)
     parts = [place for place in places(folder, "audio") if (folder / place / "keys").is_dir()]
     if not parts:
-        raise IdemvoxError(
+        raise CorpusError(
             f"no SITW in {folder}: looked for audio/, lists/enroll-core.lst and keys/core-core.lst in it, in "
             "dev/ and eval/, and in sitw_database.v4/"
         )

@@ -16,7 +16,7 @@ from idemvox.corpus.importers.layout import (
 )
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
 from idemvox.corpus.table import Candidate
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 
 __all__ = ["TRIALS", "prepare_voices"]
 
@@ -52,7 +52,7 @@ def prepare_voices(
         workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
 
     Raises:
-        IdemvoxError: no ``sid_dev`` or a list missing, a malformed list, or nothing usable.
+        CorpusError: no ``sid_dev`` or a list missing, a malformed list, or nothing usable.
     """
     folder, out = existing_folder(folder), Path(out)
     homes = places(folder, "sid_dev", depth=4)
@@ -60,7 +60,7 @@ def prepare_voices(
     if not homes or not all(lists.values()):
         wanted = {"sid_dev/": homes, **lists}
         there = ", ".join(name for name, found in wanted.items() if found) or "none of them"
-        raise IdemvoxError(
+        raise CorpusError(
             f"no VOiCES 2019 development data in {folder}: looked for {', '.join(wanted)} up to four levels "
             f"down; found {there}"
         )

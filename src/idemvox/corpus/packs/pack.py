@@ -43,7 +43,7 @@ from idemvox.corpus.packs.packed import (
     read_header,
 )
 from idemvox.corpus.packs.shards import JOURNAL, Shards, locked_journal, refuse_others, sweep, sync_folder
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError, IdemvoxError
 from idemvox.files import atomic_write, write_json
 
 __all__ = ["PackSummary", "advance", "file_hash", "in_order", "pack", "packing_bar"]
@@ -105,12 +105,12 @@ def pack(
         progress: draw a progress bar.
 
     Raises:
-        IdemvoxError: a bad manifest, a folder with other things in it, another process that packs into it, a
+        CorpusError: a bad manifest, a folder with other things in it, another process that packs into it, a
             full disk, or no utterance that can be read.
     """
     manifest_file, out = Path(manifest_file), Path(out)
     if not shard_gib > 0:
-        raise IdemvoxError(f"a shard must have some size, not {shard_gib} GiB")
+        raise CorpusError(f"a shard must have some size, not {shard_gib} GiB")
     if not manifest_file.is_file():
         load_manifest(manifest_file)  # says what is wrong
     job = {
@@ -123,7 +123,7 @@ def pack(
         return _finished(out, job)
     manifest = load_manifest(manifest_file)
     if not len(manifest):
-        raise IdemvoxError(f"{manifest_file} has no utterances to pack")
+        raise CorpusError(f"{manifest_file} has no utterances to pack")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with locked_journal(out) as journal:
@@ -136,7 +136,7 @@ def pack(
             (out / JOURNAL).unlink()
             return replace(summary, new=True)
     except OSError as error:
-        raise IdemvoxError(
+        raise CorpusError(
             f"cannot write {error.filename or out}: {error.strerror or error}; what is packed so far stays: "
             "put that right and run the same command again"
         ) from error
@@ -146,9 +146,9 @@ def _finished(out: Path, job: Mapping[str, Any]) -> PackSummary:
     """The summary of a pack that is there; refuses one of another job."""
     header = read_header(out)
     if header.manifest != job["manifest"]:
-        raise IdemvoxError(f"{out} holds the pack of another manifest; delete it, or choose another folder")
+        raise CorpusError(f"{out} holds the pack of another manifest; delete it, or choose another folder")
     if header.shard_samples != job["shard_samples"]:
-        raise IdemvoxError(
+        raise CorpusError(
             f"{out} is packed already, in shards of {header.shard_samples / 2**29:g} GiB; "
             "give that --shard-gib, delete the folder, or choose another"
         )
@@ -235,7 +235,7 @@ def _finish(shards: Shards, manifest: Manifest, job: Mapping[str, Any]) -> None:
     if not kept:
         os.unlink(out / JOURNAL)  # so that the next run looks again
         first = shards.problems[0]
-        raise IdemvoxError(
+        raise CorpusError(
             f"none of {len(manifest):,} utterances can be read, e.g. {manifest[0].path}: {first}; "
             f"all are in {problems}"
         )

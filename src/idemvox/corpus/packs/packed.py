@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from idemvox.audio.read import SAMPLE_RATE
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 from idemvox.files import read_json
 
 __all__ = ["Header", "Lines", "PackedSource", "checksum", "escaped", "load_index", "read_header"]
@@ -72,24 +72,24 @@ def read_header(folder: Path) -> Header:
     """Read ``pack.json``.
 
     Raises:
-        IdemvoxError: no pack there, or one of a format that this version does not know.
+        CorpusError: no pack there, or one of a format that this version does not know.
     """
     if not (folder / HEADER).is_file():
-        raise IdemvoxError(f"{folder} is no finished pack: it has no {HEADER}; run `idemvox pack` (again)")
+        raise CorpusError(f"{folder} is no finished pack: it has no {HEADER}; run `idemvox pack` (again)")
     have = read_json(folder / HEADER)
     if not isinstance(have, dict) or have.pop("format", None) != FORMAT:
-        raise IdemvoxError(f"{folder / HEADER} is not of a pack; give a folder that `idemvox pack` wrote")
+        raise CorpusError(f"{folder / HEADER} is not of a pack; give a folder that `idemvox pack` wrote")
     if (version := have.pop("version", None)) != VERSION:
-        raise IdemvoxError(
+        raise CorpusError(
             f"{folder} has pack format {version}, written by idemvox {have.get('idemvox')}; this idemvox "
             f"reads format {VERSION}: use that version, or pack again with this one"
         )
     if (rate := have.pop("rate", None)) != SAMPLE_RATE:
-        raise IdemvoxError(f"{folder} is packed at {rate} Hz instead of {SAMPLE_RATE}; pack again")
+        raise CorpusError(f"{folder} is packed at {rate} Hz instead of {SAMPLE_RATE}; pack again")
     try:
         return Header(**have)
     except TypeError as error:
-        raise IdemvoxError(f"{folder / HEADER} is damaged ({error}); pack again") from error
+        raise CorpusError(f"{folder / HEADER} is damaged ({error}); pack again") from error
 
 
 def load_index(folder: Path, header: Header) -> npt.NDArray[np.void]:
@@ -97,9 +97,9 @@ def load_index(folder: Path, header: Header) -> npt.NDArray[np.void]:
     try:
         rows = np.load(folder / INDEX, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise IdemvoxError(f"cannot read {folder / INDEX}: {error}; copy it again, or pack again") from error
+        raise CorpusError(f"cannot read {folder / INDEX}: {error}; copy it again, or pack again") from error
     if rows.dtype != ROW or rows.shape != (header.utterances,):
-        raise IdemvoxError(
+        raise CorpusError(
             f"{folder / INDEX} is not the index of {header.utterances:,} utterances; pack again"
         )
     return np.asarray(rows)
@@ -125,7 +125,7 @@ class PackedSource:
         lengths: (N,) samples of each utterance, a column of the index.
 
     Raises:
-        IdemvoxError: no finished pack, one of a newer format, or a file that is not as long as it should be.
+        CorpusError: no finished pack, one of a newer format, or a file that is not as long as it should be.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -163,7 +163,7 @@ class PackedSource:
             got = os.preadv(self._files[shard], (out,), begin)
             if not got:
                 name = list(self.header.shards)[shard]
-                raise IdemvoxError(
+                raise CorpusError(
                     f"{self.folder / name} ends inside utterance {index}; "
                     f"see `idemvox pack --check {self.folder}`"
                 )
@@ -179,11 +179,11 @@ def _open(file: Path, size: int) -> int:
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise IdemvoxError(f"cannot read {file}: {error.strerror}") from error
+        raise CorpusError(f"cannot read {file}: {error.strerror}") from error
     there = os.fstat(descriptor).st_size
     if there != size:
         os.close(descriptor)
-        raise IdemvoxError(
+        raise CorpusError(
             f"{file} has {there:,} bytes instead of {size:,}; copy it again, or delete the folder and pack "
             f"again (which utterances are hurt: `idemvox pack --check {file.parent}`)"
         )
@@ -238,10 +238,10 @@ class Lines(Sequence[str]):
                 else np.zeros(0, np.uint8)
             )
         except (OSError, ValueError) as error:
-            raise IdemvoxError(f"cannot read {self._file}: {error}; copy it again, or pack again") from error
+            raise CorpusError(f"cannot read {self._file}: {error}; copy it again, or pack again") from error
         ends = np.flatnonzero(text == ord("\n"))
         if len(ends) != self._count:
-            raise IdemvoxError(f"{self._file} has {len(ends):,} lines instead of {self._count:,}; pack again")
+            raise CorpusError(f"{self._file} has {len(ends):,} lines instead of {self._count:,}; pack again")
         return text, ends
 
 

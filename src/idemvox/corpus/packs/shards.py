@@ -23,7 +23,7 @@ import numpy as np
 
 from idemvox.audio.read import Pcm
 from idemvox.corpus.packs.packed import HEADER, IDS, INDEX, PROBLEMS, RECORDINGS, ROW, SPEAKERS
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 
 __all__ = ["JOURNAL", "Shards", "locked_journal", "refuse_others", "sweep", "sync_folder"]
 
@@ -41,12 +41,12 @@ log = logging.getLogger(__name__)
 def refuse_others(folder: Path) -> None:
     """Refuse a folder with anything in it that packing did not put there."""
     if folder.exists() and not folder.is_dir():
-        raise IdemvoxError(f"{folder} is a file; name a folder to pack into")
+        raise CorpusError(f"{folder} is a file; name a folder to pack into")
     names = set(os.listdir(folder)) if folder.exists() else set()
     begun = names & {HEADER, JOURNAL}
     strange = {n for n in names if not (OURS if begun else PART).fullmatch(n) and (begun or n != PROBLEMS)}
     if strange:
-        raise IdemvoxError(f"{folder} holds other things ({min(strange)}); name a new or an empty folder")
+        raise CorpusError(f"{folder} holds other things ({min(strange)}); name a new or an empty folder")
 
 
 def sweep(folder: Path) -> None:
@@ -60,7 +60,7 @@ def locked_journal(folder: Path) -> Iterator[int]:
     """Open the folder's journal, new or old, for this process alone; the lock ends with the process.
 
     Raises:
-        IdemvoxError: another process has it.
+        CorpusError: another process has it.
     """
     file = folder / JOURNAL
     while True:
@@ -78,7 +78,7 @@ def _lock(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise IdemvoxError(
+        raise CorpusError(
             f"another process is packing into {folder}; wait for it, or choose another"
         ) from error
     except OSError as error:  # some network file systems
@@ -101,7 +101,7 @@ class Shards:
         next: number of the utterance that comes next.
 
     Raises:
-        IdemvoxError: the journal is of another job, or the shards do not hold what it says.
+        CorpusError: the journal is of another job, or the shards do not hold what it says.
     """
 
     def __init__(self, folder: Path, journal: int, job: Mapping[str, Any], count: int) -> None:
@@ -188,7 +188,7 @@ class Shards:
         if lines and lines[0] == first:
             valid = len(first) + 1 + self._replay(lines[1:])
         elif lines:
-            raise IdemvoxError(
+            raise CorpusError(
                 f"{self.folder} holds a half-finished pack of another manifest, or with another --shard-gib: "
                 "go on with the same command as before, or delete the folder to begin anew"
             )
@@ -224,7 +224,7 @@ class Shards:
             file = self.folder / name
             size = file.stat().st_size if file.exists() else 0
             if size < 2 * samples or (size > 2 * samples and name != self.names()[-1]):
-                raise IdemvoxError(
+                raise CorpusError(
                     f"{file} is not as long as the journal says; delete {self.folder} to begin anew"
                 )
             if size > 2 * samples:

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from idemvox.audio.channel import ChannelSpec, draw_channel
 from idemvox.audio.read import SAMPLE_RATE, probe, read, write_wav
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 from idemvox.files import read_json, write_json
 from idemvox.processes import process_pool
 
@@ -81,22 +81,22 @@ def simulate_recordings(
         progress: whether to show a bar.
 
     Raises:
-        IdemvoxError: no speakers, nothing long enough, unusable settings, an unreadable file, or a folder
+        CorpusError: no speakers, nothing long enough, unusable settings, an unreadable file, or a folder
             that holds a simulation with other settings.
     """
     out = Path(out)
     if min(recordings, workers, fewest) < 1:
-        raise IdemvoxError(
+        raise CorpusError(
             f"recordings, workers and fewest must be 1 or more, not {recordings}, {workers}, {fewest}"
         )
     if not manifest.speakers:
-        raise IdemvoxError(
+        raise CorpusError(
             f"no utterance of the manifest in {manifest.root} has a speaker, so there is nobody to deal into "
             "simulated recordings; fill in its `speaker` column"
         )
     pieces = _deal(list(_pieces(manifest, seconds, speeds)), recordings, fewest, seed)
     if not pieces:
-        raise IdemvoxError(f"no utterance is long enough for seconds={seconds}; lower the first number")
+        raise CorpusError(f"no utterance is long enough for seconds={seconds}; lower the first number")
     settings = {
         "version": VERSION,
         "source": _fingerprint(manifest),
@@ -129,9 +129,9 @@ def _pieces(
 ) -> Iterator[_Piece]:
     """Yield every piece of every utterance at every speed, ``recording`` and ``path`` still empty."""
     if seconds is not None and not 0 <= seconds[0] <= seconds[1]:
-        raise IdemvoxError(f"seconds must be (shortest, longest), not {seconds}")
+        raise CorpusError(f"seconds must be (shortest, longest), not {seconds}")
     if not speeds or len(set(speeds)) < len(speeds) or not all(0.25 <= speed <= 4 for speed in speeds):
-        raise IdemvoxError(f"speeds must be different numbers from 0.25 to 4, not {speeds}")
+        raise CorpusError(f"speeds must be different numbers from 0.25 to 4, not {speeds}")
     for speed in speeds:
         mark = "" if speed == 1 else f"@{speed:g}"
         for utterance in manifest:
@@ -169,7 +169,7 @@ def _cut(whole: _Piece, length: float, seconds: tuple[float, float] | None) -> I
 def _deal(pieces: list[_Piece], recordings: int, fewest: int, seed: int) -> list[_Piece]:
     """Return the pieces with their recordings and paths; each owner's are shuffled, then dealt in turn."""
     if len({piece.id for piece in pieces}) < len(pieces):
-        raise IdemvoxError("two pieces have the same id; rename utterances whose ids end in #N or @SPEED")
+        raise CorpusError("two pieces have the same id; rename utterances whose ids end in #N or @SPEED")
     hands: dict[tuple[bool, str], list[int]] = defaultdict(list)
     for place, piece in enumerate(pieces):
         hands[piece.speaker is not None, piece.owner].append(place)
@@ -209,17 +209,17 @@ def finished(out: Path, record: str, settings: dict[str, Any]) -> Manifest | Non
         settings: what the folder's content is a function of, as JSON gives it back.
 
     Raises:
-        IdemvoxError: the folder holds a manifest of other making.
+        CorpusError: the folder holds a manifest of other making.
     """
     if not (out / record).exists():
         if (out / "manifest.csv").exists():
-            raise IdemvoxError(f"{out} holds a manifest of other audio; choose another folder")
+            raise CorpusError(f"{out} holds a manifest of other audio; choose another folder")
         return None
     have = read_json(out / record)
     if have != settings:
         known = have if isinstance(have, dict) else {}
         differ = [key for key in settings if known.get(key) != settings[key]]
-        raise IdemvoxError(
+        raise CorpusError(
             f"{out} holds audio made with another {', '.join(differ) or 'format'}; "
             "delete that folder or choose another"
         )
@@ -294,5 +294,5 @@ def _spoken(piece: _Piece) -> NDArray[np.float32]:
     if piece.speed != 1 and len(wave):
         wave = np.asarray(soxr.resample(wave, SAMPLE_RATE * piece.speed, SAMPLE_RATE), dtype=np.float32)
     if not len(wave):
-        raise IdemvoxError(f"{piece.source} ends before {piece.id} begins; correct `seconds` in the manifest")
+        raise CorpusError(f"{piece.source} ends before {piece.id} begins; correct `seconds` in the manifest")
     return wave

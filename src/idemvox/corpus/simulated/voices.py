@@ -16,7 +16,7 @@ from idemvox.audio.channel import active_rms
 from idemvox.audio.read import SAMPLE_RATE, probe, write_wav
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
 from idemvox.corpus.simulated.recordings import finished, stable_seed
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 from idemvox.files import write_json
 from idemvox.processes import process_pool
 
@@ -197,11 +197,11 @@ def synthetic_voices(out: Path, voices: int, utterances: int, seed: int, workers
     complete is returned as it is, one that was cut off goes on.
 
     Raises:
-        IdemvoxError: counts below 1, or the folder holds something else.
+        CorpusError: counts below 1, or the folder holds something else.
     """
     out = Path(out)
     if min(voices, utterances, workers) < 1:
-        raise IdemvoxError("voices, utterances and workers must be 1 or more")
+        raise CorpusError("voices, utterances and workers must be 1 or more")
     settings = {"version": VERSION, "voices": voices, "utterances": utterances, "seed": seed}
     done = finished(out, "synthetic.json", settings)
     if done is not None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from idemvox.encoders.mixture import Mixture, expand, unpack, widest
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 
 __all__ = ["fit_mixture", "improve"]
 
@@ -36,7 +36,7 @@ def fit_mixture(
         tell: is told the mean log-likelihood of a frame before each iteration.
     """
     if len(frames) < components:
-        raise IdemvoxError(
+        raise RecipeError(
             f"{len(frames)} frames of speech are too few for {components} Gaussians: lower encoder.components"
         )
     spread = frames.std(0, correction=0).clamp(min=1e-6)

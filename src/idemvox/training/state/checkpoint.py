@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import IdemvoxError, RunError
 from idemvox.files import atomic_write
 
 __all__ = [
@@ -62,7 +62,7 @@ def save_checkpoint(
         within: how far the next epoch is: batches of its fill pass, or steps.
 
     Raises:
-        IdemvoxError: if the disk is full; those before are still there.
+        RunError: if the disk is full; those before are still there.
     """
     path = folder / (f"epoch-{epoch:04d}" + (f"-{within[0]}-{within[1]:06d}" if within else "") + ".ckpt")
     try:
@@ -70,7 +70,7 @@ def save_checkpoint(
             torch.save(state, file)
     except IdemvoxError as error:
         before = last_checkpoint(folder)
-        raise IdemvoxError(
+        raise RunError(
             f"{error}; " + (f"--resume goes on from {before}" if before else "there is no earlier checkpoint")
         ) from error
     for old in set(_all(folder)[:-keep]) - set(whole_epochs(folder)[-keep:]):
@@ -99,7 +99,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint's tensors and plain values.
 
     Raises:
-        IdemvoxError: if the file is damaged, or holds anything else.
+        RunError: if the file is damaged, or holds anything else.
     """
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself does not look at the sums
@@ -107,12 +107,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
                 raise zipfile.BadZipFile("wrong check sum")
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise IdemvoxError(
+        raise RunError(
             f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged, or holds more than "
             "tensors and plain values; delete it to go on from the one before"
         ) from error
     if not isinstance(state, dict):
-        raise IdemvoxError(f"checkpoint {path} is of no run of idemvox: it holds a {type(state).__name__}")
+        raise RunError(f"checkpoint {path} is of no run of idemvox: it holds a {type(state).__name__}")
     return state
 
 
@@ -132,20 +132,20 @@ def read_newest(
         Its state; of no keys where there are no checkpoints at all.
 
     Raises:
-        IdemvoxError: if there are some and all are damaged or foreign.
+        RunError: if there are some and all are damaged or foreign.
     """
     found = _all(folder)
     for path in reversed(found):
         try:
             state = load_checkpoint(path)
             if reason := _foreign(state, parts) or objection(state):
-                raise IdemvoxError(f"checkpoint {path} {reason}")
+                raise RunError(f"checkpoint {path} {reason}")
         except IdemvoxError as error:
             _log.warning("passed over: %s", error)
         else:
             return state
     if found:
-        raise IdemvoxError(
+        raise RunError(
             f"none of the {len(found)} checkpoints in {folder} can be gone on from (the warnings say why): "
             "bring back a whole one, or delete them to begin anew"
         )

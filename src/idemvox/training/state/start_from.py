@@ -7,7 +7,7 @@ from textwrap import shorten
 
 from torch.optim import Optimizer
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RunError
 from idemvox.frameworks.base import Framework
 from idemvox.model import load_model
 from idemvox.recipe import Recipe
@@ -26,7 +26,7 @@ def begin_from(source: Path, recipe: Recipe, framework: Framework, optimizer: Op
         The epochs behind it: how far its schedules are.
 
     Raises:
-        IdemvoxError: what is there does not fit the recipe.
+        RunError: what is there does not fit the recipe.
     """
     state = read_newest(source / "checkpoints")
     try:
@@ -41,7 +41,7 @@ def begin_from(source: Path, recipe: Recipe, framework: Framework, optimizer: Op
                 group["weight_decay"] = value  # this recipe's, not the other run's
         return int(state["first"] + state["done"])
     except (RuntimeError, ValueError) as error:
-        raise IdemvoxError(
+        raise RunError(
             f"start_from {source}: its weights do not fit this recipe's encoder or heads; set the same "
             f"`encoder` and `framework` options, or give its model folder, for the encoder alone "
             f"({shorten(str(error), 300)})"
@@ -52,7 +52,7 @@ def _encoder_alone(source: Path, framework: Framework) -> None:
     encoder = load_model(source).encoder
     theirs, ours = encoder.frontend.settings, framework.encoder.frontend.settings
     if theirs != ours:
-        raise IdemvoxError(
+        raise RunError(
             f"start_from {source}: its encoder has learnt from {theirs}, this recipe gives it {ours}; "
             "set the same `frontend`"
         )

@@ -1,0 +1,25 @@
+"""What is wrong can be told by the class of an error, and all of them are IdemvoxErrors."""
+
+from __future__ import annotations
+
+import pytest
+
+import idemvox
+from idemvox.training.state.checkpoint import load_checkpoint
+
+
+def test_the_class_says_what_is_wrong(tmp_path):
+    (tmp_path / "text").write_text("no\n")
+    (tmp_path / "bad.csv").write_text("id,path,seconds\na,a.wav,long\n")
+    for error, cause in (
+        (idemvox.CorpusError, lambda: idemvox.load_manifest(tmp_path / "none.csv")),
+        (idemvox.CorpusError, lambda: idemvox.load_manifest(tmp_path / "bad.csv")),
+        (idemvox.CorpusError, lambda: idemvox.load_trials(tmp_path / "text")),
+        (idemvox.RecipeError, lambda: idemvox.load_recipe("simcrl")),
+        (idemvox.RecipeError, lambda: idemvox.load_recipe("simclr").override(["training.epoch=1"])),
+        (idemvox.RecipeError, lambda: idemvox.load_recipe("simclr").override(["training.epochs=0"])),
+        (idemvox.RunError, lambda: load_checkpoint(tmp_path / "text")),
+    ):
+        with pytest.raises(idemvox.IdemvoxError) as caught:
+            cause()
+        assert type(caught.value) is error, caught.value
