@@ -18,8 +18,9 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,6 +30,8 @@ import torch
 
 import ssps_gain
 from common import parser_of
+from idemvox.audio.augment import Augmenter
+from idemvox.audio.frontend import LogMel
 from idemvox.clustering.agglomerative import agglomerate
 from idemvox.clustering.kmeans import spherical_kmeans
 from idemvox.corpus.simulated.voices import synthetic_voices
@@ -42,15 +45,15 @@ from idemvox.registry import FRAMEWORKS
 from idemvox.studies.jobs import Job, TestSet, run_jobs
 from idemvox.training.data import OneAhead
 from idemvox.training.loop import train
+from idemvox.training.watch.safety import Watch
 from idemvox.verification.report import library_versions
 from kmeans import embeddings
 from ssps_step import BATCH, cluster, directions
-from train_step import begun, corpus, peak
+from train_step import begun, corpus, first_step, peak
 from two_processes import recipe_of as small_recipe
 from two_processes import weights
 
 VOXCELEB2 = 1_092_009
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 WHOLE = {
     "simclr-ecapa": 100,
     "simclr-ssps-ecapa": 20,
@@ -240,7 +243,9 @@ def resumed(manifest: Path, folder: Path, device: str) -> dict[str, Any]:
     """Compare two epochs at once with one and one, and with two once more, bit for bit."""
     out = {}
     for system in (("simclr", "ssps"), ("dino", "same")):
-        recipe = sized(*system, "ecapa_tdnn", manifest, device, "training.epochs=2")
+        recipe = sized(
+            *system, "ecapa_tdnn", manifest, device, "training.epochs=2", "training.schedule_epochs=2"
+        )
         at = folder / "+".join(system)
         whole, again = (train(recipe, at / n, progress=False).model for n in ("whole", "again"))
         train(recipe.override(["training.epochs=1"]), at / "parts", progress=False)
@@ -306,52 +311,65 @@ def ssps_ms(n: int, k: int, device: torch.device) -> dict[str, list[float]]:
 # -- speed ---------------------------------------------------------------------------------------------
 
 
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "": (),
+    "compiled": ("training.compile=true",),
+    "channels-last": (),
+}
+
+
 def step_speed(args: argparse.Namespace, notes: Notes, device: torch.device) -> None:
     """Utterances per second of the papers' recipes, with the real loader."""
-    small = ["encoder.channels=32", "encoder.mfa_channels=48"]
+    file = args.out / "peak.json"
+    peaks = json.loads(file.read_text()) if file.is_file() else {}
+    plan = [(name, "") for name in WHOLE] + [("cel-a-prot", "channels-last")]
+    plan += [(name, "compiled") for name in WHOLE]
     with tempfile.TemporaryDirectory() as folder:
         pack = corpus(Path(folder), 32 if args.tiny else 2048)
         notes.put(rows=[])
-        plan = [(name, ()) for name in WHOLE] + [
-            (name, ("training.compile=true",)) for name in list(WHOLE)[:4]
-        ]
-        for name, more in plan[: 3 if args.tiny else None]:
+        for name, variant in plan[: 2 if args.tiny else None]:
             if notes.left < 15 and not args.tiny:
                 break
-            keys = [
-                f"data.manifest={pack}",
-                "training.precision=bf16",
-                f"training.device={args.device}",
-                *more,
-            ]
-            keys += ["training.workers=6", "augment.simulated_rooms=50"]
-            recipe = load_recipe(RECIPES / f"{name}.yaml").override(keys)
-            if recipe.positives.name == "ssps":
-                recipe = recipe.override(
-                    ["positives.clusters=16" if args.tiny else "positives.clusters=1024"]
-                )
-            if args.tiny:
-                tiny = small if "ecapa" in name else ["encoder.channels=[4,8,8,8]"]
-                recipe = recipe.override(["training.batch=8", "training.workers=0", *tiny])
-            title = " ".join([name, *more])
+            title = f"{name} {variant}".strip()
+            recipe = speed_recipe(name, pack, args, *VARIANTS[variant])
+            row: dict[str, Any] = {"recipe": title}
             try:
-                row = {
-                    "recipe": title,
-                    **speed(recipe, Path(folder) / title.replace(" ", "-"), device, args.tiny),
-                }
+                row |= speed(recipe, Path(folder) / title.replace(" ", "-"), device, variant, args.tiny)
                 row["hours"] = WHOLE[name] * VOXCELEB2 / row["utterances_per_second"] / 3600
+                if most := peaks.get("product_bf16_tflops"):
+                    rate = row["utterances_per_second"] * row["gflop_per_utterance"]
+                    row["share_of_peak"] = rate / most / 1e3
             except Exception:  # noqa: BLE001
-                row = {"recipe": title, "failed": traceback.format_exc()[-1500:]}
+                row["failed"] = traceback.format_exc()[-1500:]
             if device.type == "cuda":
                 torch.cuda.empty_cache()
             notes.put(rows=[*notes.found["rows"], row])
 
 
-def speed(recipe: Recipe, folder: Path, device: torch.device, tiny: bool) -> dict[str, Any]:
+def speed_recipe(name: str, pack: Path, args: argparse.Namespace, *more: str) -> Recipe:
+    """Return a recipe of a paper for the corpus of a benchmark."""
+    keys = [f"data.manifest={pack}", "training.precision=bf16", f"training.device={args.device}", *more]
+    recipe = load_recipe(name).override([*keys, "training.workers=6", "augment.simulated_rooms=50"])
+    if recipe.positives.name == "ssps":
+        recipe = recipe.override([f"positives.clusters={16 if args.tiny else 1024}"])
+    if not args.tiny:
+        return recipe
+    small = ["encoder.channels=[4,8,8,8]"]
+    if recipe.encoder.name == "ecapa_tdnn":
+        small = ["encoder.channels=32", "encoder.mfa_channels=48"]
+    return recipe.override(["training.batch=8", "training.workers=0", *small])
+
+
+def speed(recipe: Recipe, folder: Path, device: torch.device, variant: str, tiny: bool) -> dict[str, Any]:
     """Take some steps as a run does, then some under the profiler."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     run, batches = begun(recipe, folder)
+    row: dict[str, Any] = {}
+    if variant == "channels-last":
+        run.framework.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if variant != "compiled":  # what is compiled runs out of the counter's sight
+        row |= first_step(run, [next(batches)])
     ahead = OneAhead(batches, device.type == "cuda")
 
     def steps(count: int) -> None:
@@ -362,7 +380,7 @@ def speed(recipe: Recipe, folder: Path, device: torch.device, tiny: bool) -> dic
     count = 2 if tiny else 12
     seconds = timed(lambda: steps(count), device, 1 if tiny else 3)
     each = sorted(seconds)[len(seconds) // 2] / count
-    row: dict[str, Any] = {
+    row |= {
         "utterances_per_second": recipe.training.batch / each,
         "ms_per_step": 1e3 * each,
         "rounds": [recipe.training.batch * count / s for s in seconds],
@@ -370,17 +388,24 @@ def speed(recipe: Recipe, folder: Path, device: torch.device, tiny: bool) -> dic
     }
     if device.type == "cuda":
         row["peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
-        row |= profiled(lambda: steps(3), 3, each)
-    return row
+    return row | profiled(lambda: steps(1 if tiny else 3), 1 if tiny else 3, each, device)
 
 
-def profiled(work: Callable[[], None], count: int, each: float) -> dict[str, Any]:
-    """Return how busy the GPU is, and what takes longest on it and on the host."""
+def profiled(work: Callable[[], None], count: int, each: float, device: torch.device) -> dict[str, Any]:
+    """Return how busy the GPU is, and what takes longest on it and on the host, in ms of a step."""
     kinds = torch.profiler.ProfilerActivity
-    with torch.profiler.profile(activities=[kinds.CPU, kinds.CUDA]) as profile:
-        work()
-        torch.cuda.synchronize()
-    events = profile.key_averages()
+    known = [kinds.CPU, kinds.CUDA] if device.type == "cuda" else [kinds.CPU]
+    parts = ((Augmenter, "augmentation"), (LogMel, "features"), (SSPS, "SSPS"), (Watch, "checks"))
+    with ExitStack() as stack:
+        for owner, name in parts:
+            stack.enter_context(named(owner, "look" if owner is Watch else "forward", name))
+        with torch.profiler.profile(activities=known) as profile:
+            work()
+            wait(device)
+    events = [e for e in profile.key_averages()]
+    names = [name for _, name in parts]
+    marked = [e for e in events if e.key in names and e.device_type == torch.autograd.DeviceType.CPU]
+    events = [e for e in events if e.key not in names]
     kernels = [e for e in events if e.device_type == torch.autograd.DeviceType.CUDA]
     busy = sum(e.self_device_time_total for e in kernels) / 1e6 / count
     top = sorted(kernels, key=lambda e: -e.self_device_time_total)[:12]
@@ -388,9 +413,27 @@ def profiled(work: Callable[[], None], count: int, each: float) -> dict[str, Any
     return {
         "gpu_busy": busy / each,
         "launches": sum(e.count for e in kernels) / count,
+        "parts_ms": {e.key: e.device_time_total / 1e3 / count for e in marked},
+        "parts_host_ms": {e.key: e.cpu_time_total / 1e3 / count for e in marked},
         "kernels_ms": {e.key[:90]: e.self_device_time_total / 1e3 / count for e in top},
         "host_ms": {e.key[:60]: e.self_cpu_time_total / 1e3 / count for e in host},
     }
+
+
+@contextmanager
+def named(owner: type, method: str, name: str) -> Iterator[None]:
+    """Have the profiler see a method under a name of ours."""
+    whole: Callable[..., Any] = getattr(owner, method)
+
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        with torch.profiler.record_function(name):
+            return whole(*args, **kwargs)
+
+    setattr(owner, method, inside)
+    try:
+        yield
+    finally:
+        setattr(owner, method, whole)
 
 
 # -- study ---------------------------------------------------------------------------------------------
