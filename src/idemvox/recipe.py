@@ -15,7 +15,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -28,11 +28,18 @@ from pydantic import (
     model_validator,
 )
 
+from idemvox.audio.policies import PolicyName
 from idemvox.errors import RecipeError
 from idemvox.files import atomic_write
 from idemvox.recipes import read_recipe
 
 __all__ = ["Augment", "Data", "Part", "Published", "Recipe", "Training", "build_options", "load_recipe"]
+
+
+T = TypeVar("T")
+RESUMES = "may differ where a run is resumed"
+Resumes = Annotated[T, RESUMES]
+"""A key that may have another value where a run is resumed."""
 
 
 class _Strict(BaseModel):
@@ -108,9 +115,7 @@ class Data(_Strict):
 class Augment(_Strict):
     """What is done to augmented views; folders, manifests or packs, or built-in banks where none is given."""
 
-    policy: Literal[
-        "none", "noise", "reverb", "always", "all", "aat-1", "aat-2", "aat-3", "voxceleb_trainer"
-    ] = "always"
+    policy: PolicyName = "always"
     noise: Path | None = None
     music: Path | None = None
     speech: Path | None = Field(None, description="for babble; default: excerpts of the training corpus")
@@ -134,7 +139,7 @@ class Augment(_Strict):
 class Training(_Strict):
     """How long and with what; defaults are SimCLR's in the SSPS paper."""
 
-    epochs: int = Field(100, ge=1)
+    epochs: Resumes[int] = Field(100, ge=1)
     schedule_epochs: int | None = Field(
         None,
         ge=1,
@@ -161,7 +166,7 @@ class Training(_Strict):
         description="batches to an optimiser's step, which takes the mean of their gradients; a loss that "
         "compares utterances sees those of one batch, batch normalisation too: for more of them, recompute",
     )
-    recompute: bool = Field(
+    recompute: Resumes[bool] = Field(
         False,
         description="a large batch in a quarter of the memory and the same numbers: what happens within the "
         "encoder's blocks is forgotten and computed again going backward; takes up to half as long again",
@@ -170,13 +175,17 @@ class Training(_Strict):
         False, description="the encoders, by torch.compile; numbers differ by rounding; not with recompute"
     )
     precision: Literal["fp32", "bf16"] = "fp32"
-    device: str = Field("auto", description="auto, cpu, cuda, mps")
-    workers: int = Field(2, ge=0, description="threads that read audio ahead; 0: none")
-    keep: int = Field(2, ge=1, description="newest checkpoints kept, and of whole epochs as many")
-    save_minutes: float = Field(10.0, gt=0, description="between two checkpoints within an epoch")
-    save_steps: int | None = Field(None, ge=1, description="also save after every so many steps of an epoch")
-    bad_steps: int = Field(10, ge=1, description="in a row, skipped for a loss that is not finite: then stop")
-    collapse_steps: int | None = Field(
+    device: Resumes[str] = Field("auto", description="auto, cpu, cuda, mps")
+    workers: Resumes[int] = Field(2, ge=0, description="threads that read audio ahead; 0: none")
+    keep: Resumes[int] = Field(2, ge=1, description="newest checkpoints kept, and of whole epochs as many")
+    save_minutes: Resumes[float] = Field(10.0, gt=0, description="between two checkpoints within an epoch")
+    save_steps: Resumes[int | None] = Field(
+        None, ge=1, description="also save after so many steps of an epoch"
+    )
+    bad_steps: Resumes[int] = Field(
+        10, ge=1, description="in a row, skipped for a loss that is not finite: then stop"
+    )
+    collapse_steps: Resumes[int | None] = Field(
         500, ge=1, description="in a row with embeddings all alike: then stop; null: go on"
     )
 
@@ -206,8 +215,8 @@ class Recipe(_Strict):
     """A run."""
 
     name: str = "run"
-    description: str = ""
-    published: Published | None = None
+    description: Resumes[str] = ""
+    published: Resumes[Published | None] = None
     seed: int = Field(0, ge=0)
     start_from: Path | None = Field(None, description="run or model folder whose weights to begin with")
     data: Data = Data()

@@ -12,11 +12,16 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from idemvox.errors import unknown_name
 
-__all__ = ["ENCODERS", "FRAMEWORKS", "POSITIVES", "Registry"]
+__all__ = ["ENCODERS", "FRAMEWORKS", "MEMORY", "POSITIVES", "Memory", "Registry"]
+
+V = TypeVar("V")
+MEMORY = "memory depends on it"
+Memory = Annotated[V, MEMORY]
+"""An option that memory depends on; where memory is full, a message names it."""
 
 T = TypeVar("T", bound=type[Any])
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from idemvox.corpus.corpus import Corpus
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 
 __all__ = ["Classes", "find_classes", "read_classes"]
 
@@ -42,7 +42,7 @@ class Classes:
         missing = np.flatnonzero(self.numbers < 0)
         if len(missing):
             some = _some(len(missing), (ids[n] for n in missing[:3].tolist()))
-            raise IdemvoxError(
+            raise CorpusError(
                 f"{who} needs a class for every utterance: {self.file or 'the speaker column'} has none for "
                 f"{some} of {len(ids):,}; add them, leave these utterances out of the manifest, or train "
                 "supervised_gcl, which makes do without some"
@@ -53,7 +53,7 @@ def find_classes(corpus: Corpus, file: Path | None) -> Classes:
     """Return a corpus's classes: those of a table or, without one, its speakers.
 
     Raises:
-        IdemvoxError: as :func:`read_classes`.
+        CorpusError: as :func:`read_classes`.
     """
     if file is not None:
         return read_classes(file, corpus.ids)
@@ -66,20 +66,20 @@ def read_classes(file: Path, ids: Sequence[str]) -> Classes:
     A class is any text.  An utterance that is not in the table, or whose class is empty, has none.
 
     Raises:
-        IdemvoxError: if it cannot be read, has another header, names an utterance twice, or one that there
+        CorpusError: if it cannot be read, has another header, names an utterance twice, or one that there
             is not.
     """
     try:
         content = file.read_bytes()
         text = content.decode("utf-8-sig")
     except OSError as error:
-        raise IdemvoxError(f"cannot read data.labels={file}: {error.strerror}") from error
+        raise CorpusError(f"cannot read data.labels={file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise IdemvoxError(f"{file} is not CSV in UTF-8 ({error}); save it as that") from error
+        raise CorpusError(f"{file} is not CSV in UTF-8 ({error}); save it as that") from error
     class_of: dict[str, str] = {}
     for line, name, value in _rows(file, text):
         if name in class_of:
-            raise IdemvoxError(f"{file}, line {line}: a second class for {name!r}; keep one")
+            raise CorpusError(f"{file}, line {line}: a second class for {name!r}; keep one")
         class_of[name] = value
     _refuse_unknown(file, class_of, ids)
     names = sorted({value for value in class_of.values() if value})
@@ -94,7 +94,7 @@ def _rows(file: Path, text: str) -> Iterator[tuple[int, str, str]]:
     try:
         header = [name.strip() for name in next(reader, [])]
         if not set(COLUMNS) <= set(header):
-            raise IdemvoxError(
+            raise CorpusError(
                 f"{file}, line 1: no columns 'id' and 'class' (found {', '.join(header) or 'nothing'}); "
                 "give it the header id,class"
             )
@@ -102,17 +102,17 @@ def _rows(file: Path, text: str) -> Iterator[tuple[int, str, str]]:
         for row in filter(None, reader):
             if len(row) != len(header):
                 counts = f"{len(row)} fields where the header has {len(header)}"
-                raise IdemvoxError(f"{file}, line {reader.line_num}: {counts}; quote commas")
+                raise CorpusError(f"{file}, line {reader.line_num}: {counts}; quote commas")
             yield reader.line_num, row[of_id], row[of_class].strip()
     except csv.Error as error:
-        raise IdemvoxError(f"{file}, line {reader.line_num}: {error}; save it as CSV") from error
+        raise CorpusError(f"{file}, line {reader.line_num}: {error}; save it as CSV") from error
 
 
 def _refuse_unknown(file: Path, named: Collection[str], ids: Sequence[str]) -> None:
     unknown = set(named).difference(ids)
     if unknown:
         some = _some(len(unknown), islice(sorted(unknown), 3))
-        raise IdemvoxError(
+        raise CorpusError(
             f"{file}: {some} of its {len(named):,} ids are not among the {len(ids):,} utterances of "
             "data.manifest; use the ids of that manifest (where there are several, CORPUS/id)"
         )

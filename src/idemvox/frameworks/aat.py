@@ -17,7 +17,7 @@ from idemvox.frameworks.base import Batch, Paired, Step, Swap
 from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.prototypical import angular_prototypical, prototypical
 from idemvox.ranks import gather, mean_gradients
-from idemvox.registry import FRAMEWORKS
+from idemvox.registry import FRAMEWORKS, Memory
 
 __all__ = ["AAT", "Discriminator", "with_reversed_gradient"]
 
@@ -103,7 +103,7 @@ class AAT(Paired):
         alpha: float = 3.0
         steps: int = 1
         discriminator_lr: float = 1e-3
-        seconds: float = 1.815
+        seconds: Memory[float] = 1.815
 
         def __post_init__(self) -> None:
             if self.similarity not in ("prot", "a-prot"):

@@ -9,7 +9,7 @@ from idemvox.encoders.base import Encoder
 from idemvox.frameworks.base import Batch, Paired, Step, Swap
 from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.prototypical import angular_prototypical
-from idemvox.registry import FRAMEWORKS
+from idemvox.registry import FRAMEWORKS, Memory
 
 __all__ = ["AngularPrototypical"]
 
@@ -25,7 +25,7 @@ class AngularPrototypical(Paired):
     class Options:
         """Defaults: the papers'; 180 frames, 25 ms each every 10 ms, span 1.815 s."""
 
-        seconds: float = 1.815
+        seconds: Memory[float] = 1.815
 
     def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
         super().__init__(encoder, options, classes)

@@ -11,7 +11,7 @@ from idemvox.frameworks.base import Batch, Paired, Step, Swap
 from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.prototypical import angular_contrastive, angular_prototypical
 from idemvox.losses.uniformity import uniformity
-from idemvox.registry import FRAMEWORKS
+from idemvox.registry import FRAMEWORKS, Memory
 
 __all__ = ["CEL"]
 
@@ -36,7 +36,7 @@ class CEL(Paired):
         similarity: Literal["a-prot", "a-cont"] = "a-prot"
         uniformity: float = 1.0
         t: float = 2.0
-        seconds: float = 1.815
+        seconds: Memory[float] = 1.815
 
         def __post_init__(self) -> None:
             if self.similarity not in ("a-prot", "a-cont"):

@@ -18,7 +18,7 @@ from idemvox.frameworks.parts.heads import DINOHead, Prototypes
 from idemvox.frameworks.parts.teacher import cosine_momentum, follow, teacher_of
 from idemvox.losses.distillation import entropy, self_distillation, sharpened
 from idemvox.ranks import mean
-from idemvox.registry import FRAMEWORKS
+from idemvox.registry import FRAMEWORKS, Memory
 
 __all__ = ["DINO"]
 
@@ -57,11 +57,11 @@ class DINO(Framework):
         centre_momentum: float = 0.9
         hidden: int = 2048
         bottleneck: int = 256
-        outputs: int = 65_536
+        outputs: Memory[int] = 65_536
         global_crops: int = 2
-        global_seconds: float = 4.0
-        local_crops: int = 4
-        local_seconds: float = 2.0
+        global_seconds: Memory[float] = 4.0
+        local_crops: Memory[int] = 4
+        local_seconds: Memory[float] = 2.0
         frozen_epochs: int = 1
         average: bool = True
         store: Literal["bottleneck", "logits"] = "bottleneck"

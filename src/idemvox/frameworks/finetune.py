@@ -18,7 +18,7 @@ from idemvox.losses.ge2e import ge2e
 from idemvox.losses.margin import aam_softmax, adacos, adacos_start, cosface
 from idemvox.losses.prototypical import angular_contrastive, angular_prototypical
 from idemvox.ranks import gather
-from idemvox.registry import FRAMEWORKS
+from idemvox.registry import FRAMEWORKS, Memory
 
 __all__ = ["FineTune"]
 
@@ -51,7 +51,7 @@ class FineTune(Framework):
         loss: Literal["a-prot", "a-cont", "ge2e", "cosface", "arcface", "adacos"] = "a-prot"
         scale: float = 30.0
         margin: float = 0.2
-        seconds: float = 3.015
+        seconds: Memory[float] = 3.015
         utterances: int = 2
         most_utterances: int = 100
         frozen_epochs: int = 0

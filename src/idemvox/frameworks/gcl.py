@@ -11,7 +11,7 @@ from idemvox.encoders.base import Encoder
 from idemvox.frameworks.base import Batch, Paired, Step, Swap, require_classes
 from idemvox.losses.affinity import affinities, generalised_contrastive
 from idemvox.ranks import gather
-from idemvox.registry import FRAMEWORKS
+from idemvox.registry import FRAMEWORKS, Memory
 
 __all__ = ["GCL", "SupervisedGCL"]
 
@@ -32,7 +32,7 @@ class GCL(Paired):
         """``seconds``: 180 frames, 25 ms each every 10 ms, as the CEL paper's systems have."""
 
         temperature: float = 0.1
-        seconds: float = 1.815
+        seconds: Memory[float] = 1.815
 
     def forward(self, batch: Batch, positives: Swap) -> Step:
         query, target, related = self.embed(batch, positives)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from idemvox.encoders.base import Scoring
 from idemvox.frameworks.base import Batch, Paired, Step, Swap
 from idemvox.losses.prototypical import prototypical
-from idemvox.registry import FRAMEWORKS
+from idemvox.registry import FRAMEWORKS, Memory
 
 __all__ = ["Prototypical"]
 
@@ -24,7 +24,7 @@ class Prototypical(Paired):
     class Options:
         """Defaults: the papers'; 180 frames, 25 ms each every 10 ms, span 1.815 s."""
 
-        seconds: float = 1.815
+        seconds: Memory[float] = 1.815
 
     @property
     def scoring(self) -> Scoring:

@@ -8,7 +8,7 @@ from typing import Any
 from idemvox.encoders.base import Encoder
 from idemvox.frameworks.base import Batch, Paired, Step, Swap
 from idemvox.losses.pairwise import info_nce, nt_xent
-from idemvox.registry import FRAMEWORKS
+from idemvox.registry import FRAMEWORKS, Memory
 
 __all__ = ["SimCLR"]
 
@@ -33,7 +33,7 @@ class SimCLR(Paired):
 
         temperature: float = 0.03
         symmetric: bool = True
-        seconds: float = 2.0
+        seconds: Memory[float] = 2.0
 
     def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
         super().__init__(encoder, options, classes)

@@ -12,7 +12,7 @@ from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
 from idemvox.frameworks.base import Batch, Framework, Step, Swap, require_classes
 from idemvox.losses.margin import aam_softmax
-from idemvox.registry import FRAMEWORKS
+from idemvox.registry import FRAMEWORKS, Memory
 
 __all__ = ["SupervisedAAM"]
 
@@ -32,7 +32,7 @@ class SupervisedAAM(Framework):
 
         scale: float = 30.0
         margin: float = 0.2
-        seconds: float = 2.0
+        seconds: Memory[float] = 2.0
 
     def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
         super().__init__(encoder, options, classes)

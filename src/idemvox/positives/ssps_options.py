@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from idemvox.clustering.kmeans import Start
 from idemvox.errors import RecipeError
+from idemvox.registry import Memory
 
 __all__ = ["SSPSOptions"]
 
@@ -60,9 +61,9 @@ class SSPSOptions:
     ``level: view`` reads no option of the queue.
     """
 
-    clusters: int | None = 25_000
+    clusters: Memory[int | None] = 25_000
     neighbours: int = 1
-    queue: int | None = None
+    queue: Memory[int | None] = None
     sampling: Sampling = "representation"
     sample_from: SampleFrom = "queue"
     choice: Choice = "uniform"
@@ -71,7 +72,7 @@ class SSPSOptions:
     iterations: int = 10
     start: Start = "random"
     restarts: int = 1
-    seconds: float = 4.0
+    seconds: Memory[float] = 4.0
     refresh: bool = False
     whiten: float = 0.0
     clusterer: Clusterer = "kmeans"

@@ -224,7 +224,7 @@ def test_full_memory_names_the_keys_to_lower(tiny_recipe, tmp_path, monkeypatch,
         "training.batch (now 8)",
         "framework.global_seconds (now 0.3)",
         "framework.local_crops (now 4)",
-        "positives.queue (now 6)",
+        "positives.clusters (now 6)",
         "positives.seconds (now 0.3)",
     ):
         assert key in said

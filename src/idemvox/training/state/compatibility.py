@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from idemvox.errors import IdemvoxError
-from idemvox.recipe import Recipe, load_recipe
+from idemvox.recipe import RESUMES, Recipe, load_recipe
 
 __all__ = ["changed_keys", "refuse_another", "refuse_other_labels"]
-
-_MAY_DIFFER = {
-    "description",
-    "training.epochs",
-    "training.workers",
-    "training.keep",
-    "training.save_minutes",
-    "training.save_steps",
-    "training.bad_steps",
-    "training.collapse_steps",
-    "training.recompute",
-    "training.device",
-}
 
 
 def changed_keys(recipe: Recipe, other: Recipe) -> list[str]:
     """Return the keys that make of two recipes two runs."""
+    free = tuple(_free_keys(Recipe))
     keys = recipe.differences(other)
-    return [key for key in keys if key not in _MAY_DIFFER and not key.startswith("published")]
+    return [key for key in keys if not any(key == name or key.startswith(f"{name}.") for name in free)]
+
+
+def _free_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the keys, as ``training.workers``, that are declared as :data:`~idemvox.recipe.Resumes`."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if RESUMES in field.metadata:
+            yield prefix + name
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _free_keys(kind, f"{prefix}{name}.")
 
 
 def refuse_another(recipe: Recipe, saved: Path) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +15,11 @@ from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Framework
 from idemvox.ranks import mean
 from idemvox.recipe import Recipe, Training
-from idemvox.registry import FRAMEWORKS, POSITIVES
+from idemvox.registry import FRAMEWORKS, MEMORY, POSITIVES
 
 __all__ = ["Watch", "likeness", "memory_named"]
 
 ALIKE = 0.999  # an untrained Fast ResNet-34 has 0.98
-_HUNGRY = ("global_seconds", "local_seconds", "local_crops", "seconds", "outputs", "queue")
 
 
 def likeness(x: Tensor) -> Tensor:
@@ -157,9 +155,10 @@ def _hungry(recipe: Recipe) -> list[str]:
     found = [f"training.batch (now {recipe.training.batch})"]
     for where, registry in (("framework", FRAMEWORKS), ("positives", POSITIVES)):
         part = getattr(recipe, where)
-        options = part.build(registry[part.name].Options, where)
-        values = {field.name: getattr(options, field.name) for field in fields(options)}
-        if values.get("queue", 0) is None:
-            values["queue"] = values.get("clusters")
-        found += [f"{where}.{key} (now {values[key]})" for key in _HUNGRY if key in values]
+        kind = registry[part.name].Options
+        options = part.build(kind, where)
+        for name, hint in get_type_hints(kind, include_extras=True).items():
+            value = getattr(options, name)
+            if MEMORY in getattr(hint, "__metadata__", ()) and value is not None:
+                found.append(f"{where}.{name} (now {value})")
     return found
