@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from idemvox.audio.frontend import FrontEnd
 from idemvox.audio.read import write_wav
 from idemvox.encoders.base import Encoder
+from idemvox.errors import IdemvoxError
+from idemvox.verification.embed import embed_files
 from idemvox.verification.report import Report, store_report
 from idemvox.verification.scoring import Scorer
 from idemvox.verifier import Verifier
@@ -71,7 +78,69 @@ def test_no_report_no_verdict(tones):
 def test_embedding_is_the_encoders(tones):
     encoder = Mean()
     vector = Verifier(encoder, Scorer()).embed(str(tones / "high.wav"))
-    assert vector.shape == (40,) and vector.dtype == np.float32 and encoder.training
+    assert vector.shape == (40,) and vector.dtype == np.float32
+    (expected,) = embed_files(encoder, [tones / "high.wav"]).matrix
+    np.testing.assert_array_equal(vector, expected)
+
+
+def test_a_path_a_file_bytes_and_samples_are_one_recording(tones):
+    """Of two channels at another rate, in 16 bits."""
+    verifier = Verifier(Mean(), Scorer(), REPORT)
+    samples = np.random.default_rng(1).integers(-9000, 9000, (30_000, 2), dtype=np.int16)
+    path = tones / "call.wav"
+    soundfile.write(path, samples, 44_100)
+    expected = verifier.embed(path)
+    with path.open("rb") as file:
+        forms = [str(path), path.read_bytes(), file, io.BytesIO(path.read_bytes()), (samples, 44_100)]
+        for form in forms:
+            np.testing.assert_array_equal(verifier.embed(form), expected)
+    verdict = verifier.verify((samples / 2**15, 44_100), memoryview(path.read_bytes()))
+    assert verdict.same and verdict.score == pytest.approx(1)
+
+
+def test_too_short_a_recording_is_named(tones):
+    verifier = Verifier(Mean(), Scorer())
+    write_wav(tones / "short.wav", np.zeros(100))
+    with pytest.raises(
+        IdemvoxError, match=r"short\.wav: 100 samples at 16 kHz are too few.*longer recording"
+    ):
+        verifier.embed(tones / "short.wav")
+    with pytest.raises(IdemvoxError, match="this recording: 100 samples"):
+        verifier.embed((np.zeros(100), 16_000))
+
+
+class Meeting(Mean):
+    """Its first pass waits for the second one to begin; the second for the first caller to have left."""
+
+    def __init__(self):
+        super().__init__()
+        self.began, self.first_left = [threading.Event(), threading.Event()], threading.Event()
+        self.modes = []
+
+    def encode(self, features, frames):
+        number = sum(event.is_set() for event in self.began)
+        self.began[number].set()
+        assert (self.first_left if number else self.began[1]).wait(20)
+        self.modes.append(self.training)
+        return super().encode(features, frames)
+
+
+def test_two_threads_leave_the_encoder_in_evaluation_mode(tones):
+    """The one that leaves first does not put an encoder back into training mode under the other."""
+    encoder = Meeting().train()
+    verifier = Verifier(encoder, Scorer())
+
+    def first():
+        vector = verifier.embed(tones / "low1.wav")
+        encoder.first_left.set()
+        return vector
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(first)
+        assert encoder.began[0].wait(20)
+        other = pool.submit(verifier.embed, tones / "low1.wav")
+        np.testing.assert_array_equal(one.result(), other.result())
+    assert encoder.modes == [False, False] and not encoder.training
 
 
 def test_load_takes_the_report_of_the_folder(tmp_path):

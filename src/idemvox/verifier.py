@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from idemvox.encoders.base import Encoder
+from idemvox.audio.recording import Recording, read_recording
 from idemvox.model import load_model
-from idemvox.verification.embed import embed_files
+from idemvox.verification.embed import Embedder, embed_waves
 from idemvox.verification.report import Report, load_report
 from idemvox.verification.scoring import Scorer
 
@@ -50,6 +51,9 @@ class Verdict:
 class Verifier:
     """Compares recordings with a trained encoder; they may have any length, rate and format.
 
+    A recording is a path, an audio file's bytes, an open file, or (samples, rate). Several threads may use
+    one verifier: the encoder is put into evaluation mode once, and stays in it.
+
     >>> verifier = Verifier.load("runs/simclr/model")  # doctest: +SKIP
     >>> print(verifier.verify("monday.wav", "tuesday.wav"))  # doctest: +SKIP
     same speaker: score 0.712 is at or above the threshold 0.431 (from the trials 'calls', ...)
@@ -57,11 +61,13 @@ class Verifier:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: Embedder,
         scorer: Scorer,
         report: Report | None = None,
         device: str | torch.device | None = None,
     ) -> None:
+        if isinstance(encoder, nn.Module):
+            encoder.eval().to(device)
         self.encoder = encoder
         self.scorer = scorer
         self.report = report
@@ -73,12 +79,14 @@ class Verifier:
         model = load_model(folder)
         return cls(model.encoder, Scorer.of(model), load_report(model.folder), device)
 
-    def embed(self, path: str | Path) -> NDArray[np.float32]:
+    def embed(self, recording: Recording) -> NDArray[np.float32]:
         """(D,) embedding of one recording, not normalised."""
-        vector: NDArray[np.float32] = embed_files(self.encoder, [path], device=self.device).matrix[0]
+        names = [str(recording)] if isinstance(recording, str | Path) else None
+        waves = [read_recording(recording)]
+        vector: NDArray[np.float32] = embed_waves(self.encoder, waves, names=names, device=self.device)[0]
         return vector
 
-    def verify(self, first: str | Path, second: str | Path) -> Verdict:
+    def verify(self, first: Recording, second: Recording) -> Verdict:
         """Compare two recordings by their embeddings, the way the model is scored."""
         score = self.scorer.score(self.embed(first), self.embed(second))
         if self.report is None:

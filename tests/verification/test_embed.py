@@ -135,3 +135,18 @@ def test_a_part_of_a_file_is_embedded_alone(encoder, tmp_path):
     brief = embed_files(encoder, Manifest(rows[:1], tmp_path), max_seconds=0.5).matrix
     expected = embed_files(encoder, [tmp_path / "cut.wav"], max_seconds=0.5).matrix
     np.testing.assert_allclose(brief, expected, atol=1e-5)
+
+
+def test_whatever_is_called_like_an_encoder_is_one(encoder, corpus):
+    """As a session of a runtime would be: a function of arrays."""
+    expected = embed_files(encoder, corpus).matrix
+    encoder.eval()
+
+    def session(wave, lengths):
+        assert wave.device.type == "cpu"
+        with torch.no_grad():
+            return encoder(torch.from_numpy(wave.numpy()), lengths).numpy()
+
+    found = embed_files(session, corpus)
+    assert found.matrix.dtype == np.float32 and found.ids == tuple(u.id for u in corpus)
+    np.testing.assert_array_equal(found.matrix, expected)

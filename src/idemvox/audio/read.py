@@ -25,6 +25,7 @@ __all__ = [
     "SUFFIXES",
     "AudioInfo",
     "from_pcm",
+    "mono",
     "probe",
     "read",
     "read_pcm",
@@ -134,6 +135,11 @@ def read_pcm(path: str | Path, start: int = 0, samples: int | None = None) -> Pc
             pcm: Pcm = _samples(file, start, samples, "int16")[:, 0]
             return pcm
     return to_pcm(read(path, start, samples))
+
+
+def mono(samples: Wave) -> Wave:
+    """(T, channels) -> (T,) the mean of the channels."""
+    return np.ascontiguousarray(samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1))
 
 
 def to_pcm(wave: npt.NDArray[np.floating]) -> Pcm:
@@ -251,8 +257,7 @@ def _resampled(file: SndFile | pyav.AvFile, start: int, samples: int | None) -> 
 
 def _frames(file: SndFile | pyav.AvFile, start: int, frames: int | None) -> Wave:
     """Mono frames [start, start + frames) at the file's own rate, or as many of them as there are."""
-    wave = _samples(file, start, frames, "float32")
-    return np.ascontiguousarray(wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1))
+    return mono(_samples(file, start, frames, "float32"))
 
 
 def _samples(file: SndFile | pyav.AvFile, start: int, frames: int | None, dtype: str) -> npt.NDArray[Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import zipfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -23,10 +24,12 @@ from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
 from idemvox.modules import evaluating
 
-__all__ = ["Embeddings", "embed_files", "load_embeddings", "save_embeddings"]
+__all__ = ["Embedder", "Embeddings", "embed_files", "embed_waves", "load_embeddings", "save_embeddings"]
 
 Floats = NDArray[np.float32]
 Precision = Literal["fp32", "bf16"]
+Embedder: TypeAlias = Callable[[torch.Tensor, torch.Tensor], Any]
+"""(wave (B, T) float32 at 16 kHz, valid samples of each (B,)) -> (B, D), a tensor or an array."""
 WHOLE = "whole utterances"
 _SHORTEST = 400  # samples: one 25 ms window
 
@@ -75,7 +78,7 @@ class _Job:
 
 
 def embed_files(
-    encoder: nn.Module,
+    encoder: Embedder,
     source: Manifest | Sequence[str | Path],
     *,
     device: str | torch.device | None = None,
@@ -87,12 +90,13 @@ def embed_files(
 ) -> Embeddings:
     """Embed whole utterances, each by one vector; padding and batch size change nothing but the time.
 
-    The encoder runs in evaluation mode without gradients; every module's mode is put back afterwards.
+    A module runs in evaluation mode without gradients; each of its parts gets its own mode back afterwards.
 
     Args:
-        encoder: an :class:`~idemvox.encoders.base.Encoder`: ``(wave (B, T), lengths (B,)) -> (B, D)``.
+        encoder: an :class:`~idemvox.encoders.base.Encoder`, or anything else that is called like one.
         source: a manifest (ids are its ids) or audio files (ids are the paths as given).
-        device: moves the encoder there, to stay; ``None`` leaves it where it is.
+        device: of the waves that the encoder is given; a module is moved there, to stay. ``None`` leaves a
+            module where it is, and is the CPU for anything else.
         batch_seconds: most audio in a batch, padding included; a longer utterance goes alone.
         precision: ``"bf16"`` runs the network, not the front end, under autocast.
         max_seconds: cut longer utterances to their first seconds; ``None`` takes them whole.
@@ -102,31 +106,81 @@ def embed_files(
     Raises:
         IdemvoxError: a file cannot be read or is empty, or its embedding is not finite; names the file.
     """
-    if precision not in ("fp32", "bf16"):
-        raise IdemvoxError(f"unknown precision {precision!r}; have: bf16, fp32")
     if batch_seconds <= 0 or (max_seconds is not None and max_seconds <= 0):
         raise IdemvoxError("batch_seconds and max_seconds must be above 0")
     jobs = _jobs(source, max_seconds)
     if not jobs:
         raise IdemvoxError("there is nothing to embed: the manifest or list is empty")
-    place = torch.device(device) if device is not None else _device_of(encoder)
-    encoder.to(place)
     rows: list[Any] = [None] * len(jobs)
     batches = _batches(jobs, batch_seconds)
     loaded = _read_ahead(batches, workers)
-    with evaluating(encoder):
-        for batch, waves in track(loaded, "embedding", total=len(batches), disable=not progress):
-            for job, vector in zip(batch, _embed(encoder, waves, place, precision), strict=True):
-                if not np.isfinite(vector).all():
-                    raise IdemvoxError(
-                        f"the embedding of {job.path} is NaN or infinite: the model has probably diverged;"
-                        " use an earlier checkpoint"
-                    )
-                rows[job.row] = vector
+    for batch, waves in track(loaded, "embedding", total=len(batches), disable=not progress):
+        names = [str(job.path) for job in batch]
+        matrix = embed_waves(encoder, waves, names=names, device=device, precision=precision)
+        for job, vector in zip(batch, matrix, strict=True):
+            rows[job.row] = vector
     of = WHOLE if max_seconds is None else f"the first {max_seconds:g} s"
     if precision != "fp32":
         of += f", {precision}"
     return Embeddings(tuple(job.id for job in jobs), np.stack(rows), of)
+
+
+def embed_waves(
+    encoder: Embedder,
+    waves: Sequence[Floats],
+    *,
+    names: Sequence[str] | None = None,
+    device: str | torch.device | None = None,
+    precision: Precision = "fp32",
+) -> Floats:
+    """(N, D) embeddings of waves, each (T,) at 16 kHz with full scale at 1, as one batch.
+
+    Args:
+        encoder: as for :func:`embed_files`.
+        waves: of any lengths.
+        names: what errors call them.
+        device: as for :func:`embed_files`.
+        precision: likewise.
+
+    Raises:
+        IdemvoxError: a wave is too short, or its embedding is not finite.
+    """
+    if precision not in ("fp32", "bf16"):
+        raise IdemvoxError(f"unknown precision {precision!r}; have: bf16, fp32")
+    names = names or ["this recording"] * len(waves)
+    for name, wave in zip(names, waves, strict=True):
+        if len(wave) < _SHORTEST:
+            raise IdemvoxError(
+                f"cannot embed {name}: {len(wave)} samples at 16 kHz are too few (at least {_SHORTEST});"
+                " use a longer recording, or leave it out"
+            )
+    place = _placed(encoder, device)
+    lengths = torch.tensor([len(wave) for wave in waves])
+    padded = torch.zeros(len(waves), int(lengths.max()))  # (B, T)
+    for row, wave in zip(padded, waves, strict=True):
+        row[: len(wave)] = torch.from_numpy(wave)
+    mode = evaluating(encoder) if isinstance(encoder, nn.Module) else nullcontext()
+    with mode, torch.autocast(place.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        vectors = encoder(padded.to(place), lengths.to(place))  # (B, D)
+    matrix: Floats = torch.as_tensor(vectors).float().cpu().numpy()
+    for name, vector in zip(names, matrix, strict=True):
+        if not np.isfinite(vector).all():
+            raise IdemvoxError(
+                f"the embedding of {name} is NaN or infinite: the model has probably diverged;"
+                " use an earlier checkpoint"
+            )
+    return matrix
+
+
+def _placed(encoder: Embedder, device: str | torch.device | None) -> torch.device:
+    """Move a module to ``device``; return the device of the waves that the encoder is given."""
+    if not isinstance(encoder, nn.Module):
+        return torch.device(device or "cpu")
+    tensor = next(iter([*encoder.parameters(), *encoder.buffers()]), None)
+    here = torch.device("cpu") if tensor is None else tensor.device
+    place = here if device is None else torch.device(device)
+    encoder.to(place)
+    return place
 
 
 def _jobs(source: Manifest | Sequence[str | Path], max_seconds: float | None) -> list[_Job]:
@@ -164,11 +218,6 @@ def _read(job: _Job) -> Floats:
         wave = read(job.path, job.start, job.samples)
     except IdemvoxError as error:
         raise IdemvoxError(f"cannot embed {job.id!r}: {error}; repair the file or leave it out") from error
-    if len(wave) < _SHORTEST:
-        raise IdemvoxError(
-            f"cannot embed {job.path}: {len(wave)} samples at 16 kHz are too few (at least {_SHORTEST});"
-            " leave the file out"
-        )
     return wave
 
 
@@ -189,22 +238,6 @@ def _read_ahead(
                 yield jobs, [future.result() for future in futures]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _embed(encoder: nn.Module, waves: list[Floats], device: torch.device, precision: Precision) -> Floats:
-    lengths = torch.tensor([len(wave) for wave in waves])
-    padded = torch.zeros(len(waves), int(lengths.max()))  # (B, T)
-    for row, wave in zip(padded, waves, strict=True):
-        row[: len(wave)] = torch.from_numpy(wave)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        vectors = encoder(padded.to(device), lengths.to(device))  # (B, D)
-    matrix: Floats = vectors.float().cpu().numpy()
-    return matrix
-
-
-def _device_of(encoder: nn.Module) -> torch.device:
-    tensor = next(iter([*encoder.parameters(), *encoder.buffers()]), None)
-    return torch.device("cpu") if tensor is None else tensor.device
 
 
 def save_embeddings(embeddings: Embeddings, path: str | Path) -> None:
