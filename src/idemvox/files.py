@@ -87,9 +87,9 @@ def write_json(path: str | Path, value: Any) -> None:
         file.write("\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file; a broken one is named in the error."""
+def read_json(path: str | Path, broken: type[IdemvoxError] = IdemvoxError) -> Any:
+    """Read a JSON file; one that is broken raises an error of this class, which names it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise IdemvoxError(f"{path} is not valid JSON ({error}); delete it or restore it") from error
+        raise broken(f"{path} is not valid JSON ({error}); delete it or restore it") from error

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 
 from idemvox.audio.frontend import FrontEnd
 from idemvox.encoders.base import Encoder, Scoring
-from idemvox.errors import IdemvoxError
+from idemvox.errors import ModelError, RecipeError
 from idemvox.files import atomic_write, read_json, write_json
 from idemvox.recipe import Part, build_options
 from idemvox.registry import ENCODERS
@@ -79,18 +79,18 @@ def load_model(folder: str | Path) -> Model:
     """Load a model folder, or the ``model`` folder inside a run.
 
     Raises:
-        IdemvoxError: if it is not one, is damaged, or was written by a newer idemvox.
+        ModelError: if it is not one, is damaged, or was written by a newer idemvox.
     """
     folder = Path(folder)
     if not (folder / "model.json").is_file() and (folder / "model" / "model.json").is_file():
         folder = folder / "model"
     if not (folder / "model.json").is_file():
-        raise IdemvoxError(f"{folder} is not a model folder (no model.json); give a run or its model folder")
-    description = read_json(folder / "model.json")
+        raise ModelError(f"{folder} is not a model folder (no model.json); give a run or its model folder")
+    description = read_json(folder / "model.json", ModelError)
     if not isinstance(description, dict) or not isinstance(description.get("format"), int):
-        raise IdemvoxError(f"model folder {folder} is damaged: model.json is not a description of a model")
+        raise ModelError(f"model folder {folder} is damaged: model.json is not a description of a model")
     if description["format"] > FORMAT:
-        raise IdemvoxError(
+        raise ModelError(
             f"{folder} has model format {description['format']}, this idemvox reads up to {FORMAT}: upgrade"
         )
     try:
@@ -98,6 +98,6 @@ def load_model(folder: str | Path) -> Model:
         encoder = build_encoder(part, description["frontend"])
         encoder.load_state_dict(load_file(folder / "model.safetensors"))
         scoring: Scoring = TypeAdapter(Scoring).validate_python(description.get("scoring", "cosine"))
-    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
-        raise IdemvoxError(f"model folder {folder} is damaged: {error}") from error
+    except (RecipeError, KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        raise ModelError(f"model folder {folder} is damaged: {error}") from error
     return Model(encoder.eval(), scoring, description.get("provenance", {}), folder)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from idemvox.audio.read import FULL_SCALE, SAMPLE_RATE, SUFFIXES, Pcm, from_pcm, read_pcm
 from idemvox.devices import to_device
-from idemvox.errors import IdemvoxError
+from idemvox.errors import AudioError, IdemvoxError, RecipeError
 
 __all__ = ["Bank", "Room", "coloured_noises", "load_bank", "load_rooms", "trim_room"]
 
@@ -31,7 +31,7 @@ class Bank(nn.Module):
             Silent ones are left out.
 
     Raises:
-        IdemvoxError: if there is nothing to hear in any of them.
+        AudioError: if there is nothing to hear in any of them.
     """
 
     audio: Tensor
@@ -46,7 +46,7 @@ class Bank(nn.Module):
         super().__init__()
         pieces = [p for p in pieces if len(p) and p.any()]
         if not pieces:
-            raise IdemvoxError("an augmentation bank has no audible audio in it; give another folder")
+            raise AudioError("an augmentation bank has no audible audio in it; give another folder")
         self.sizes = np.array([len(p) for p in pieces], np.int64)
         audio = torch.empty(int(self.sizes.sum()), dtype=torch.int16)
         gains = np.full(len(pieces), 1 / FULL_SCALE, np.float32)
@@ -118,7 +118,7 @@ def load_bank(folder: Path, piece_seconds: float = 5.0, max_hours: float = 8.0, 
         if left < 0:
             break
     if not pieces:
-        raise IdemvoxError(f"no audio ({', '.join(SUFFIXES)}) below {folder}")
+        raise AudioError(f"no audio ({', '.join(SUFFIXES)}) below {folder}")
     return pieces
 
 
@@ -126,7 +126,7 @@ def load_rooms(folder: Path, seconds: float = 1.0) -> list[Room]:
     """Read every room response below ``folder``, each as :func:`trim_room` leaves it."""
     rooms = [piece for file in _files(folder) for piece in _pieces(file, 10 * SAMPLE_RATE)[:1]]
     if not rooms:
-        raise IdemvoxError(f"no audio ({', '.join(SUFFIXES)}) below {folder}")
+        raise AudioError(f"no audio ({', '.join(SUFFIXES)}) below {folder}")
     return [trim_room(from_pcm(room), seconds) for room in rooms]
 
 
@@ -139,7 +139,7 @@ def trim_room(room: Room, seconds: float = 1.0) -> Room:
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise IdemvoxError(f"augmentation folder {folder} does not exist")
+        raise RecipeError(f"augmentation folder {folder} does not exist")
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
 
 

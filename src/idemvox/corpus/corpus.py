@@ -21,7 +21,7 @@ from idemvox.corpus.several import (
     refuse_repeats,
     refuse_shared,
 )
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 
 __all__ = ["Corpus", "is_corpus", "is_pack", "open_corpus"]
 
@@ -84,7 +84,7 @@ def open_corpus(where: str | Path | Sequence[str | Path]) -> Corpus:
         where: a manifest CSV, a folder that ``idemvox pack`` wrote, or a list of such.
 
     Raises:
-        IdemvoxError: nothing there, a bad manifest, no finished pack, or a corpus or a file that is in the
+        CorpusError: nothing there, a bad manifest, no finished pack, or a corpus or a file that is in the
             list twice.
     """
     paths = [Path(where)] if isinstance(where, str | Path) else [Path(path) for path in where]
@@ -115,7 +115,7 @@ def _listed(name: str, manifest: Manifest) -> Corpus:
 
 def _packed(name: str, folder: Path) -> Corpus:
     if not (folder / HEADER).exists() and (folder / "manifest.csv").exists():
-        raise IdemvoxError(
+        raise CorpusError(
             f"{folder} is no pack; give {folder / 'manifest.csv'}, or pack it with `idemvox pack`"
         )
     source = PackedSource(folder)
@@ -136,7 +136,7 @@ def _joined(corpora: Mapping[str, Corpus]) -> Corpus:
     So the numbers go by the names with the corpus's in front, and recordings of unknown speakers come first.
     """
     if empty := [name for name, corpus in corpora.items() if not len(corpus)]:
-        raise IdemvoxError(f"the corpus {empty[0]} has no utterances; leave it out")
+        raise CorpusError(f"the corpus {empty[0]} has no utterances; leave it out")
     by_name = dict(sorted(corpora.items(), key=lambda item: prefixed(item[0], "")))
     loose = {name: _loose_recordings(corpus) for name, corpus in corpora.items()}
     speakers: dict[str, npt.NDArray[np.int32]] = {}

@@ -12,7 +12,7 @@ from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_man
 from idemvox.corpus.packs.pack import packing_bar
 from idemvox.corpus.prepare import output_file
 from idemvox.corpus.several import corpus_names, prefixed, refuse_repeats, refuse_shared
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 
 __all__ = ["join_manifests"]
 
@@ -30,7 +30,7 @@ def join_manifests(files: Sequence[str | Path], out: str | Path, *, progress: bo
         progress: draw a progress bar.
 
     Raises:
-        IdemvoxError: fewer than two manifests, one that is a pack, empty, bad or there twice, audio that two
+        CorpusError: fewer than two manifests, one that is a pack, empty, bad or there twice, audio that two
             of them list, or an ``out`` that is one of them.
     """
     paths, out = [Path(file) for file in files], output_file(out)
@@ -42,7 +42,7 @@ def join_manifests(files: Sequence[str | Path], out: str | Path, *, progress: bo
             bar.update(bar.task_ids[0], note=f"reading {path}")
             manifests[name] = load_manifest(path)
             if not len(manifests[name]):
-                raise IdemvoxError(f"{path} has no utterances; leave it out")
+                raise CorpusError(f"{path} has no utterances; leave it out")
             bar.advance(bar.task_ids[0])
         bar.update(bar.task_ids[0], note=f"writing {out}")
         refuse_shared(manifests)
@@ -67,15 +67,15 @@ def join_manifests(files: Sequence[str | Path], out: str | Path, *, progress: bo
 def _refuse(paths: Sequence[Path], out: Path) -> None:
     """Check what can be checked before a manifest is read."""
     if len(paths) < 2:
-        raise IdemvoxError("name two manifests or more to join")
+        raise CorpusError("name two manifests or more to join")
     for path in paths:
         if path.is_dir():
-            raise IdemvoxError(
+            raise CorpusError(
                 f"{path} is a folder: give the manifest of its audio, or that a pack was made from; to train "
                 "from several packs no joining is needed: data.manifest=[PACK,PACK]"
             )
         if os.path.realpath(path) == os.path.realpath(out):
-            raise IdemvoxError(f"{out} is one of the manifests to join; choose another output")
+            raise CorpusError(f"{out} is one of the manifests to join; choose another output")
     refuse_repeats(paths)
 
 

@@ -19,7 +19,7 @@ from idemvox.corpus.crops import AudioSource, Numbers
 from idemvox.corpus.manifest import Manifest
 from idemvox.corpus.packs.pack import file_hash
 from idemvox.corpus.packs.packed import read_header
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 
 __all__ = ["JoinedNames", "JoinedSource", "corpus_names", "prefixed", "refuse_repeats", "refuse_shared"]
 
@@ -42,7 +42,7 @@ def corpus_names(paths: Sequence[Path]) -> list[str]:
     ['a-train', 'b-train', 'vox1']
 
     Raises:
-        IdemvoxError: two corpora that only the ending tells apart, such as ``vox1.csv`` and ``vox1/``.
+        CorpusError: two corpora that only the ending tells apart, such as ``vox1.csv`` and ``vox1/``.
     """
     parts = [_parts(path) for path in paths]
     depths = [1] * len(paths)
@@ -54,7 +54,7 @@ def corpus_names(paths: Sequence[Path]) -> list[str]:
             return names
         if all(depths[number] >= len(parts[number]) for number in alike):
             both = " and ".join(str(paths[number]) for number in alike[:2])
-            raise IdemvoxError(f"{both} would be called the same; rename one of them")
+            raise CorpusError(f"{both} would be called the same; rename one of them")
         for number in alike:
             depths[number] += 1
 
@@ -71,7 +71,7 @@ def refuse_repeats(paths: Sequence[Path]) -> None:
     """Check that no corpus is there twice: one path, a pack and its manifest, or two packs of one manifest.
 
     Raises:
-        IdemvoxError: one is; says which two paths.
+        CorpusError: one is; says which two paths.
     """
     packs = [path.is_dir() for path in paths]
     seen: dict[str, Path] = {}
@@ -81,7 +81,7 @@ def refuse_repeats(paths: Sequence[Path]) -> None:
             keys.append(read_header(path).manifest if packed else file_hash(path))
         for key in keys:
             if key in seen:
-                raise IdemvoxError(
+                raise CorpusError(
                     f"{seen[key]} and {path} are the same corpus; give each once, as a manifest or as a pack"
                 )
         seen.update(dict.fromkeys(keys, path))
@@ -93,7 +93,7 @@ def refuse_shared(manifests: Mapping[str, Manifest]) -> None:
     Folders are followed to where links lead; links to single files are not.
 
     Raises:
-        IdemvoxError: some is; says how much and gives an example.
+        CorpusError: some is; says how much and gives an example.
     """
     spans: dict[str, list[tuple[float, float, str, str]]] = {file: [] for file in _shared_files(manifests)}
     for name, manifest in manifests.items() if spans else ():
@@ -105,7 +105,7 @@ def refuse_shared(manifests: Mapping[str, Manifest]) -> None:
     if twice:
         file, (one, other) = twice[0]
         more = f", and so with {counted(len(twice) - 1, 'other file')}" if len(twice) > 1 else ""
-        raise IdemvoxError(
+        raise CorpusError(
             f"{file} is in two corpora, as {prefixed(*one)} and as {prefixed(*other)}{more}; "
             "leave it out of one of them"
         )

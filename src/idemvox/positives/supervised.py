@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 from idemvox.positives.base import Positives, Setting
 from idemvox.registry import POSITIVES
 
@@ -34,7 +34,7 @@ class Supervised(Positives):
         super().__init__(options, setting)
         classes = setting.classes
         if classes is None or len(np.unique(classes[classes >= 0])) < 2:
-            raise IdemvoxError(
+            raise CorpusError(
                 "positives 'supervised' needs at least 2 classes: give a manifest with a speaker column, or "
                 "data.labels=FILE (a table of id and class); or use 'same' or 'ssps'"
             )

@@ -16,7 +16,7 @@ from idemvox.audio.channel import ChannelSpec
 from idemvox.corpus.manifest import Manifest, load_manifest, save_manifest
 from idemvox.corpus.simulated.recordings import simulate_recordings
 from idemvox.corpus.simulated.voices import synthetic_voices
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError, IdemvoxError
 from idemvox.processes import command_line
 from idemvox.reports.results import write_results
 from idemvox.studies.debian import Fetched, fetch_voices
@@ -129,7 +129,7 @@ def _voices(corpus: Path | None, synthetic: bool, console: Console, progress: bo
     if corpus is not None:
         manifest = load_manifest(corpus)
         if len(manifest.speakers) < 4:
-            raise IdemvoxError(
+            raise CorpusError(
                 f"{corpus} names {len(manifest.speakers)} speakers; the study needs labels of at least 4 "
                 "(for scoring, diagnostics and the supervised row)"
             )

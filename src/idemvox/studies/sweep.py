@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 
 from idemvox.corpus.manifest import load_manifest
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 from idemvox.recipe import Part, Recipe
 from idemvox.registry import ENCODERS, FRAMEWORKS, POSITIVES
 from idemvox.studies.jobs import Job, TestSet, claim, results_row, run_job, run_jobs
@@ -91,10 +91,10 @@ class Sweep:
                 holds a sweep of something else.
         """
         if taken := {"seed", "name"} & set(self.grid):
-            raise IdemvoxError(f"a sweep gives each run its own {taken.pop()}; for several seeds use --seeds")
+            raise RecipeError(f"a sweep gives each run its own {taken.pop()}; for several seeds use --seeds")
         jobs = [self.job(point, seed) for seed in self.seeds for point in self.points()]
         if len({test.name for test in self.tests}) < len(self.tests):
-            raise IdemvoxError("two trial lists of this sweep have the same name; rename one of the files")
+            raise RecipeError("two trial lists of this sweep have the same name; rename one of the files")
         for test in self.tests:  # what is wrong is said now, not after a day of training
             trial_utterances(load_trials(test.trials), load_manifest(test.manifest))
         for job in jobs:
@@ -102,7 +102,7 @@ class Sweep:
                 part: Part = getattr(job.recipe, key)
                 part.build(registry[part.name].Options, key)
         if len({job.folder for job in jobs}) < len(jobs):
-            raise IdemvoxError("two combinations of this sweep are the same; give each value once")
+            raise RecipeError("two combinations of this sweep are the same; give each value once")
         files = [path for test in self.tests for path in (test.trials, test.manifest)]
         common = self.recipe.model_dump(mode="json", exclude={"seed", "name"})
         claim(self.folder / "settings.json", {"recipe": common}, files)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError, IdemvoxError
 from idemvox.verification.metrics import Floats, Method, SortedTrials, eer_of_counts
 
 __all__ = ["Interval", "eer_interval", "percentile_interval", "resampled_eers"]
@@ -87,7 +87,7 @@ def resampled_eers(
             rows.append(row)
         if len(rows) == draws:
             return np.array(rows)
-    raise IdemvoxError("too few speakers have target trials for an EER interval; use a larger trial list")
+    raise CorpusError("too few speakers have target trials for an EER interval; use a larger trial list")
 
 
 def _numbered(
@@ -100,7 +100,7 @@ def _numbered(
     names = np.union1d(enrol, test)
     enrol, test = np.searchsorted(names, enrol), np.searchsorted(names, test)
     if not np.array_equal(enrol == test, label):
-        raise IdemvoxError("the speakers contradict the trial labels: check the manifest's speaker column")
+        raise CorpusError("the speakers contradict the trial labels: check the manifest's speaker column")
     return enrol, test, len(names)
 
 

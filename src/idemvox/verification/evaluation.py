@@ -40,7 +40,7 @@ def trial_utterances(trials: Trials | Sequence[Trials], source: Manifest | str |
             such path; or a folder: names are paths below it, and no speakers are known.
 
     Raises:
-        IdemvoxError: names that are not found, with up to five of them.
+        CorpusError: names that are not found, with up to five of them.
     """
     lists = [trials] if isinstance(trials, Trials) else list(trials)
     names = list(dict.fromkeys(name for trial_list in lists for name in trial_list.ids))

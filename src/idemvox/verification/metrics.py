@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError, IdemvoxError, ModelError
 
 __all__ = [
     "EER",
@@ -80,18 +80,18 @@ def _check(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.boo
         )
     if not np.isfinite(score).all():
         bad = int(np.count_nonzero(~np.isfinite(score)))
-        raise IdemvoxError(
+        raise ModelError(
             f"{bad} of {len(score)} scores are NaN or infinite; the model has probably diverged:"
             " evaluate an earlier checkpoint"
         )
     if label.dtype != np.bool_:
         if not np.isin(label, (0, 1)).all():
-            raise IdemvoxError("trial labels must be 1 (target, same speaker) or 0 (impostor)")
+            raise CorpusError("trial labels must be 1 (target, same speaker) or 0 (impostor)")
         label = label.astype(np.bool_)
     targets = int(np.count_nonzero(label))
     if targets == 0 or targets == len(label):
         have, lack = ("impostor", "target") if targets == 0 else ("target", "impostor")
-        raise IdemvoxError(
+        raise CorpusError(
             f"all {len(label)} trials are {have} trials; error rates need {lack} trials too:"
             " add some to the list"
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import IdemvoxError, ModelError
 from idemvox.files import atomic_write
 
 __all__ = [
@@ -65,7 +65,7 @@ class Report:
             known = {item.name for item in fields(cls)}
             return cls(**{name: value for name, value in values.items() if name in known})
         except (json.JSONDecodeError, TypeError, AttributeError) as error:
-            raise IdemvoxError(f"not an evaluation report ({error}); evaluate the model again") from error
+            raise ModelError(f"not an evaluation report ({error}); evaluate the model again") from error
 
     def table(self) -> Table:
         """Return a table with this report alone."""
@@ -124,4 +124,4 @@ def load_report(folder: str | Path) -> Report | None:
     try:
         return Report.from_json(path.read_text(encoding="utf-8"))
     except (IdemvoxError, UnicodeDecodeError) as error:
-        raise IdemvoxError(f"{path}: {error}") from error
+        raise ModelError(f"{path}: {error}") from error

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from idemvox.encoders.base import Scoring
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError, ModelError
 from idemvox.model import Model
 from idemvox.verification.embed import Embeddings
 from idemvox.verification.trials import Trials
@@ -39,7 +39,7 @@ class Scorer:
 
     def __post_init__(self) -> None:
         if self.compare not in _WORDS:
-            raise IdemvoxError(f"unknown scoring {self.compare!r}; have: {', '.join(_WORDS)}")
+            raise ModelError(f"unknown scoring {self.compare!r}; have: {', '.join(_WORDS)}")
 
     @classmethod
     def of(cls, model: Model) -> Scorer:
@@ -67,7 +67,7 @@ class Scorer:
                 changes nothing else.
 
         Raises:
-            IdemvoxError: ids of the trials without an embedding, with up to five of them.
+            CorpusError: ids of the trials without an embedding, with up to five of them.
         """
         matrix = self._prepare(_matrix(embeddings, trials))
         enrolled, tested = (_used(i, len(matrix)) for i in (trials.enrol_index, trials.test_index))
@@ -138,10 +138,10 @@ def _by_products(
     return scores
 
 
-def missing_ids(missing: list[str], total: int, name: str) -> IdemvoxError:
+def missing_ids(missing: list[str], total: int, name: str) -> CorpusError:
     """Return the error for trials that name utterances nobody has."""
     shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-    return IdemvoxError(
+    return CorpusError(
         f"{len(missing)} of the {total} utterances in the trials {name!r} are unknown: {shown};"
         " names must be ids or paths in the manifest, or paths below the root folder: is it the right one?"
     )

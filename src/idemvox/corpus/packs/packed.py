@@ -76,7 +76,7 @@ def read_header(folder: Path) -> Header:
     """
     if not (folder / HEADER).is_file():
         raise CorpusError(f"{folder} is no finished pack: it has no {HEADER}; run `idemvox pack` (again)")
-    have = read_json(folder / HEADER)
+    have = read_json(folder / HEADER, CorpusError)
     if not isinstance(have, dict) or have.pop("format", None) != FORMAT:
         raise CorpusError(f"{folder / HEADER} is not of a pack; give a folder that `idemvox pack` wrote")
     if (version := have.pop("version", None)) != VERSION:
