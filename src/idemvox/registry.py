@@ -12,11 +12,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 from idemvox.errors import unknown_name
 
-__all__ = ["ENCODERS", "FRAMEWORKS", "MEMORY", "POSITIVES", "Memory", "Registry"]
+__all__ = ["ENCODERS", "FRAMEWORKS", "MEMORY", "POSITIVES", "Memory", "Registry", "load_modules"]
 
 V = TypeVar("V")
 MEMORY = "memory depends on it"
@@ -24,6 +25,13 @@ Memory = Annotated[V, MEMORY]
 """An option that memory depends on; where memory is full, a message names it."""
 
 T = TypeVar("T", bound=type[Any])
+
+
+@cache
+def load_modules(package: str) -> None:
+    """Import every module of a package, so that what is in it registers itself."""
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        importlib.import_module(f"{package}.{module.name}")
 
 
 class Registry:
@@ -38,7 +46,6 @@ class Registry:
         self.kind = kind
         self.package = package
         self._classes: dict[str, type[Any]] = {}
-        self._loaded = False
 
     def register(self, name: str) -> Callable[[T], T]:
         """Class decorator; refuses a name that another class has taken."""
@@ -52,21 +59,14 @@ class Registry:
 
         return add
 
-    def _load(self) -> None:
-        if not self._loaded:
-            package = importlib.import_module(self.package)
-            for module in pkgutil.iter_modules(package.__path__):
-                importlib.import_module(f"{self.package}.{module.name}")
-            self._loaded = True
-
     def __getitem__(self, name: str) -> type[Any]:
-        self._load()
+        load_modules(self.package)
         if name not in self._classes:
             raise unknown_name(self.kind, name, self._classes)
         return self._classes[name]
 
     def __iter__(self) -> Iterator[str]:
-        self._load()
+        load_modules(self.package)
         return iter(sorted(self._classes))
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from idemvox.cli.corpus import doctor, pack
+from idemvox.cli.importers import CorporaCommand
 from idemvox.cli.learn import average, demo, recipes, sweep, train
 from idemvox.cli.prepare import prepare
 from idemvox.cli.verify import embed, evaluate, picture, verify
@@ -31,7 +32,8 @@ app = typer.Typer(
     "Or see it all happen on real voices: idemvox demo",
 )
 app.add_typer(prepare, name="prepare")
-for command in (doctor, pack, train, average, sweep, recipes, evaluate, embed, verify, picture, demo):
+app.command(cls=CorporaCommand)(doctor)
+for command in (pack, train, average, sweep, recipes, evaluate, embed, verify, picture, demo):
     app.command()(command)
 
 

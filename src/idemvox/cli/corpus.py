@@ -18,9 +18,7 @@ def doctor(
     corpus: Annotated[
         str | None,
         typer.Option(
-            help="Compare the counts with the official ones: voxceleb1, voxceleb1-dev, voxceleb1-test, "
-            "voxceleb2, voxceleb2-dev, voxceleb2-test, musan, musan-noise, musan-music, "
-            "musan-speech, rirs (the simulated ones) or voices-dev."
+            help="Compare the counts with the official ones",  # whose: CorporaCommand says
         ),
     ] = None,
     out: Annotated[

@@ -1,26 +1,21 @@
-"""idemvox prepare: one command for each kind of corpus."""
+"""idemvox prepare: folders, tables and manifests; public corpora have their commands from the importers."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from idemvox.cli.common import Quiet, Workers, console, resumable
+from idemvox.cli.importers import ImportersGroup
 from idemvox.errors import IdemvoxError
 
 __all__ = ["prepare"]
 
-prepare = typer.Typer(no_args_is_help=True, help="Check audio and write a manifest.")
+prepare = typer.Typer(cls=ImportersGroup, no_args_is_help=True, help="Check audio and write a manifest.")
 
 MinSeconds = Annotated[float, typer.Option(min=0.1, help="Leave out files shorter than a crop.")]
-ShortestSeconds = Annotated[float, typer.Option("--min-seconds", min=0.01, help="Leave out shorter files.")]
-CorpusFolder = Annotated[Path, typer.Argument(help="The corpus, unpacked as it is published.")]
-CorpusOut = Annotated[
-    Path | None, typer.Option("--out", help="Manifest to write; default: FOLDER/manifest.csv")
-]
 
 
 @prepare.command("folder")
@@ -121,137 +116,3 @@ def prepare_join_command(
     from idemvox.corpus.join import join_manifests
 
     console.print(join_manifests(manifests, out, progress=not quiet).table())
-
-
-def _importer(name: str, call: str, min_seconds: float, text: str) -> None:
-    """Add ``idemvox prepare NAME``, which calls ``corpus.importers.MODULE:FUNCTION``."""
-    module, _, function = call.partition(":")
-
-    def command(
-        folder: CorpusFolder,
-        out: CorpusOut = None,
-        min_seconds: ShortestSeconds = min_seconds,
-        workers: Workers = None,
-        quiet: Quiet = False,
-    ) -> None:
-        run = getattr(import_module(f"idemvox.corpus.importers.{module}"), function)
-        out = out or folder / "manifest.csv"
-        with resumable():
-            summary = run(folder, out, min_seconds=min_seconds, workers=workers, progress=not quiet)
-        console.print(summary.table())
-
-    prepare.command(name, help=text)(command)
-
-
-_importer(
-    "voxceleb1",
-    "voxceleb:prepare_voxceleb1",
-    2.0,
-    "Prepare VoxCeleb1: wav/id10001/VIDEO/00001.wav, in vox1_dev_wav/, vox1_test_wav/ or both.\n\n"
-    "Ids are those of the official trial lists, so these can be evaluated with --manifest.\n\n"
-    "Example: idemvox prepare voxceleb1 voxceleb1/ --out voxceleb1.csv",
-)
-_importer(
-    "voxceleb2",
-    "voxceleb:prepare_voxceleb2",
-    2.0,
-    "Prepare VoxCeleb2: aac/id00012/VIDEO/00001.m4a, or converted files in wav/.\n\n"
-    "To train, give the dev folder only.\n\n"
-    "Example: idemvox prepare voxceleb2 voxceleb2/dev/ --out voxceleb2.csv",
-)
-_importer(
-    "voices",
-    "voices:prepare_voices",
-    0.1,
-    "Prepare the VOiCES 2019 development data: sid_dev/ and its lists.\n\n"
-    "Also writes the trials, in the manifest's ids, to trials/ beside the manifest.\n\n"
-    "Example: idemvox prepare voices VOiCES_Box_unzip/ --out voices.csv",
-)
-_importer(
-    "sitw",
-    "sitw:prepare_sitw",
-    0.1,
-    "Prepare Speakers in the Wild: dev/ and eval/ with audio/, lists/ and keys/.\n\n"
-    "Also writes the core-core and core-multi trials, in the manifest's ids, to trials/ beside the "
-    "manifest.\n\n"
-    "Example: idemvox prepare sitw sitw_database.v4/ --out sitw.csv",
-)
-
-
-@prepare.command("musan")
-def prepare_musan_command(
-    folder: CorpusFolder,
-    out: CorpusOut = None,
-    piece: Annotated[float, typer.Option(min=0.1, help="Length of a piece, in seconds.")] = 5.0,
-    min_seconds: ShortestSeconds = 1.0,
-    workers: Workers = None,
-    quiet: Quiet = False,
-) -> None:
-    """Prepare MUSAN: noise/, music/ and speech/, each cut into pieces, in a manifest of its own.
-
-    No audio is written: a row says where in its file the piece starts. --out musan.csv gives musan.noise.csv,
-    musan.music.csv and musan.speech.csv.
-
-    Example: idemvox prepare musan musan/ --out musan.csv
-    """
-    from idemvox.corpus.importers.musan import prepare_musan
-
-    out = out or folder / "manifest.csv"
-    with resumable():
-        summaries = prepare_musan(
-            folder, out, piece=piece, min_seconds=min_seconds, workers=workers, progress=not quiet
-        )
-    for summary in summaries:
-        console.print(summary.table())
-
-
-@prepare.command("rirs")
-def prepare_rirs_command(
-    folder: CorpusFolder,
-    out: CorpusOut = None,
-    real: Annotated[
-        bool, typer.Option("--real", help="The measured responses too, not only simulated ones.")
-    ] = False,
-    min_seconds: ShortestSeconds = 0.05,
-    workers: Workers = None,
-    quiet: Quiet = False,
-) -> None:
-    """Prepare the room impulse responses of RIRS_NOISES: simulated_rirs/smallroom/Room001/*.wav.
-
-    Example: idemvox prepare rirs RIRS_NOISES/ --out rirs.csv
-    """
-    from idemvox.corpus.importers.rirs import prepare_rirs
-
-    out = out or folder / "manifest.csv"
-    with resumable():
-        summary = prepare_rirs(
-            folder, out, real=real, min_seconds=min_seconds, workers=workers, progress=not quiet
-        )
-    console.print(summary.table())
-
-
-@prepare.command("kaldi")
-def prepare_kaldi_command(
-    folder: CorpusFolder,
-    out: CorpusOut = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that relative paths start from; default: the current one.")
-    ] = None,
-    min_seconds: MinSeconds = 2.0,
-    workers: Workers = None,
-    quiet: Quiet = False,
-) -> None:
-    """Prepare a Kaldi data folder: wav.scp, and utt2spk and segments if they are there.
-
-    Lines of wav.scp must be files: commands (those that end in |) are refused and never run.
-
-    Example: idemvox prepare kaldi data/train/ --out train.csv
-    """
-    from idemvox.corpus.importers.kaldi import prepare_kaldi
-
-    out = out or folder / "manifest.csv"
-    with resumable():
-        summary = prepare_kaldi(
-            folder, out, root=root, min_seconds=min_seconds, workers=workers, progress=not quiet
-        )
-    console.print(summary.table())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Annotated
 
 from idemvox.corpus.checks.problems import Summary, counted
 from idemvox.corpus.importers.layout import read_columns, reading
+from idemvox.corpus.importers.registry import IMPORTERS, Setting
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
 from idemvox.corpus.table import Candidate
 from idemvox.errors import CorpusError
@@ -17,12 +19,20 @@ __all__ = ["prepare_kaldi"]
 FIRST = "write the audio to files first, e.g. with Kaldi's wav-copy, and list those"
 
 
+@IMPORTERS.register(
+    "kaldi",
+    help="Prepare a Kaldi data folder: wav.scp, and utt2spk and segments if they are there.\n\n"
+    "Lines of wav.scp must be files: commands (those that end in |) are refused and never run.\n\n"
+    "Example: idemvox prepare kaldi data/train/ --out train.csv",
+)
 def prepare_kaldi(
     folder: str | Path,
     out: str | Path,
     *,
-    root: str | Path | None = None,
-    min_seconds: float = 2.0,
+    root: Annotated[
+        Path | None, Setting("Folder that relative paths start from; default: the current one.")
+    ] = None,
+    min_seconds: Annotated[float, Setting("Leave out files shorter than a crop.", least=0.1)] = 2.0,
     workers: int | None = None,
     progress: bool = True,
 ) -> Summary:
@@ -56,7 +66,7 @@ def prepare_kaldi(
     unknown = sum(c.speaker is None for c in candidates)
     return prepare_candidates(
         candidates,
-        Path.cwd() if root is None else Path(root),
+        root or Path.cwd(),
         out,
         min_seconds=min_seconds,
         workers=workers,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
+from idemvox.corpus.checks.official import Official
 from idemvox.corpus.checks.problems import Summary
 from idemvox.corpus.checks.scan import find_audio
 from idemvox.corpus.importers.layout import joined, places
+from idemvox.corpus.importers.registry import IMPORTERS, Setting
 from idemvox.corpus.manifest import Utterance
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
 from idemvox.corpus.table import Candidate
@@ -20,11 +24,30 @@ __all__ = ["KINDS", "prepare_musan"]
 KINDS = ("noise", "music", "speech")
 
 
+def _official(name: str, kinds: str, counts: Mapping[str, int]) -> Official:
+    """``noise/free-sound/noise-free-sound-0000.wav``."""
+    pattern = re.compile(rf"(?:^|/)(?P<kind>{kinds})-[a-z-]+-\d{{4}}(?![^.])")
+    return Official(name, pattern, counts, speech=False)
+
+
+@IMPORTERS.register(
+    "musan",
+    help="Prepare MUSAN: noise/, music/ and speech/, each cut into pieces, in a manifest of its own.\n\n"
+    "No audio is written: a row says where in its file the piece starts. --out musan.csv gives "
+    "musan.noise.csv, musan.music.csv and musan.speech.csv.\n\n"
+    "Example: idemvox prepare musan musan/ --out musan.csv",
+    official=(
+        _official("musan", "music|noise|speech", {"music": 660, "noise": 930, "speech": 426, "files": 2_016}),
+        _official("musan-music", "music", {"files": 660}),
+        _official("musan-noise", "noise", {"files": 930}),
+        _official("musan-speech", "speech", {"files": 426}),
+    ),
+)
 def prepare_musan(
     folder: str | Path,
     out: str | Path,
     *,
-    piece: float = 5.0,
+    piece: Annotated[float, Setting("Length of a piece, in seconds.", least=0.1)] = 5.0,
     min_seconds: float = 1.0,
     workers: int | None = None,
     progress: bool = True,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Annotated
 
+from idemvox.corpus.checks.official import Official
 from idemvox.corpus.checks.problems import Summary
 from idemvox.corpus.checks.scan import find_audio
 from idemvox.corpus.importers.layout import joined, places, read_columns
+from idemvox.corpus.importers.registry import IMPORTERS, Setting
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
 from idemvox.corpus.table import Candidate
 from idemvox.errors import CorpusError
@@ -16,11 +20,25 @@ __all__ = ["prepare_rirs"]
 SIMULATED, REAL = "simulated_rirs", "real_rirs_isotropic_noises"
 
 
+@IMPORTERS.register(
+    "rirs",
+    help="Prepare the room impulse responses of RIRS_NOISES: simulated_rirs/smallroom/Room001/*.wav.\n\n"
+    "Example: idemvox prepare rirs RIRS_NOISES/ --out rirs.csv",
+    official=(
+        Official(
+            "rirs",
+            re.compile(r"(?:small|medium|large)room/Room\d{3}/Room\d{3}-\d{5}(?![^.])"),
+            {"files": 60_000},
+            speech=False,
+            note="the simulated ones",
+        ),
+    ),
+)
 def prepare_rirs(
     folder: str | Path,
     out: str | Path,
     *,
-    real: bool = False,
+    real: Annotated[bool, Setting("The measured responses too, not only simulated ones.")] = False,
     min_seconds: float = 0.05,
     workers: int | None = None,
     progress: bool = True,

@@ -15,6 +15,7 @@ from idemvox.corpus.importers.layout import (
     with_trials,
     write_trials,
 )
+from idemvox.corpus.importers.registry import IMPORTERS
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
 from idemvox.corpus.table import Candidate
 from idemvox.errors import CorpusError
@@ -24,6 +25,13 @@ __all__ = ["prepare_sitw"]
 CONDITIONS = ("core-core", "core-multi")  # enrolled from whole files; assist enrols from marked parts
 
 
+@IMPORTERS.register(
+    "sitw",
+    help="Prepare Speakers in the Wild: dev/ and eval/ with audio/, lists/ and keys/.\n\n"
+    "Also writes the core-core and core-multi trials, in the manifest's ids, to trials/ beside the "
+    "manifest.\n\n"
+    "Example: idemvox prepare sitw sitw_database.v4/ --out sitw.csv",
+)
 def prepare_sitw(
     folder: str | Path,
     out: str | Path,

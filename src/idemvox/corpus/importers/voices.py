@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from idemvox.corpus.checks.official import Official
 from idemvox.corpus.checks.problems import Summary, counted
 from idemvox.corpus.importers.layout import (
     joined,
@@ -14,6 +15,7 @@ from idemvox.corpus.importers.layout import (
     with_trials,
     write_trials,
 )
+from idemvox.corpus.importers.registry import IMPORTERS
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
 from idemvox.corpus.table import Candidate
 from idemvox.errors import CorpusError
@@ -25,6 +27,19 @@ ENROL, TEST, KEYS = "dev-enroll.lst", "dev-test.lst", "dev-trial-keys.lst"
 NAME = re.compile(r".*-(rm\d+)-([a-z]+)-(sp\d+)-(ch\d+)-sg\d+-(mc\d+)-.*")
 
 
+@IMPORTERS.register(
+    "voices",
+    help="Prepare the VOiCES 2019 development data: sid_dev/ and its lists.\n\n"
+    "Also writes the trials, in the manifest's ids, to trials/ beside the manifest.\n\n"
+    "Example: idemvox prepare voices VOiCES_Box_unzip/ --out voices.csv",
+    official=(
+        Official(
+            "voices-dev",
+            re.compile(r"rm\d+-[a-z]+-(?P<speaker>sp\d+)-[^/.]+"),
+            {"speakers": 196, "utterances": 15_904},
+        ),
+    ),
+)
 def prepare_voices(
     folder: str | Path,
     out: str | Path,

@@ -6,9 +6,11 @@ import os
 import re
 from pathlib import Path
 
+from idemvox.corpus.checks.official import Official
 from idemvox.corpus.checks.problems import Summary, counted
 from idemvox.corpus.checks.scan import find_audio
 from idemvox.corpus.importers.layout import joined, places
+from idemvox.corpus.importers.registry import IMPORTERS
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
 from idemvox.corpus.table import Candidate
 from idemvox.errors import IdemvoxError
@@ -16,9 +18,28 @@ from idemvox.errors import IdemvoxError
 __all__ = ["prepare_voxceleb1", "prepare_voxceleb2"]
 
 SPEAKERS = {"VoxCeleb1": r"id1\d{4}", "VoxCeleb2": r"id0\d{4}"}
+TEST_1 = "0(?:2[789]|30)[0-9]"  # id10270 to id10309: the names that begin with E
 PREFERRED = (".wav", ".flac")  # where an utterance is there twice: quick to read at any point
 
 
+def _official(name: str, speaker: str, speakers: int, recordings: int, utterances: int) -> Official:
+    """``id10001/1zcIwhmdeo4/00001.wav``, or the same with hyphens."""
+    pattern = re.compile(rf"(?P<speaker>{speaker})[/-](?P<recording>[^/]{{11}})[/-]\d{{5}}(?![^.])")
+    counts = {"speakers": speakers, "recordings": recordings, "utterances": utterances}
+    return Official(name, pattern, counts)
+
+
+@IMPORTERS.register(
+    "voxceleb1",
+    help="Prepare VoxCeleb1: wav/id10001/VIDEO/00001.wav, in vox1_dev_wav/, vox1_test_wav/ or both.\n\n"
+    "Ids are those of the official trial lists, so these can be evaluated with --manifest.\n\n"
+    "Example: idemvox prepare voxceleb1 voxceleb1/ --out voxceleb1.csv",
+    official=(
+        _official("voxceleb1", SPEAKERS["VoxCeleb1"], 1_251, 22_496, 153_516),
+        _official("voxceleb1-dev", rf"id1(?!{TEST_1})\d{{4}}", 1_211, 21_819, 148_642),
+        _official("voxceleb1-test", rf"id1{TEST_1}", 40, 677, 4_874),
+    ),
+)
 def prepare_voxceleb1(
     folder: str | Path,
     out: str | Path,
@@ -44,6 +65,17 @@ def prepare_voxceleb1(
     return _prepare("VoxCeleb1", folder, out, min_seconds, workers, progress)
 
 
+@IMPORTERS.register(
+    "voxceleb2",
+    help="Prepare VoxCeleb2: aac/id00012/VIDEO/00001.m4a, or converted files in wav/.\n\n"
+    "To train, give the dev folder only.\n\n"
+    "Example: idemvox prepare voxceleb2 voxceleb2/dev/ --out voxceleb2.csv",
+    official=(
+        _official("voxceleb2", SPEAKERS["VoxCeleb2"], 6_112, 150_480, 1_128_246),
+        _official("voxceleb2-dev", SPEAKERS["VoxCeleb2"], 5_994, 145_569, 1_092_009),
+        _official("voxceleb2-test", SPEAKERS["VoxCeleb2"], 118, 4_911, 36_237),
+    ),
+)
 def prepare_voxceleb2(
     folder: str | Path,
     out: str | Path,
