@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from idemvox.reports.results import machine, write_results
 from idemvox.studies.jobs import Job, TestSet, run_jobs
 from idemvox.training.state.provenance import known
 from idemvox.verification.bootstrap import percentile_interval, resampled_eers
+from idemvox.verification.channel import channel_information
 from idemvox.verification.embed import load_embeddings
 from idemvox.verification.report import library_versions
 from idemvox.verification.scoring import Scorer
@@ -230,11 +231,14 @@ def record_of(job: Job) -> dict[str, Any]:
     found |= {key: told["numbers"][key] for key in ACCURACIES if key in told["numbers"]}
     for test in job.tests:
         trials = load_trials(test.trials)
-        scores = Scorer("cosine").scores(load_embeddings(job.folder / f"{test.name}.npz"), trials)
-        speakers = trials.speakers({u.id: str(u.speaker) for u in load_manifest(test.manifest)})
+        embeddings = load_embeddings(job.folder / f"{test.name}.npz")
+        scores = Scorer("cosine").scores(embeddings, trials)
+        utterances = [u for u in load_manifest(test.manifest) if u.id in embeddings.rows]
+        speakers = trials.speakers({u.id: str(u.speaker) for u in utterances})
         draws = resampled_eers([scores], trials.labels, *speakers, DRAWS)[:, 0]
         numbers = {key: told["trials"][test.name][key] for key in ("eer", "mindcf_001", "mindcf_005")}
-        found["tests"][test.name] = {**numbers, "draws": draws.round(4).tolist()}
+        channel = asdict(channel_information(embeddings, utterances))
+        found["tests"][test.name] = {**numbers, "channel": channel, "draws": draws.round(4).tolist()}
     write_json(file, found)
     return found
 
@@ -255,6 +259,12 @@ def rows_of(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"system": system, "trials": test}
             row["eer"] = [its["tests"][test]["eer"] for its, _ in both]
             row["change"] = "" if system == "simclr" else change(both, test)
+            channel = [its["tests"][test]["channel"] for its, _ in both]
+            row["probe %"] = [round(100 * one["probe"], 1) for one in channel]
+            row["same, other recording, other speaker"] = ", ".join(
+                f"{np.mean([one[key] for one in channel]):.3f}"
+                for key in ("same_recording", "other_recording", "other_speaker")
+            )
             for key, name in ACCURACIES.items():
                 if key in both[0][0]:
                     row[name] = [round(100 * its[key], 1) for its, _ in both]
@@ -288,7 +298,10 @@ NOTES = """\
 Every system goes on from the SimCLR run of its seed, for as many epochs as `simclr` does. `change`: of the
 mean EER of the seeds against `simclr`, with the 95 % interval of that difference when speakers are drawn
 again, the same ones for both. `right %`: pseudo-positives of the anchor's speaker; `same recording %`: of its
-recording too. `known`: what a system was told besides the audio. `dev`: 50 speakers of speechocean762 in 4
+recording too. `probe %`: how often a linear probe names
+the recording of an utterance among those of its speaker (chance: 25 %), and beside it the mean cosine of
+utterances of the same recording, of another recording of the speaker, and of another speaker.
+`known`: what a system was told besides the audio. `dev`: 50 speakers of speechocean762 in 4
 *simulated* recordings each, on which nothing was chosen. `held`: 25 training readers held out, on which the
 settings were. `mild`: {mild}. `dense`: {dense}.
 """
