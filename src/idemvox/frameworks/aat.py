@@ -64,7 +64,8 @@ class Discriminator(nn.Module):
             self(pairs.detach(), alike)[0].backward()
         mean_gradients(self.layers.parameters())
         norms = torch._foreach_norm([p.grad for p in self.layers.parameters() if p.grad is not None])
-        self.optimizer.found_inf = (~torch.stack(norms).isfinite().all()).float()  # type: ignore[attr-defined]
+        broken = ~torch.stack(norms).isfinite().all()
+        self.optimizer.found_inf = broken.to(torch.float32)  # type: ignore[attr-defined]
         self.optimizer.step()  # the fused one does nothing then, as under a GradScaler; the host asks nobody
         self.optimizer.zero_grad(set_to_none=True)
         self.requires_grad_(False)
