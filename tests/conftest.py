@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import shutil
 import signal
+import tempfile
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from idemvox.audio.read import SAMPLE_RATE, write_wav
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
@@ -20,14 +26,59 @@ from idemvox.registry import FRAMEWORKS
 
 SPEAKERS, RECORDINGS, UTTERANCES = 6, 2, 2
 
-os.environ["OMP_NUM_THREADS"] = "1"  # of what tests start; sums of other numbers of threads have other bits
+THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))
+"""Of every test and of what it starts: sums of another number of threads have other bits."""
+
+TEMPORARY = Path(tempfile.mkdtemp(prefix="idemvox-"))
+"""The temporary folder of tests and of what they start; pytest's own is where it always is."""
+
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+os.environ["TMPDIR"] = tempfile.tempdir = str(TEMPORARY)
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(TEMPORARY / "inductor")
+os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no processes that stay
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.load_profile("same")  # the same examples in every run, however long they take
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Begin every test with one thread, before its fixtures, whatever the one before it set."""
-    torch.set_num_threads(1)
+    """Begin every test alike, before its fixtures, whatever the one before it did."""
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the temporary folder, and pytest's own where it keeps nothing in it."""
+    shutil.rmtree(TEMPORARY)
+    with suppress(OSError):  # it keeps those of tests that failed
+        Path(os.environ["PYTEST_DEBUG_TEMPROOT"], f"pytest-of-{getpass.getuser()}").rmdir()
+
+
+def started() -> list[str]:
+    """Return the commands of running processes that tests began, where the system tells."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.fsencode(f"TMPDIR={TEMPORARY}") in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    own = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")  # which end as pytest does
+    return [command for command in found if not any(name in command for name in own)]
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing() -> Iterator[None]:
+    """Fail a test that leaves something in the temporary folder, or a process running."""
+    yield
+    left = [path.name for path in TEMPORARY.iterdir() if path.name != "inductor"]
+    left = [name for name in left if not name.startswith("pymp-")]  # which multiprocessing removes at the end
+    for name in left:
+        path = TEMPORARY / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    end = time.monotonic() + 10
+    while (running := started()) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not left and not running
 
 
 @pytest.fixture

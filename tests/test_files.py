@@ -94,7 +94,7 @@ def test_permissions_are_those_of_a_file_made_in_the_plain_way(tmp_path: Path) -
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(json_values)
 def test_json_comes_back(tmp_path: Path, value: object) -> None:
     write_json(tmp_path / "a.json", value)

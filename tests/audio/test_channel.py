@@ -60,7 +60,7 @@ def test_short_waves_keep_their_length(codec: str, samples: int) -> None:
     assert channel.apply(speechlike(1.0)[:samples], 0).shape == (samples,)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**62), gain=st.sampled_from([1e-3, 0.1, 1.0, 4.9]))
 def test_any_strong_channel_keeps_length_time_and_level(seed: int, gain: float) -> None:
     spec = ChannelSpec(12.0, (0.05, 0.3), (8, 20), tuple((name, 1.0) for name in CODECS), 0.25)
@@ -122,7 +122,7 @@ def test_noise_differs_between_utterances_but_not_between_runs() -> None:
     assert abs(np.corrcoef(residue[0], residue[1])[0, 1]) < 0.3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), response_db=st.floats(0.1, 12) | st.just(0.0))
 def test_device_stays_within_its_response(seed: int, response_db: float) -> None:
     taps = device_response(np.random.default_rng(seed), response_db)

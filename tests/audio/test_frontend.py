@@ -61,7 +61,7 @@ def test_normalisation_is_instance_norm() -> None:
     torch.testing.assert_close(features, torch.nn.InstanceNorm1d(40)(raw), atol=1e-4, rtol=1e-4)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.lists(st.integers(1, 3000), min_size=1, max_size=4),
     st.integers(0, 700),
@@ -87,7 +87,7 @@ def test_silence_is_zero_not_nan() -> None:
     torch.testing.assert_close(features, torch.zeros_like(features), atol=1e-2, rtol=0)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 9), st.integers(0, 20))
 def test_reflection_is_numpys(length: int, pad: int) -> None:
     ours = reflect_index(-pad, length + pad, torch.tensor([length]))[0]

@@ -85,7 +85,7 @@ def test_blocks_are_the_whole_in_pieces(folder: Path, kind: str) -> None:
     np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rate=st.integers(4000, 50_000),
     start=st.integers(0, 20_000),
@@ -177,7 +177,7 @@ def test_a_negative_start_is_a_mistake_in_the_caller(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.floats(-2, 2, width=32), max_size=50))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_write_wav_rounds_and_clips(tmp_path: Path, values: list[float]) -> None:
     wave = np.array(values, dtype=np.float32)
     write_wav(tmp_path / "new" / "a.wav", wave)

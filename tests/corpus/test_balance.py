@@ -29,7 +29,7 @@ def most_batches(counts: list[int], p: int, m: int, most: int) -> int:
     return steps
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.integers(0, 30), min_size=2, max_size=12),
     st.integers(1, 4),

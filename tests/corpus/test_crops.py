@@ -127,7 +127,7 @@ def test_starts_are_uniform_from_the_first_to_the_last_possible():
     assert len(counts) == 10 and abs(counts - 100).max() < 5 * np.sqrt(100)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 30_000), st.integers(1, 30_000), st.integers(0, 10))
 def test_any_length_gives_the_length_asked_for(length: int, wanted: int, epoch: int) -> None:
     data = cropper(length / SECOND, views={"v": Crop(1, wanted / SECOND)})

@@ -35,7 +35,7 @@ def pushes(draw: st.DrawFn) -> tuple[int, int, list[list[int]]]:
     return size, utterances, draw(st.lists(batch, max_size=8))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(pushes())
 def test_behaves_like_the_model(case: tuple[int, int, list[list[int]]]) -> None:
     size, utterances, batches = case

@@ -194,7 +194,7 @@ def cases(draw: st.DrawFn) -> tuple[SSPS.Options, int, list[list[int]]]:
     return options, n, draw(st.lists(batch, min_size=1, max_size=6))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(cases())
 def test_never_the_anchor_itself(case: tuple[SSPS.Options, int, list[list[int]]]) -> None:
     """Each utterance's embedding is an axis of its own: what replaces an anchor's has nothing of it."""

@@ -215,7 +215,7 @@ def test_table_of_voices_gives_no_clip_twice() -> None:
     assert len({voice.name for voice in VOICES}) >= 30
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.floats(0.2, 15.0), max_size=30), seed=st.integers(0, 99), usual=st.floats(3.0, 4.5)
 )

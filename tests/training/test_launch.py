@@ -173,7 +173,8 @@ def test_a_process_that_fails_ends_all_with_its_error(tiny_recipe, tmp_path):
 
 def test_torchrun(tiny_recipe, tmp_path):
     tiny_recipe("training.epochs=1").save(tmp_path / "r.yaml")
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "idemvox.cli", "train"]
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--log-dir", f"{tmp_path}"]
+    command += ["-m", "idemvox.cli", "train"]
     done = subprocess.run(
         [sys.executable, *command, f"{tmp_path / 'r.yaml'}", "--out", f"{tmp_path / 'run'}", "--quiet"],
         capture_output=True,

@@ -164,7 +164,7 @@ def test_broken_off_at_every_kind_of_moment_it_ends_with_the_same_bits(
 
 def attempt(recipe: Recipe, folder: Path) -> None:
     """A process's work."""
-    torch.set_num_threads(1)  # the fork server is older than this test
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # the fork server is older than this test
     quiet(recipe, folder, resume=True)
 
 
@@ -208,7 +208,7 @@ def test_a_command_that_is_asked_to_stop_saves_says_so_and_goes_on(make, whole, 
     words += ["--out", str(tmp_path / "run"), "--resume", "-q"]
     environment = os.environ | {"COLUMNS": "300"}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as command:
-        while lines(tmp_path / "run") < 1:
+        while command.poll() is None and lines(tmp_path / "run") < 1:
             time.sleep(0.01)
         command.send_signal(signal.SIGINT)
         said, _ = command.communicate(timeout=120)
@@ -222,7 +222,7 @@ def test_a_command_that_is_asked_to_stop_saves_says_so_and_goes_on(make, whole, 
 
 def test_a_process_that_is_ended_saves_and_ends_as_any_other(make, tmp_path):
     ended = process(make("simclr", "training.save_steps=null"), tmp_path)
-    while lines(tmp_path) < 1:
+    while ended.is_alive() and lines(tmp_path) < 1:
         time.sleep(0.002)
     ended.terminate()
     ended.join()

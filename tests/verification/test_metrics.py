@@ -48,7 +48,7 @@ def slow_interpolated(scores, labels):
     raise AssertionError("no crossing")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(trial_lists)
 def test_rates_equal_counting(trials):
     scores, labels = trials
@@ -59,7 +59,7 @@ def test_rates_equal_counting(trials):
     np.testing.assert_allclose(rates.fpr, slow[:, 2], rtol=0, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(trial_lists)
 def test_eer_equals_both_definitions(trials):
     assert eer(*trials).value == pytest.approx(slow_eer(*trials), abs=1e-12)
@@ -68,7 +68,7 @@ def test_eer_equals_both_definitions(trials):
     assert interpolated.value <= eer(*trials).value + 1e-12
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(trial_lists, st.sampled_from([0.01, 0.05, 0.5, 0.9]), st.sampled_from([1.0, 10.0]))
 def test_min_dcf_equals_loop(trials, p, c_miss):
     scores, labels = trials
@@ -77,7 +77,7 @@ def test_min_dcf_equals_loop(trials, p, c_miss):
     assert 0 <= min_dcf(scores, labels, p, c_miss) <= 1 + 1e-12
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(trial_lists, st.randoms(use_true_random=False))
 def test_order_of_trials_changes_nothing(trials, random):
     scores, labels = trials
@@ -88,7 +88,7 @@ def test_order_of_trials_changes_nothing(trials, random):
     assert min_dcf(scores[order], labels[order], 0.05) == min_dcf(scores, labels, 0.05)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(trial_lists, st.sampled_from([0.5, 8.0]), st.sampled_from([-2.0, 16.0]))
 def test_rising_maps_of_the_scores_change_only_the_threshold(trials, scale, shift):
     scores, labels = trials
@@ -99,7 +99,7 @@ def test_rising_maps_of_the_scores_change_only_the_threshold(trials, scale, shif
     assert min_dcf(scores * scale + shift, labels, 0.01) == min_dcf(scores, labels, 0.01)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(trial_lists)
 def test_threshold_reproduces_the_rate(trials):
     scores, labels = trials

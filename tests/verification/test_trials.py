@@ -129,7 +129,7 @@ def test_official_lists_can_be_told_apart():
 ids = st.text(st.characters(exclude_characters="\t", exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), ids, ids), min_size=1, max_size=8))
 def test_saved_lists_come_back(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("t")

@@ -68,6 +68,9 @@ def train_on(devices: int, recipe: Recipe, folder: Path, **options: Any) -> Trai
                     raise IdemvoxError(said[0].read_text(encoding="utf-8")) from error
                 if not terminated:
                     raise
+            finally:
+                for file in processes.error_files:  # torch leaves them in the temporary folder
+                    Path(file).unlink(missing_ok=True)
         done: Trained | None = None if results.empty() else results.get()
     if terminated:
         os.kill(os.getpid(), signal.SIGTERM)  # so that whoever waits for this process sees what ended it

@@ -237,7 +237,7 @@ print(died)
 
 
 def subprocess_environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def test_a_crash_at_any_step_changes_nothing(listed: Path, tmp_path: Path) -> None:
