@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from idemvox.corpus.join import join_manifests
-from idemvox.corpus.manifest import Manifest, save_manifest
+from idemvox.corpus.manifest import Manifest, load_manifest, save_manifest
 from idemvox.corpus.packs.pack import pack
 from idemvox.errors import IdemvoxError
 from idemvox.model import load_model
@@ -88,3 +88,20 @@ def test_i_vectors_too(halves: list[Path], tiny_recipe: Callable[..., Recipe], t
     options = ["frontend={mels: 20, normalise: none}", "training.epochs=1", "training.device=cpu"]
     train(Recipe().override([listing(halves), encoder, *options]), tmp_path, progress=False)
     assert load_model(tmp_path).provenance["corpora"] == {"one": 12, "two": 12}
+
+
+def test_labels_name_utterances_by_their_corpus_too(
+    halves: list[Path], tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    rows = [f"{name}/{u.id},{name}\n" for name in ("one", "two") for u in load_manifest(halves[0])]
+    (tmp_path / "labels.csv").write_text("id,class\n" + "".join(rows))
+    recipe = tiny_recipe(
+        listing(halves),
+        f"data.labels={tmp_path / 'labels.csv'}",
+        "training.epochs=1",
+        framework="supervised_aam",
+    )
+    train(recipe, tmp_path / "run", progress=False)
+    assert any(
+        value.shape == (2, 16) for value in weights(tmp_path / "run").values()
+    )  # a class for each corpus

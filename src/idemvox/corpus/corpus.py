@@ -92,7 +92,8 @@ def open_corpus(where: str | Path | Sequence[str | Path]) -> Corpus:
     if len(paths) > 1:
         refuse_repeats(paths)
     names = dict(zip(corpus_names(paths), paths, strict=True))
-    refuse_shared({name: manifests[path] for name, path in names.items() if path in manifests})
+    if len(manifests) > 1:
+        refuse_shared({name: manifests[path] for name, path in names.items() if path in manifests})
     corpora = {
         name: _listed(name, manifests[path]) if path in manifests else _packed(name, path)
         for name, path in names.items()

@@ -19,7 +19,7 @@ from idemvox.corpus.checks.problems import (
 from idemvox.corpus.checks.scan import Facts, Found, examine_all, find_audio
 from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
 from idemvox.corpus.table import Candidate, listed
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 
 __all__ = ["Problem", "Summary", "prepare_candidates", "prepare_folder", "prepare_table"]
 
@@ -57,20 +57,20 @@ def prepare_folder(
         progress: draw a progress bar.
 
     Raises:
-        IdemvoxError: no such folder, no audio in it, none of it good, or a pattern that fits no file.
+        CorpusError: no such folder, no audio in it, none of it good, or a pattern that fits no file.
     """
     folder, out = existing_folder(folder), output_file(out)
     speaker_of = path_pattern("speaker", speaker_from)
     recording_of = path_pattern("recording", recording_from)
     found = find_audio(folder)
     if not found.files:
-        raise IdemvoxError(_nothing_in(folder, found))
+        raise CorpusError(_nothing_in(folder, found))
     candidates = [Candidate(file, file, speaker_of(file), recording_of(file)) for file in found.files]
     notes = _others(found)
     for kind, pattern in (("speaker", speaker_from), ("recording", recording_from)):
         unlabelled = [c.path for c in candidates if getattr(c, kind) is None]
         if pattern and len(unlabelled) == len(candidates):
-            raise IdemvoxError(f"the {kind} pattern {pattern!r} fits no file; one is {unlabelled[0]!r}")
+            raise CorpusError(f"the {kind} pattern {pattern!r} fits no file; one is {unlabelled[0]!r}")
         if pattern and unlabelled:
             share = f"{len(unlabelled):,} of {len(candidates):,} files"
             notes.append(f"{kind} unknown for {share}: outside {pattern!r}, e.g. {unlabelled[0]}")
@@ -108,11 +108,11 @@ def prepare_table(
         min_seconds, workers, progress: as for :func:`prepare_folder`.
 
     Raises:
-        IdemvoxError: a bad table (names the line), a column or value that is not there, or no good file.
+        CorpusError: a bad table (names the line), a column or value that is not there, or no good file.
     """
     csv_file, out = Path(csv_file), output_file(out)
     if csv_file.exists() and out.exists() and out.samefile(csv_file):
-        raise IdemvoxError(f"{out} is the table itself; choose another output")
+        raise CorpusError(f"{out} is the table itself; choose another output")
     candidates, repeats = listed(csv_file, where or {})
     notes = [f"{counted(repeats, 'repeated row')}: taken once"] if repeats else []
     home = csv_file.parent if root is None else Path(root)
@@ -152,7 +152,7 @@ def prepare_candidates(
         unit: what to call a row in the summary.
 
     Raises:
-        IdemvoxError: nothing usable among the candidates.
+        CorpusError: nothing usable among the candidates.
     """
     out = output_file(out)
     facts = _facts(candidates, root, journal or out.with_name(out.name + ".partial"), workers, progress)
@@ -169,7 +169,7 @@ def prepare_candidates(
         counts = ", ".join(f"{len(few):,} {why}" for why, few in by_reason(list(left_out.values())).items())
         first = next(iter(left_out.values()))
         example = f"{first.path}: {first.detail}"
-        raise IdemvoxError(f"no usable audio in {root}: {counts}; e.g. {example}; all are in {problems}")
+        raise CorpusError(f"no usable audio in {root}: {counts}; e.g. {example}; all are in {problems}")
     save_manifest(Manifest(good, root), out)
     if journal is None:
         out.with_name(out.name + ".partial").unlink(missing_ok=True)
@@ -217,7 +217,7 @@ def path_pattern(kind: str, pattern: str | None) -> Callable[[str], str | None]:
     if pattern is None:
         return lambda path: None
     if f"{{{kind}}}" not in pattern:
-        raise IdemvoxError(f"the {kind} pattern {pattern!r} has no {{{kind}}}; write e.g. '{{{kind}}}/*'")
+        raise CorpusError(f"the {kind} pattern {pattern!r} has no {{{kind}}}; write e.g. '{{{kind}}}/*'")
     wild = {
         "**": ".*?",
         "*": "[^/]+?",
@@ -239,7 +239,7 @@ def existing_folder(folder: str | Path) -> Path:
     """Return ``folder`` as a path, or raise if it is none."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise IdemvoxError(f"no folder {folder}" if not folder.exists() else f"{folder} is not a folder")
+        raise CorpusError(f"no folder {folder}" if not folder.exists() else f"{folder} is not a folder")
     return folder
 
 
@@ -247,7 +247,7 @@ def output_file(out: str | Path) -> Path:
     """Return the manifest to write as a path, or raise if a folder has its name."""
     out = Path(out)
     if out.is_dir():
-        raise IdemvoxError(f"{out} is a folder; name the manifest file to write, such as {out / 'train.csv'}")
+        raise CorpusError(f"{out} is a folder; name the manifest file to write, such as {out / 'train.csv'}")
     return out
 
 

@@ -97,8 +97,9 @@ def refuse_shared(manifests: Mapping[str, Manifest]) -> None:
     """
     spans: dict[str, list[tuple[float, float, str, str]]] = {file: [] for file in _shared_files(manifests)}
     for name, manifest in manifests.items() if spans else ():
+        root = str(manifest.root)
         for u in manifest:
-            if (file := _real(manifest, u.path)) in spans:
+            if (file := _real(root, u.path)) in spans:
                 start = u.start or 0.0
                 spans[file].append((start, start + u.seconds, name, u.id))
     twice = [(file, pair) for file, each in spans.items() if (pair := _overlap(each))]
@@ -117,8 +118,9 @@ def _shared_files(manifests: Mapping[str, Manifest]) -> list[str]:
     return [
         file
         for name, manifest in manifests.items()
+        for root in [str(manifest.root)]
         for u in manifest
-        if first.setdefault(file := _real(manifest, u.path), name) != name
+        if first.setdefault(file := _real(root, u.path), name) != name
     ]
 
 
@@ -133,14 +135,15 @@ def _overlap(spans: list[tuple[float, float, str, str]]) -> tuple[tuple[str, str
     return None
 
 
-def _real(manifest: Manifest, path: str) -> str:
-    folder, file = os.path.split(os.path.join(manifest.root, path))
-    return os.path.join(_real_folder(folder), file)
+def _real(root: str, path: str) -> str:
+    """A file by the folder that it is really in."""
+    folder, slash, file = path.rpartition("/")
+    return f"{_real_folder(root, folder + slash)}/{file}"
 
 
 @lru_cache(maxsize=4096)
-def _real_folder(folder: str) -> str:
-    return os.path.realpath(folder)
+def _real_folder(root: str, folder: str) -> str:
+    return os.path.realpath(os.path.join(root, folder))
 
 
 class JoinedNames(Sequence[str]):

@@ -13,7 +13,7 @@ from idemvox.corpus.importers.layout import joined, places
 from idemvox.corpus.importers.registry import IMPORTERS
 from idemvox.corpus.prepare import existing_folder, prepare_candidates
 from idemvox.corpus.table import Candidate
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 
 __all__ = ["prepare_voxceleb1", "prepare_voxceleb2"]
 
@@ -60,7 +60,7 @@ def prepare_voxceleb1(
         out, min_seconds, workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
 
     Raises:
-        IdemvoxError: no VoxCeleb1 in the folder, or nothing usable in it.
+        CorpusError: no VoxCeleb1 in the folder, or nothing usable in it.
     """
     return _prepare("VoxCeleb1", folder, out, min_seconds, workers, progress)
 
@@ -94,7 +94,7 @@ def prepare_voxceleb2(
         out, min_seconds, workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
 
     Raises:
-        IdemvoxError: no VoxCeleb2 in the folder, or nothing usable in it.
+        CorpusError: no VoxCeleb2 in the folder, or nothing usable in it.
     """
     return _prepare("VoxCeleb2", folder, out, min_seconds, workers, progress)
 
@@ -154,11 +154,11 @@ def _prepare(
     )
 
 
-def _not_here(corpus: str, folder: Path) -> IdemvoxError:
+def _not_here(corpus: str, folder: Path) -> CorpusError:
     example = "id10001/VIDEO/00001.wav" if corpus == "VoxCeleb1" else "id00012/VIDEO/00001.m4a"
     others = [name for name, speakers in SPEAKERS.items() if name != corpus and places(folder, speakers)]
     hint = f"; this is {others[0]}: idemvox prepare {others[0].lower()}" if others else ""
-    return IdemvoxError(
+    return CorpusError(
         f"no {corpus} in {folder}: looked for {example} in it and up to three levels down, such as in wav/, "
         f"dev/aac/ or vox1_dev_wav/wav/{hint}"
     )
