@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from idemvox.audio import opus, pyav
-from idemvox.audio.read import SAMPLE_RATE, SUFFIXES, open_audio, probe, read, read_pcm
+from idemvox.audio.decoders import SUFFIXES, open_audio
+from idemvox.audio.read import SAMPLE_RATE, probe, read, read_pcm
 from idemvox.corpus.checks.scan import examine, find_audio
 from idemvox.errors import IdemvoxError
 
@@ -182,6 +183,19 @@ def test_opus_that_libsndfile_calls_malformed_is_read_whole(tmp_path: Path) -> N
     assert (facts.fault, facts.decoder) == ("", "PyAV") and facts.seconds == pytest.approx(8, abs=0.02)
     soundfile.write(tmp_path / "b.opus", sweep(8, 48000), 48000, format="OGG", subtype="OPUS")
     assert examine(tmp_path / "b.opus").decoder == "libsndfile"
+
+
+def test_a_flac_of_unknown_length(tmp_path: Path) -> None:
+    """As what writes to a pipe leaves it: libsndfile takes it for the longest possible."""
+    wave = (sweep(3, 16000) * 32768).astype(np.int16)
+    soundfile.write(tmp_path / "a.flac", wave, 16000)
+    flac = bytearray((tmp_path / "a.flac").read_bytes())
+    flac[21] &= 0xF0  # 36 bits of STREAMINFO that say how many samples there are
+    flac[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(flac)
+    np.testing.assert_array_equal(read_pcm(tmp_path / "a.flac"), wave)
+    facts = examine(tmp_path / "a.flac")
+    assert (facts.fault, facts.frames, facts.promised, facts.decoder) == ("", 48_000, 48_000, "PyAV")
 
 
 def test_what_is_in_a_file_counts_more_than_its_name(tmp_path: Path) -> None:

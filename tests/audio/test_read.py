@@ -10,7 +10,8 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from idemvox.audio.read import SAMPLE_RATE, AudioInfo, open_audio, probe, read, read_pcm, to_pcm, write_wav
+from idemvox.audio.decoders import open_audio
+from idemvox.audio.read import SAMPLE_RATE, AudioInfo, probe, read, read_pcm, to_pcm, write_wav
 from idemvox.errors import IdemvoxError
 
 FORMATS = {
@@ -121,6 +122,44 @@ def test_channels_are_averaged(tmp_path: Path, rate: int) -> None:
     soundfile.write(tmp_path / "two.wav", np.stack([left, right], 1), rate, subtype="FLOAT")
     soundfile.write(tmp_path / "one.wav", (left + right) / 2, rate, subtype="FLOAT")
     np.testing.assert_allclose(read(tmp_path / "two.wav"), read(tmp_path / "one.wav"), atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_of_opposite_channels_the_louder_one_is_read(tmp_path: Path, rate: int) -> None:
+    wave = speech_like(1, rate)
+    soundfile.write(tmp_path / "two.wav", np.stack([-0.95 * wave, wave], 1), rate, subtype="FLOAT")
+    soundfile.write(tmp_path / "one.wav", wave, rate, subtype="FLOAT")
+    np.testing.assert_allclose(read(tmp_path / "two.wav"), read(tmp_path / "one.wav"), atol=1e-6)
+    crop = read(tmp_path / "two.wav", 5000, 3000)
+    np.testing.assert_allclose(crop, read(tmp_path / "one.wav")[5000:8000], atol=1e-5)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_samples_that_are_not_numbers_are_named(tmp_path: Path, rate: int, number: float) -> None:
+    wave = speech_like(2, rate)
+    wave[round(1.25 * rate)] = number
+    soundfile.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
+    for call in (read, read_pcm):
+        with pytest.raises(IdemvoxError, match=r"a\.wav: its samples are not numbers .*first at 1\.25 s"):
+            call(tmp_path / "a.wav")
+    assert np.isfinite(read(tmp_path / "a.wav", 0, 16_000)).all()
+
+
+def test_a_wav_that_breaks_off_is_used_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "a.wav", speech_like(5, 16000), 16000, "wav")
+    path.write_bytes(path.read_bytes()[: 44 + 2 * 48_000])
+    assert len(read(path, 10, 1000)) == 1000 and not caplog.messages  # there, whatever may be missing
+    assert len(read(path)) == len(read_pcm(path)) == 48_000
+    (said,) = caplog.messages  # once
+    assert "a.wav breaks off: its header promises 5.00 s" in said
+    streamed = write(tmp_path / "b.wav", speech_like(1, 16000), 16000, "wav")
+    head = bytearray(streamed.read_bytes())
+    head[4:8] = head[40:44] = b"\xff\xff\xff\xff"
+    streamed.write_bytes(bytes(head))
+    assert len(read(streamed)) == 16_000 and len(caplog.messages) == 1
 
 
 def test_probe_reads_the_header(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from idemvox.audio.read import SUFFIXES, read
+from idemvox.audio.decoders import SUFFIXES
+from idemvox.audio.read import read
 from idemvox.corpus.checks import scan
 from idemvox.corpus.checks.scan import find_audio
 from idemvox.corpus.manifest import load_manifest
@@ -150,12 +151,37 @@ def test_rates_and_channels_are_noted_not_left_out(tmp_path: Path) -> None:
     assert all(note in shown(summary) for note in summary.notes)
 
 
-def test_opposite_channels_cancel_and_count_as_silent(tmp_path: Path) -> None:
-    """What counts is what reading gives: the mean of the channels."""
+def test_opposite_channels_are_taken_and_noted(tmp_path: Path) -> None:
+    """Their average is silence; what counts is what reading gives, the louder one of them."""
     wave = np.sin(np.arange(40_000) / 5)
-    soundfile.write(tmp_path / "a.wav", np.stack([wave, -wave], 1), 16000)
-    tone(tmp_path / "b.wav")
-    assert reasons(prepare(tmp_path, tmp_path / "m.csv")) == {"a.wav": "silent"}
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in" / "a.wav", np.stack([0.5 * wave, -0.52 * wave], 1), 16000)
+    soundfile.write(tmp_path / "in" / "still.wav", np.stack([1e-5 * wave, -1e-5 * wave], 1), 16000, "FLOAT")
+    tone(tmp_path / "in" / "b.wav", channels=2)
+    summary = prepare(tmp_path / "in", tmp_path / "m.csv")
+    assert reasons(summary) == {"still.wav": "silent"} and summary.taken == 2
+    cancel = "1 file with channels that cancel each other: the louder one is read, not their average"
+    assert cancel in summary.notes
+
+
+def test_silence_around_speech_does_not_count(tmp_path: Path) -> None:
+    """By its own name, and with how much there is to hear; silence within speech is a part of it."""
+    sound = soundfile.read(tone(tmp_path / "in" / "whole.wav", 2.5))[0]
+    for name, pieces in {
+        "before": [np.zeros(48_000), sound[:16_000]],
+        "after": [sound[:24_000], 1e-4 * np.random.default_rng(0).standard_normal(160_000)],
+        "long": [np.zeros(16_000), sound, np.zeros(16_000)],
+        "pause": [sound[:12_000], np.zeros(16_000), sound[:12_000]],
+    }.items():
+        soundfile.write(tmp_path / "in" / f"{name}.wav", np.concatenate(pieces), 16_000)
+    summary = prepare(tmp_path / "in", tmp_path / "m.csv")
+    why = "shorter than 2 s without the silence around it"
+    assert reasons(summary) == {"before.wav": why, "after.wav": why}
+    details = {problem.path: problem.detail for problem in summary.left_out}
+    assert details["before.wav"] == "1.00 s from the first sound to the last, of 4.00 s"
+    assert details["after.wav"] == "1.50 s from the first sound to the last, of 11.50 s"
+    assert {u.path: u.seconds for u in load_manifest(tmp_path / "m.csv")}["in/long.wav"] == 4.5
+    assert not prepare(tmp_path / "in", tmp_path / "m.csv", min_seconds=0.9).left_out
 
 
 def test_a_streamed_wav_and_an_unended_ogg_are_taken(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import AudioError
 
 if TYPE_CHECKING:
     from av import AudioFrame
@@ -50,6 +50,7 @@ class AvFile:
 
     decoder = "PyAV"
     ended = True
+    slack = 0.1  # seconds by which a good file may be shorter than its header says
     run_in = 0.0
 
     def __init__(self, path: Path, stack: ExitStack) -> None:
@@ -129,7 +130,7 @@ class AvFile:
             if now != (self.samplerate, self.channels):
                 was = f"{self.samplerate} Hz and {self.channels} channels"
                 change = f"changes from {was} to {now[0]} Hz and {now[1]}; convert it first"
-                raise IdemvoxError(f"cannot read {self._path}: {change}")
+                raise AudioError(f"cannot read {self._path}: {change}")
             for one in to_float.resample(frame):
                 yield np.asarray(one.to_ndarray(), np.float32).T
 
@@ -139,7 +140,7 @@ def open_av(path: Path) -> Iterator[AvFile]:
     """Open the first sound track of a file.
 
     Raises:
-        IdemvoxError: no sound in the file, or it cannot be decoded.
+        AudioError: no sound in the file, or it cannot be decoded.
     """
     from av import FFmpegError
 
@@ -147,7 +148,7 @@ def open_av(path: Path) -> Iterator[AvFile]:
         with ExitStack() as stack:
             yield AvFile(path, stack)
     except FFmpegError as error:
-        raise IdemvoxError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        raise AudioError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
 
 
 @contextmanager
@@ -172,7 +173,7 @@ def _length(key: Key) -> int:
     with _container(key[0]) as container:
         sound = next(iter(container.streams.audio), None)
         if sound is None or sound.codec_context is None:
-            raise IdemvoxError(f"cannot read {key[0]}: no sound in it, or of a kind that PyAV does not know")
+            raise AudioError(f"cannot read {key[0]}: no sound in it, or of a kind that PyAV does not know")
         rate, unit = sound.codec_context.sample_rate, sound.time_base or 0
         names = set(container.format.name.split(","))
         if TIMED & names and sound.duration:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from idemvox.audio.read import SUFFIXES
+from idemvox.audio.decoders import SUFFIXES
 from idemvox.corpus.checks.problems import (
     Problem,
     Summary,
@@ -47,7 +49,7 @@ def prepare_folder(
         folder: any tree of audio files, known by their suffixes; hidden files are skipped, links followed.
             The summary counts the files that are none.
         out: the CSV file to write.
-        min_seconds: shortest utterance to take; a training crop is 2 s.
+        min_seconds: shortest utterance to take, without the silence around it; a training crop is 2 s.
         speaker_from: where a path below ``folder`` names the speaker, such as ``"{speaker}/{recording}/*"``.
             ``{speaker}`` and ``*`` stand for one or more characters but ``/``, ``**`` for any characters.
             A placeholder written several times is joined by ``/``. None: speakers are not known.
@@ -134,6 +136,7 @@ def prepare_candidates(
     cut: Callable[[Utterance], Iterable[Utterance]] | None = None,
     journal: Path | None = None,
     unit: str = "file",
+    speech: bool = True,
 ) -> Summary:
     """Examine the candidates' files, each once, judge them, write the manifest and the list of problems.
 
@@ -150,12 +153,15 @@ def prepare_candidates(
         journal: remembers what was examined, for an interrupted scan. None is beside ``out`` and goes away
             at the end; one that is given stays, for the caller's next manifest.
         unit: what to call a row in the summary.
+        speech: silence before and after it does not count towards ``min_seconds``; around noises it does.
 
     Raises:
         CorpusError: nothing usable among the candidates.
     """
     out = output_file(out)
     facts = _facts(candidates, root, journal or out.with_name(out.name + ".partial"), workers, progress)
+    if not speech:
+        facts = {path: replace(fact, sound=math.inf) for path, fact in facts.items()}
     good: list[Utterance] = []
     left_out = {name: Problem(name, "folder cannot be opened", detail) for name, detail in closed}
     for candidate in candidates:

@@ -18,7 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from idemvox.audio.channel import active_rms
-from idemvox.audio.read import SAMPLE_RATE, SUFFIXES, read, write_wav
+from idemvox.audio.decoders import SUFFIXES
+from idemvox.audio.read import SAMPLE_RATE, read, write_wav
+from idemvox.audio.speech import active
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
 from idemvox.corpus.simulated.recordings import stable_seed
 from idemvox.errors import IdemvoxError
@@ -258,16 +260,12 @@ def _clip(file: Path) -> Wave | None:
 
 
 def trim(wave: Wave) -> Wave:
-    """Return ``wave`` without the silence at its ends, but for 30 ms; empty where it is silent throughout.
-
-    Silence: 10-ms frames 30 dB below the loud ones, or under 6 dB above the quiet ones where there is noise.
-    """
+    """Return ``wave`` without the silence at its ends, but for 30 ms; empty where it is silent throughout."""
     count = len(wave) // FRAME
     power = np.mean(wave[: count * FRAME].reshape(count, FRAME).astype(np.float64) ** 2, axis=1)
-    loud, quiet = np.quantile(power, (0.95, 0.1)) if count else (0.0, 0.0)
-    if loud < 1e-8:
+    speech = np.flatnonzero(active(power))
+    if not len(speech):
         return wave[:0]
-    speech = np.flatnonzero(power > max(loud * 1e-3, min(4 * quiet, loud * 0.05)))
     return wave[max(0, speech[0] - 3) * FRAME : (speech[-1] + 4) * FRAME]
 
 

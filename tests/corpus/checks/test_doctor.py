@@ -104,6 +104,20 @@ def test_which_decoder_reads_what_is_noted(tmp_path: Path) -> None:
     assert "read: 1 .opus, 2 .wav by libsndfile; 1 .m4a by PyAV" in examine(tmp_path / "in").notes
 
 
+def test_channels_that_cancel_are_a_warning(tmp_path: Path) -> None:
+    wave = speech(1)
+    save(tmp_path / "in" / "a.wav", np.stack([wave, -wave], 1))
+    save(tmp_path / "in" / "b.wav", np.stack([speech(2), speech(3)], 1))
+    assert found(examine(tmp_path / "in")) == {"a.wav": ("channels cancel each other", "warning")}
+
+
+def test_silence_around_speech_does_not_count(tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a.wav", np.r_[np.zeros(RATE), speech(1, seconds=1.5), np.zeros(RATE)])
+    save(tmp_path / "in" / "b.wav", speech(2, seconds=2.2))
+    why = "shorter than 2 s without the silence around it"
+    assert found(examine(tmp_path / "in")) == {"a.wav": (why, "error")}
+
+
 def test_every_problem_by_its_name(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     save(folder / "good.wav", speech(1))

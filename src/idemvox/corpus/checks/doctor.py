@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from idemvox.audio.read import SUFFIXES
+from idemvox.audio.decoders import SUFFIXES
 from idemvox.corpus.checks.listen import WHOLE, Heard, Sound, Window, listen, reviver
 from idemvox.corpus.checks.official import Official, count, match, official, recognise
 from idemvox.corpus.checks.problems import (
@@ -24,7 +24,6 @@ from idemvox.corpus.checks.problems import (
     decoded,
     decoder_notes,
     duration,
-    header_slack,
     judge,
     printable,
     rate_notes,
@@ -102,17 +101,18 @@ def examine_corpus(
     """Decode all that a manifest lists, or that is below a folder, once, and write down what is wrong.
 
     Errors, which make an utterance unfit to learn from: its file is not there, cannot be read or breaks off;
-    it is empty, silent, shorter than ``min_seconds`` or than listed, its samples are not numbers or not
-    scaled; the same audio stands under two speakers. Other counts than those of ``corpus`` are errors too.
+    it is empty, silent, shorter than ``min_seconds`` without the silence around it, or than listed; its
+    samples are not numbers or not scaled; the same audio stands under two speakers. Other counts than those
+    of ``corpus`` are errors too.
 
     Warnings: clipped (0.05 % of the samples in flat tops), nothing above 4 kHz (8-kHz audio in a file of a
-    higher rate: the spectrum ends in a cliff of 32 dB or more), the same audio again, longer than
-    listed or of another rate, no end mark. :class:`~idemvox.corpus.checks.listen.Listener` says how it
-    listens.
+    higher rate: the spectrum ends in a cliff of 32 dB or more), channels that cancel each other, the same
+    audio again, longer than listed or of another rate, no end mark.
+    :class:`~idemvox.corpus.checks.listen.Listener` says how it listens.
 
     No bad file ends the run, and an interrupted one goes on where it was with the same ``out``.
 
-    Audio is the same if its samples are, as 16 bits and channels averaged, whatever the file's format, name
+    Audio is the same if its samples are, as 16 bits and made one channel, whatever the file's format, name
     or header: not if one is a part of the other, louder, or coded with loss.
 
     Args:
@@ -244,17 +244,21 @@ class _Findings:
         self, path: str, row: Utterance, heard: Heard, window: Window, sound: Sound
     ) -> Iterator[Problem]:
         """What is wrong with an utterance by itself: one error, or any number of warnings."""
-        error = _unfit(row, heard, window, sound, self._min_seconds)
+        judged = heard if self._speech else replace(heard, sound=math.inf)  # silence is a part of noises
+        error = _unfit(row, judged, window, sound, self._min_seconds)
         if error and heard.fault and not os.path.exists(path):
             error = replace(error, reason="not there", detail="no such file")
         if error:
             yield _of(row, error.reason, error.detail, serious=True)
             return
         listed, actual = row.seconds, sound.frames / heard.rate
-        if window == WHOLE and listed < actual - _slack(path, heard):
+        if window == WHOLE and listed < actual - max(LISTED, heard.slack):
             yield _of(row, "longer than listed", f"{actual:.2f} s, not {listed:.2f} s")
         if row.rate and row.rate != heard.rate:
             yield _of(row, "rate is not the listed one", f"{heard.rate} Hz, not {row.rate} Hz")
+        if heard.cancelled:
+            what = "their average is 20 dB or more below the louder one, which is read instead"
+            yield _of(row, "channels cancel each other", what)
         if not heard.ended:
             yield _of(row, "no end mark", "an Ogg stream that was recorded live or broke off")
         if sound.clipped >= CLIPPED:
@@ -291,23 +295,16 @@ def _of(row: Utterance, reason: str, detail: str, serious: bool = False) -> Prob
     return Problem(printable(row.path), reason, printable(detail), printable(row.id), serious)
 
 
-def _slack(path: str, facts: Facts) -> float:
-    """Seconds by which a list may differ from what is decoded."""
-    return max(LISTED, header_slack(path, facts.decoder))
-
-
 def _unfit(row: Utterance, heard: Heard, window: Window, sound: Sound, min_seconds: float) -> Problem | None:
     """Why nothing can be learnt from an utterance; None for one that is fit."""
     actual = sound.frames / heard.rate if heard.rate else 0.0
-    lacking = row.seconds < math.inf and actual < row.seconds - _slack(row.path, heard)
+    lacking = row.seconds < math.inf and actual < row.seconds - max(LISTED, heard.slack)
     if window == WHOLE:
         facts: Facts = heard
     elif lacking or not heard.frames:
         facts = replace(heard, peak=1.0)  # so that only the file's own end is judged
     else:
-        facts = Facts(
-            sound.frames, heard.rate, heard.channels, sound.peak, sound.frames, decoder=heard.decoder
-        )
+        facts = Facts(sound.frames, heard.rate, heard.channels, sound.peak, sound.frames)
     problem = judge(row.path, facts, 0.0 if lacking else min_seconds)
     if problem is None and lacking:
         return Problem(row.path, "shorter than listed", f"{actual:.2f} s, not {row.seconds:.2f} s")

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from idemvox.audio.read import SAMPLE_RATE
-from idemvox.corpus.checks.scan import Facts
+from idemvox.corpus.checks.scan import SILENCE, Facts
 from idemvox.files import atomic_write
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "decoded",
     "decoder_notes",
     "duration",
-    "header_slack",
     "judge",
     "printable",
     "rate_notes",
@@ -35,9 +34,7 @@ __all__ = [
     "write_problems",
 ]
 
-SILENCE = 1e-3  # peak below -60 dB of full scale
 LOUDEST = 8.0  # a float file that goes further was not scaled to [-1, 1]
-SLACK = 0.1  # seconds by which the header of an MP3 may be wrong, and of what PyAV decodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +86,11 @@ def judge(path: str, fact: Facts, min_seconds: float) -> Problem | None:
 def _fault(path: str, fact: Facts, min_seconds: float) -> tuple[str, str]:
     """Reason and detail; two empty strings for a good file."""
     promised = fact.promised / fact.rate if fact.rate else 0.0
-    slack = header_slack(path, fact.decoder)
     if printable(path) != path:
         return "name is not text", "rename it: its name is not valid UTF-8"
     if fact.fault and promised:
         return "breaks off", f"{fact.fault}, after {fact.seconds:.1f} s or later, of {promised:.1f} s"
-    if fact.frames and fact.seconds < promised - slack:
+    if fact.frames and fact.seconds < promised - fact.slack:
         return "breaks off", f"{fact.seconds:.1f} s can be decoded of {promised:.1f} s"
     if fact.fault:
         return "cannot be read", fact.fault
@@ -108,12 +104,10 @@ def _fault(path: str, fact: Facts, min_seconds: float) -> tuple[str, str]:
         return "not scaled to [-1, 1]", f"peak {fact.peak:.0f}; divide the samples (16-bit ones by 32768)"
     if fact.seconds < min_seconds:
         return f"shorter than {min_seconds:g} s", f"{fact.seconds:.2f} s"
+    if fact.sound < min_seconds:
+        detail = f"{fact.sound:.2f} s from the first sound to the last, of {fact.seconds:.2f} s"
+        return f"shorter than {min_seconds:g} s without the silence around it", detail
     return "", ""
-
-
-def header_slack(path: str, decoder: str) -> float:
-    """Seconds by which a good file may be shorter than its header says."""
-    return SLACK if decoder == "PyAV" or path.lower().endswith((".mp3", ".mp2")) else 0.0
 
 
 def reasons_table(title: str, problems: Sequence[Problem], examples: int, count: str = "files") -> Table:
@@ -134,6 +128,9 @@ def worth_knowing(known: Mapping[str, Facts]) -> list[str]:
     rates = Counter(fact.rate for fact in facts)
     notes = rate_notes(rates, sum(fact.channels > 1 for fact in facts))
     notes += decoder_notes(Counter(decoded(path, fact) for path, fact in known.items()))
+    if cancelled := sum(fact.cancelled for fact in facts):
+        opposite = f"{counted(cancelled, 'file')} with channels that cancel each other"
+        notes.append(f"{opposite}: the louder one is read, not their average")
     if unended := sum(not fact.ended for fact in facts):
         ogg = counted(unended, "Ogg file")
         notes.append(f"{ogg} without an end mark, recorded live or broken off: taken nonetheless")

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -20,11 +20,14 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from idemvox.audio.read import SUFFIXES, open_audio
+from idemvox.audio.decoders import SUFFIXES, open_audio
+from idemvox.audio.read import cancelling, mono
+from idemvox.audio.speech import Activity
 from idemvox.errors import IdemvoxError
 
 __all__ = ["Facts", "Found", "examine", "examine_all", "examined", "find_audio"]
 
+SILENCE = 1e-3  # peak below -60 dB of full scale
 BLOCK = 1 << 17  # frames decoded at a time: memory stays bounded however long the file
 
 T = TypeVar("T")
@@ -49,11 +52,14 @@ class Facts:
     frames: int = 0  # decoded, per channel
     rate: int = 0  # Hz
     channels: int = 0
-    peak: float = 0.0  # of the channels' mean; full scale is 1; NaN if any sample is not a number
+    peak: float = 0.0  # of what reading gives; full scale is 1; NaN if any sample is not a number
     promised: int = 0  # frames that the header speaks of
     ended: bool = True  # False: an Ogg stream without its end mark
     fault: str = ""  # why it could not be decoded; "" if it could
     decoder: str = ""  # which one opened it
+    slack: float = 0.0  # seconds by which the header of a good file of its kind may be wrong
+    sound: float = math.inf  # seconds from the first sound to the last; inf: not to be asked for
+    cancelled: bool = False  # the channels are each other's opposite: the louder one is read
 
     @property
     def seconds(self) -> float:
@@ -97,33 +103,60 @@ def examine(path: Path, stop: threading.Event | None = None, hear: Hear | None =
 
     A file that cannot be decoded, for whatever reason, is a fact too (``fault``), not an error. A set
     ``stop`` ends it early, with what is known so far. ``hear`` is called with every block,
-    (T,), the channels averaged, and the rate.
+    (T,), made of all channels as reading does, and the rate.
     """
-    frames, peak = 0, 0.0
-    rate = channels = promised = 0
-    ended, decoder = True, ""
+    facts = Facts()
+    heard: _Ear | None = None
     try:
         _refuse_special(path)
         with open_audio(path) as file:
-            rate, channels, promised = file.samplerate, file.channels, file.promised
-            ended, decoder = file.ended, file.decoder
+            facts = Facts(
+                rate=file.samplerate,
+                channels=file.channels,
+                promised=file.promised,
+                ended=file.ended,
+                decoder=file.decoder,
+                slack=file.slack,
+            )
+            heard = _Ear(file.samplerate, hear)
             while not (stop and stop.is_set()):
                 block = file.read(BLOCK, dtype="float32", always_2d=True)  # (T, channels)
                 if not len(block):
                     break
-                frames += len(block)
-                mono = block.mean(axis=1)
-                peak = float(np.maximum(peak, np.abs(mono).max()))  # keeps NaN, unlike max()
-                if hear:
-                    hear(mono, rate)
+                heard.feed(block)
             fault = ""
     except IdemvoxError as error:
         fault = str(error).removeprefix(f"cannot read {path}: ")
     except Exception as error:  # noqa: BLE001 - whatever one file does to a decoder, a million others wait
         fault = f"reading it failed with {type(error).__name__}: {error}"
-    return Facts(
-        frames, rate, channels, peak if math.isfinite(peak) else math.nan, promised, ended, fault, decoder
-    )
+    return replace(facts, fault=fault, **(heard.facts() if heard else {}))
+
+
+class _Ear:
+    """What is learnt from the samples of a file, block by block."""
+
+    def __init__(self, rate: int, hear: Hear | None) -> None:
+        self._rate, self._hear = rate, hear
+        self._activity = Activity(rate)
+        self._frames, self._peak, self._cancelled = 0, 0.0, False
+
+    def feed(self, block: npt.NDArray[np.float32]) -> None:
+        """Hear the next samples, (T, channels)."""
+        wave = mono(block)
+        self._frames += len(block)
+        peak = np.abs(wave).max()
+        self._peak = float(np.maximum(self._peak, peak))  # keeps NaN, unlike max()
+        if block.shape[1] > 1 and peak >= SILENCE:
+            self._cancelled |= cancelling(block, block.mean(axis=1)) is not None
+        self._activity.feed(wave)
+        if self._hear:
+            self._hear(wave, self._rate)
+
+    def facts(self) -> dict[str, Any]:
+        """The fields of :class:`Facts` that this gives."""
+        peak = self._peak if math.isfinite(self._peak) else math.nan
+        sound = round(self._activity.seconds(), 2)
+        return {"frames": self._frames, "peak": peak, "sound": sound, "cancelled": self._cancelled}
 
 
 def _refuse_special(path: Path) -> None:

@@ -106,6 +106,7 @@ def prepare_musan(
                 cut=cut,
                 journal=journal,
                 unit="piece",
+                speech=False,
             )
         )
     journal.unlink(missing_ok=True)

@@ -83,6 +83,7 @@ def prepare_rirs(
         workers=workers,
         progress=progress,
         closed=[(joined(home, f"{SIMULATED}/{name}"), why) for name, why in found.closed],
+        speech=False,
     )
 
 

@@ -1,0 +1,116 @@
+"""Which decoder opens a file: libsndfile, or PyAV where libsndfile cannot read it to its end."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TypeAlias
+
+import soundfile
+
+from idemvox.audio import opus, pyav
+from idemvox.errors import AudioError
+
+__all__ = ["SUFFIXES", "AudioFile", "open_audio"]
+
+# How many seconds before the wanted point libsndfile must begin decoding for it to come out right.
+# PCM, FLAC: 0, seeking is exact. Opus carries state for a while after a seek (up to 2e-3 of full scale after
+# 80 ms, then fading). Vorbis and MP3: from the beginning. libsndfile 1.2.2 seeks up to 200 samples off in
+# Vorbis files (its issue 885) and at some rates crashes, and an MP3 frame borrows bits from those before it.
+RUN_IN = {"OPUS": 10.0, "VORBIS": math.inf}
+RUN_IN |= {f"MPEG_LAYER_{n}": math.inf for n in ("I", "II", "III")}
+
+SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff", ".aifc", ".au", ".snd"),
+    *(".caf", ".w64", ".rf64", ".sph", ".nist", *pyav.SUFFIXES),
+)
+"""Names of files that are taken for audio, in any case of letters: the one list of them."""
+
+SLACK = 0.1  # seconds by which the header of an MP3 may be wrong
+STREAMED = 0x7FFF_0000  # a WAV data length above this was written before it was known; not a broken file
+UNKNOWN = 2**62  # libsndfile gives a FLAC that was written to a pipe more frames than this
+
+
+class SndFile(soundfile.SoundFile):  # type: ignore[misc]
+    """Reads straight on: soundfile by itself seeks after each read to where it is; MP3 loses frames by it."""
+
+    decoder = "libsndfile"
+
+    def seekable(self) -> bool:
+        return False
+
+    @property
+    def run_in(self) -> float:
+        """Seconds before the wanted point at which decoding must begin."""
+        return RUN_IN.get(self.subtype, 0.0)
+
+    @property
+    def slack(self) -> float:
+        """Seconds by which a good file may be shorter than its header says."""
+        return SLACK if self.subtype.startswith("MPEG") else 0.0
+
+    @property
+    def ended(self) -> bool:
+        """False for an Ogg stream without its end mark."""
+        return "end-of-stream" not in self.extra_info.lower()
+
+    @property
+    def promised(self) -> int:
+        """Frames that the header speaks of; libsndfile itself quietly corrects a WAV that broke off."""
+        frames = int(self.frames)
+        stated = re.search(r"^data : (\d+) \(should be (\d+)\)", self.extra_info, re.MULTILINE)
+        if stated:
+            said, there = int(stated[1]), int(stated[2])
+            if there < said < STREAMED:
+                return round(frames * said / max(there, 1))
+        return frames
+
+
+AudioFile: TypeAlias = SndFile | pyav.AvFile
+
+
+@contextmanager
+def open_audio(path: str | Path) -> Iterator[AudioFile]:
+    """Open an audio file; whatever goes wrong while it is open becomes an AudioError naming the path.
+
+    Blocks read one after the other are the whole read at once; ``read`` needs a number of frames.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".raw":
+        raise AudioError(f"cannot read {path}: raw samples have no header; convert to WAV first")
+    try:
+        path.open("rb").close()  # libsndfile would not say why it cannot
+        with ExitStack() as stack:
+            yield _opened(path, stack)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"cannot read {path}: {_reason(error)}") from error
+    except OSError as error:
+        raise AudioError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _opened(path: Path, stack: ExitStack) -> AudioFile:
+    """Open a file with libsndfile, or with PyAV where libsndfile cannot read it to its end."""
+    if path.suffix.lower() in pyav.SUFFIXES:
+        return stack.enter_context(pyav.open_av(path))
+    try:
+        file: SndFile = stack.enter_context(SndFile(path))
+    except soundfile.LibsndfileError:
+        with suppress(AudioError):
+            other = stack.enter_context(pyav.open_av(path))
+            if other.frames:  # FFmpeg also opens noise
+                return other
+        raise
+    if file.frames > UNKNOWN or (file.subtype == "OPUS" and not opus.readable(path)):
+        return stack.enter_context(pyav.open_av(path))
+    return file
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    """libsndfile's own words, without its prefix and where they mislead."""
+    words = str(error.error_string).removeprefix("Error : ").rstrip(".").lower()
+    if not words or "not recognised" in words or "does not exist" in words:  # it exists: it was just opened
+        return "not audio in a format that is supported (WAV, FLAC, Ogg, MP3, MP4, Matroska, WMA and others)"
+    return words
