@@ -1,11 +1,13 @@
 # make demo [ARGS=...]   run the demonstration
 # make test              every check: lint, then the tests
+# make test-fast         the tests that take no time, without lint
 # make lint              style, types and layers
+# make format            put style right, as far as a program can
 #
 # Each makes .venv first if it is missing or out of date. PYTHON names another interpreter; PIP_ARGS goes to
 # every pip install, such as PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu".
 
-.PHONY: demo test lint
+.PHONY: demo test test-fast lint format
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -18,6 +20,13 @@ demo: .venv/.ready
 test: lint
 	$(BIN)/python -m pytest
 	@echo "all checks passed"
+
+test-fast: .venv/.ready
+	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+
+format: .venv/.ready
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format .
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

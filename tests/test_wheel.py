@@ -14,6 +14,8 @@ import pytest
 
 from idemvox.recipes import recipe_names
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -12,6 +12,8 @@ from idemvox.errors import IdemvoxError
 from idemvox.studies.demo import Size, run_demo
 from idemvox.studies.ssps import Plan
 
+pytestmark = pytest.mark.slow
+
 SYSTEMS = Plan(1, 1).systems
 TINY = Size(
     utterances=4, recordings=2, base_epochs=1, more_epochs=1, channels=(4, 8, 8, 8), clusters=0.5, batch=4

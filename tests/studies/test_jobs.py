@@ -9,6 +9,7 @@ from idemvox.studies.jobs import Job, run_jobs
 from idemvox.training.watch.curves import read_log
 
 
+@pytest.mark.slow
 def test_a_job_waits_for_the_one_that_it_starts_from(tiny_recipe, tmp_path):
     """Though it is named first; what is done is not done again."""
     first = Job(tmp_path / "first", tiny_recipe("training.epochs=2"), ())

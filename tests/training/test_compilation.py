@@ -19,6 +19,8 @@ from idemvox.training import compilation
 from idemvox.training.compilation import compile_encoders
 from idemvox.training.loop import _Run, train
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

@@ -26,6 +26,8 @@ from idemvox.training.launch import train_on
 from idemvox.training.loop import train
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 CLOSE = 1e-8
 """How far two processes may be from one in float64, relative: rounding stays far below, mistakes do not."""
 

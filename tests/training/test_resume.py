@@ -177,6 +177,7 @@ def process(recipe: Recipe, folder: Path) -> multiprocessing.process.BaseProcess
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("framework", "kills"), [("simclr", 4), ("dino", 3), ("cel", 3)])
 def test_a_process_killed_at_random_moments_ends_with_the_same_bits(make, whole, tmp_path, framework, kills):
     recipe, rng = make(framework), random.Random(1)
@@ -202,6 +203,7 @@ def lines(folder: Path) -> int:
 # -- asked to stop ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_command_that_is_asked_to_stop_saves_says_so_and_goes_on(make, whole, tmp_path):
     make("simclr", "training.save_steps=null").save(tmp_path / "tiny.yaml")
     words = [sys.executable, "-m", "idemvox.cli", "train", str(tmp_path / "tiny.yaml")]
@@ -220,6 +222,7 @@ def test_a_command_that_is_asked_to_stop_saves_says_so_and_goes_on(make, whole, 
     assert_same(left(tmp_path / "run"), whole("simclr"))
 
 
+@pytest.mark.slow
 def test_a_process_that_is_ended_saves_and_ends_as_any_other(make, tmp_path):
     ended = process(make("simclr", "training.save_steps=null"), tmp_path)
     while ended.is_alive() and lines(tmp_path) < 1:
