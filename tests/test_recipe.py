@@ -311,7 +311,7 @@ def test_a_recipe_holds_what_differs_from_its_base(tmp_path):
         ("c", r"the base of .*a\.yaml: no recipe of idemvox is called c; did you mean the file c\.yaml\?"),
         ("no/d.yaml", r"the base of .*a\.yaml: no recipe .*d\.yaml"),
         ("[simclr, dino]", r"a\.yaml: 'base' should be the name or path of a recipe, not \['simclr'"),
-        ("c.yaml", r"a\.yaml on the base .*c\.yaml: unknown recipe key 'training\.epoch'"),
+        ("c.yaml", r"a\.yaml based on .*c\.yaml: unknown recipe key 'training\.epoch'"),
     ],
 )
 def test_a_base_that_cannot_be(tmp_path, base, message):

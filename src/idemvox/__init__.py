@@ -1,6 +1,6 @@
 """idemvox (*idem vox*, the same voice): self-supervised speaker verification.
 
-The public names; each is imported when it is first used, so that ``import idemvox`` takes no time.
+The public names. Each is imported on first use, so that ``import idemvox`` is fast.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _HOMES = {
     "train": "training.loop",
 }
 
-if not TYPE_CHECKING:  # a type checker would take it for a promise that every name exists
+if not TYPE_CHECKING:  # a type checker would conclude that every name exists
 
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:

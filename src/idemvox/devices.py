@@ -1,4 +1,4 @@
-"""Moving small tensors to a device and back without making either wait."""
+"""Copies of small tensors to a device and back that do not block."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["Fetched", "is_free_to_read", "to_device"]
 
 
 def to_device(x: Tensor | npt.NDArray[Any], device: torch.device) -> Tensor:
-    """Return ``x`` on a device; on a GPU the copy runs behind what is queued there, and nobody waits.
+    """Return ``x`` on a device. On a GPU the copy is queued and does not block.
 
-    An ordinary copy from the CPU waits for the GPU to finish all that it was given before.
+    An ordinary copy from the CPU blocks until the GPU has finished everything queued before it.
     """
     tensor = torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x
     if device.type != "cuda" or tensor.is_cuda:
@@ -24,15 +24,15 @@ def to_device(x: Tensor | npt.NDArray[Any], device: torch.device) -> Tensor:
 
 
 def is_free_to_read(x: Tensor) -> bool:
-    """Return whether the host may look at the numbers of ``x`` without waiting for a device."""
+    """Return whether reading the values of ``x`` needs no wait for a device."""
     return x.is_cpu
 
 
 class Fetched:
-    """Numbers on their way from a device to the CPU.
+    """A copy of numbers from a device to the CPU that may still be running.
 
     Args:
-        values: (n,) on any device; later changes to it are not seen.
+        values: (n,) on any device; later changes to it do not affect the copy.
     """
 
     def __init__(self, values: Tensor) -> None:
@@ -45,7 +45,7 @@ class Fetched:
             self._event.record()
 
     def numbers(self) -> list[float]:
-        """Wait until they are there, and return them."""
+        """Wait for the copy to finish and return the numbers."""
         if self._event is not None:
             self._event.synchronize()
         return [float(number) for number in self._host.tolist()]

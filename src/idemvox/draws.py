@@ -1,7 +1,7 @@
-"""Randomness as a function of whole numbers: (seed, epoch, utterance, view, ...) in, the same draw out.
+"""Randomness as a function of integers: the same (seed, epoch, utterance, view, ...) gives the same draw.
 
-Nothing here has a state, so a draw depends neither on the order of reading, nor on the number of readers,
-nor on the batch; and a run that was broken off needs no generator restored.
+Nothing here has state, so a draw does not depend on the order of reading, the number of readers or the
+batch, and an interrupted run resumes without restoring a generator.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ def _finish(x: Seeds) -> Seeds:
 
 
 def mix(*numbers: npt.ArrayLike) -> Seeds:
-    """Mix whole numbers, or arrays of them that broadcast together, into 64-bit seeds.
+    """Mix integers, or integer arrays that broadcast together, into 64-bit seeds.
 
     >>> mix(0, 3, [7, 8]).shape
     (2,)
     """
-    seed: Any = np.zeros(1, np.uint64)  # never a scalar: their overflow warns
+    seed: Any = np.zeros(1, np.uint64)  # not a scalar: overflow of NumPy scalars warns
     for number in numbers:
         seed = _finish(_finish(seed + _GOLDEN) ^ np.asarray(number).astype(np.uint64))
     return np.asarray(seed, np.uint64)
 
 
 def draw_seed(*numbers: int) -> int:
-    """Mix whole numbers into one 63-bit seed, as generators want it: all but the last bit of :func:`mix`'s.
+    """Mix integers into one 63-bit seed for a generator: :func:`mix` without its last bit.
 
-    Reckoned in Python's own numbers, which for a single seed takes a twentieth of the time.
+    Computed with Python ints, which for a single seed takes a twentieth of the time.
     """
     seed = 0
     for number in numbers:
@@ -51,7 +51,7 @@ def draw_seed(*numbers: int) -> int:
 
 
 def _finish_one(x: int) -> int:
-    """:func:`_finish` of a single number of any size, by its last 64 bits."""
+    """:func:`_finish` of the last 64 bits of one Python int."""
     x &= _BITS
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & _BITS
     x = (x ^ (x >> 27)) * 0x94D049BB133111EB & _BITS
@@ -59,12 +59,12 @@ def _finish_one(x: int) -> int:
 
 
 def uniform(seeds: npt.ArrayLike, count: int) -> npt.NDArray[np.float64]:
-    """Return ``count`` numbers from [0, 1) for each seed: (..., count); SplitMix64 started there."""
+    """Return (..., count) numbers in [0, 1), ``count`` for each seed; SplitMix64 started at the seed."""
     steps = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
     bits = _finish(np.asarray(seeds, np.uint64)[..., None] + steps)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def name_number(name: str) -> int:
-    """Return a number for a name, to be mixed in: a view keeps its draws when another is added."""
+    """Return a number for a name, to mix into a seed: a view keeps its draws when another view is added."""
     return zlib.crc32(name.encode())

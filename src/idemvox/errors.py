@@ -1,4 +1,4 @@
-"""The exceptions that a user is meant to read, by what is wrong."""
+"""Errors that the user can fix, one class for each kind of cause."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ __all__ = [
 
 
 class IdemvoxError(Exception):
-    """Something the user can put right; the message says what is wrong and what to do.
+    """An error the user can fix; the message says what is wrong and what to do.
 
     The command line prints the message alone, without a traceback, and exits with status 1.
     """
 
 
 class AudioError(IdemvoxError):
-    """A recording cannot be read, or there is nothing in it to work with."""
+    """A recording cannot be read, or holds nothing usable."""
 
 
 class CorpusError(IdemvoxError):
-    """A manifest, pack, public corpus or trial list is missing, damaged, or lacks what is asked of it."""
+    """A manifest, pack, public corpus or trial list is missing, damaged, or lacks data that is needed."""
 
 
 class RecipeError(IdemvoxError):
-    """A recipe is not there, or a setting in it is unknown, impossible, or at odds with another."""
+    """A recipe is missing, or a setting in it is unknown, impossible, or contradicts another."""
 
 
 class ModelError(IdemvoxError):
-    """A model folder cannot be used, or the model in it gives no usable embeddings."""
+    """A model folder cannot be used, or its model gives unusable embeddings."""
 
 
 class RunError(IdemvoxError):
-    """A run cannot start, resume or go further: its folder, its checkpoints, its memory, its numbers."""
+    """A run cannot start, resume or continue, because of its folder, checkpoints, memory or numbers."""
 
 
 def unknown_name(
     kind: str, name: str, known: Iterable[str], error: type[IdemvoxError] = RecipeError
 ) -> IdemvoxError:
-    """Return the error for a mistyped name, one of this class: suggests the nearest and lists all.
+    """Return an ``error`` for a mistyped name, which suggests the nearest name and lists all.
 
     >>> print(unknown_name("framework", "simcrl", ["dino", "simclr"]))
     unknown framework 'simcrl'; did you mean 'simclr'? have: dino, simclr

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writing: a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 @contextmanager
 def full_disk_named(path: Path) -> Iterator[None]:
-    """Say which disk is full, and what to do, where writing to ``path`` fails for want of room."""
+    """Turn a failure to write ``path`` for lack of space into an error that names the disk and the remedy."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # torch.save makes a RuntimeError of an OSError
+    except (OSError, RuntimeError) as error:  # torch.save turns an OSError into a RuntimeError
         if not any(getattr(e, "errno", None) in _FULL for e in (error, error.__context__)):
             raise
         disk = next(p for p in path.absolute().parents if p.exists())
@@ -33,23 +33,23 @@ def full_disk_named(path: Path) -> Iterator[None]:
             disk = disk.parent
         raise IdemvoxError(
             f"{path} was not written: its disk, mounted at {disk}, is full or at its quota ({free:.1f} GiB "
-            "free); make room there and start again"
+            "free); free some space there and run the command again"
         ) from error
 
 
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary neighbour of ``path``; put it in place only when the block ends without an error.
+    """Open a temporary file beside ``path``; rename it to ``path`` only when the block ends without an error.
 
-    The data are on disk (fsync) before the name changes, and the name is before this returns, so a reader, a
-    killed run or a power cut finds the old file or the new one, never a part.
+    Data are synced to disk (fsync) before the rename, and the rename before this returns. After a kill or a
+    power cut, readers find the old file or the new one, never part of one.
 
     Args:
-        path: the file to write; its folder is made if missing.
+        path: the file to write; its folder is created if missing.
         mode: ``"w"`` (UTF-8 text, newlines kept as written) or ``"wb"``.
 
     Raises:
-        IdemvoxError: if the disk is full; the old file is still there.
+        IdemvoxError: the disk is full; the old file is unchanged.
     """
     path = Path(path)
     with full_disk_named(path):
@@ -72,7 +72,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def _sync_names(folder: Path) -> None:
-    """Put the names in a folder on disk, where system and file system can."""
+    """Sync the entries of a folder to disk, where the system supports it."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         with suppress(OSError):
@@ -88,7 +88,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path, broken: type[IdemvoxError] = IdemvoxError) -> Any:
-    """Read a JSON file; one that is broken raises an error of this class, which names it."""
+    """Read a JSON file; raise ``broken``, naming the file, if it is not valid."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

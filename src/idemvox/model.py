@@ -1,6 +1,6 @@
-"""Model folders: the encoder that was trained, ready to embed, with where it comes from.
+"""Model folders: a trained encoder, ready to embed, and its provenance.
 
-``model.safetensors`` holds the weights, ``model.json`` how to build the encoder and its provenance.
+``model.safetensors`` holds the weights; ``model.json`` says how to build the encoder and where it came from.
 Nothing in them is ever unpickled.
 """
 
@@ -25,7 +25,7 @@ from idemvox.registry import ENCODERS
 __all__ = ["FORMAT", "Model", "build_encoder", "load_model", "save_model"]
 
 FORMAT = 2
-"""Version of the folder's layout; a newer one is refused by name.  Format 1 has no scoring: cosine."""
+"""Version of the folder's layout; newer versions are refused. Format 1 has no scoring and means cosine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def save_model(
     *,
     scoring: Scoring,
 ) -> None:
-    """Write a model folder; each file is replaced whole, and an evaluation of older weights is removed."""
+    """Write a model folder, replacing each file atomically; remove the evaluation of older weights."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
     with atomic_write(folder / "model.safetensors", "wb") as file:
@@ -79,19 +79,22 @@ def load_model(folder: str | Path) -> Model:
     """Load a model folder, or the ``model`` folder inside a run.
 
     Raises:
-        ModelError: if it is not one, is damaged, or was written by a newer idemvox.
+        ModelError: not a model folder, damaged, or written by a newer idemvox.
     """
     folder = Path(folder)
     if not (folder / "model.json").is_file() and (folder / "model" / "model.json").is_file():
         folder = folder / "model"
     if not (folder / "model.json").is_file():
-        raise ModelError(f"{folder} is not a model folder (no model.json); give a run or its model folder")
+        raise ModelError(
+            f"{folder} is not a model folder (no model.json); give a run folder or the model folder in it"
+        )
     description = read_json(folder / "model.json", ModelError)
     if not isinstance(description, dict) or not isinstance(description.get("format"), int):
         raise ModelError(f"model folder {folder} is damaged: model.json is not a description of a model")
     if description["format"] > FORMAT:
         raise ModelError(
-            f"{folder} has model format {description['format']}, this idemvox reads up to {FORMAT}: upgrade"
+            f"{folder} has model format {description['format']}, this idemvox reads up to {FORMAT}: "
+            "upgrade idemvox"
         )
     try:
         part = TypeAdapter(Part).validate_python(description["encoder"])

@@ -1,4 +1,4 @@
-"""What is done with any torch module."""
+"""Helpers for any torch module."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["evaluating"]
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Use a module in eval mode without gradients; then give each of its parts its own mode back.
+    """Run a block with a module in eval mode and without gradients; then restore the mode of each part.
 
-    A part that was in eval mode before, such as a frozen batch normalisation, stays in it.
+    A part that was in eval mode before, such as a frozen batch normalisation, stays in eval mode.
     """
     modes = [(part, part.training) for part in module.modules()]
     module.eval()

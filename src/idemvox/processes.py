@@ -1,4 +1,4 @@
-"""This process, for the record, and worker processes that leave nothing behind."""
+"""The command line of this process, and worker processes that always end with their parent."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ __all__ = ["command_line", "process_pool"]
 
 
 def command_line() -> str:
-    """Return the command that started this process, or its parent's in a worker: what a result came from."""
+    """Return the command that started this process (in a worker, its parent), to record with results."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 @contextmanager
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool of fresh processes that end with the block.
+    """Yield a pool of fresh processes that end with the block.
 
-    After an error or Ctrl-C in the block they are ended at once; a worker whose parent was killed ends by
-    itself.  Ctrl-C is left to the parent.
+    After an error or Ctrl-C in the block they are terminated at once. A worker whose parent was killed ends
+    by itself. Workers ignore Ctrl-C; the parent handles it.
 
     Args:
-        workers: processes; each starts with nothing imported, so a script needs a ``__main__`` guard.
+        workers: number of processes; each starts with nothing imported, so a script needs a ``__main__``
+            guard.
     """
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
     try:
@@ -43,7 +44,7 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin() -> None:
-    """Leave Ctrl-C to the parent; watch it from a thread, and end this process at once when it is gone."""
+    """Ignore Ctrl-C, and end this process as soon as its parent has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

@@ -1,10 +1,10 @@
-"""Several processes that train one model: who this one is, and what they tell each other.
+"""Communication between processes that train one model together.
 
-Everything here does nothing, or gives back what it was given, where there is one process.
+With one process, every function here does nothing or returns its argument.
 
-What autograd differentiates is the sum of the ranks' losses, through every exchange; :func:`mean_gradients`
-makes the gradient of their mean of it.  So a loss of the rank's own rows and a loss of all ranks' rows, which
-every rank computes alike, both get the gradient that one process would give them.
+Autograd differentiates the sum of the ranks' losses, through every exchange; :func:`mean_gradients` turns
+that into the gradient of their mean. So a loss of the rank's own rows, and a loss of all ranks' rows that
+every rank computes, both get the gradient that one process would compute.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def world() -> int:
-    """Return how many processes there are."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -44,7 +44,7 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Return whether this is the process that writes files and speaks."""
+    """Return whether this is rank 0, which writes files and logs."""
     return rank() == 0
 
 
@@ -63,9 +63,9 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(x: Tensor) -> Tensor:
-    """Return the rows (W B, ...) of all W ranks, in their order; every rank gives as many, B.
+    """Return the rows (W B, ...) of all W ranks, rank by rank; every rank passes the same number, B.
 
-    A gradient comes back from all of them.
+    Gradients flow back from all ranks.
     """
     if world() == 1:
         return x
@@ -74,13 +74,13 @@ def gather(x: Tensor) -> Tensor:
 
 
 def own(x: Tensor) -> Tensor:
-    """Return the rows of this rank out of those (W B, ...) of all."""
+    """Return this rank's rows (B, ...) out of those of all ranks (W B, ...)."""
     return x.chunk(world())[rank()]
 
 
 @torch.no_grad()
 def collect(x: Tensor) -> Tensor:
-    """Return the rows of all ranks, in their order, of which each may give another number; detached."""
+    """Return the rows of all ranks, rank by rank, without gradients; ranks may pass different numbers."""
     if world() == 1:
         return x
     size = torch.tensor([len(x)], device=x.device)
@@ -95,7 +95,7 @@ def collect(x: Tensor) -> Tensor:
 
 
 def of_first(x: Tensor) -> Tensor:
-    """Return what the first rank has, which may have another number of rows."""
+    """Return the rows of rank 0; their number may differ from this rank's."""
     if world() == 1:
         return x
     size = collect(torch.tensor([len(x)], device=x.device))[0]
@@ -114,7 +114,7 @@ def mean(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def any_rank(flags: Sequence[bool], device: torch.device) -> list[bool]:
-    """Return of each flag whether any rank has raised it; every rank waits for all."""
+    """Return for each flag whether it is set on any rank; all ranks wait for each other."""
     if world() == 1:
         return list(flags)
     raised = torch.tensor([False, *flags], dtype=torch.uint8, device=device)
@@ -124,7 +124,7 @@ def any_rank(flags: Sequence[bool], device: torch.device) -> list[bool]:
 
 @torch.no_grad()
 def mean_gradients(parameters: Iterable[Tensor]) -> None:
-    """Give every rank the mean of the ranks' gradients, exchanged as one."""
+    """Replace the gradients by their mean over ranks, in one exchange."""
     if world() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -150,10 +150,10 @@ class _Sum(torch.autograd.Function):
 
 
 class _SyncedNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation by the statistics of all ranks' batches, where PyTorch has none: on CPUs."""
+    """Batch normalisation with statistics over all ranks' batches, on CPUs, where PyTorch has none."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Take (B, C) and (B, C, ...)."""
+        """Accept (B, C) and (B, C, ...)."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -182,7 +182,12 @@ class _SyncedNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def synced(module: M, device: torch.device) -> M:
-    """Let each batch normalisation in ``module``, soon on ``device``, see all ranks' batches; in place."""
+    """Make every batch normalisation in ``module`` use all ranks' batches, in place.
+
+    Args:
+        module: any module.
+        device: where it will run.
+    """
     if world() == 1:
         return module
     if device.type == "cuda":

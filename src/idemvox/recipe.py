@@ -5,8 +5,8 @@
     positives: {name: ssps, clusters: 25000, neighbours: 1}
     training: {epochs: 20}
 
-Whatever a recipe leaves out has the paper's value, or that of the recipe that it names as its ``base``.
-Unknown keys are errors that suggest the nearest.
+A key that a recipe leaves out has the value of its ``base`` recipe or, without one, the paper's.
+An unknown key is an error that suggests the nearest known one.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ __all__ = ["Augment", "Data", "Part", "Published", "Recipe", "Training", "build_
 
 
 T = TypeVar("T")
-RESUMES = "may differ where a run is resumed"
+RESUMES = "may change on resuming"
 Resumes = Annotated[T, RESUMES]
-"""A key that may have another value where a run is resumed."""
+"""A key that may be changed when a run is resumed."""
 
 
 class _Strict(BaseModel):
@@ -47,7 +47,7 @@ class _Strict(BaseModel):
 
 
 class Part(BaseModel):
-    """One thing out of a registry, by name, with its own options beside the name."""
+    """A registered class by name, with its options beside the name."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
@@ -75,16 +75,16 @@ def build_options(given: Mapping[str, Any], options: type[Any], where: str) -> A
 
 
 class Data(_Strict):
-    """What to learn from."""
+    """The training corpus."""
 
     manifest: Path | tuple[Path, ...] | None = Field(
         None,
-        description="what `idemvox prepare` or, better, `idemvox pack` has written; a list such as "
-        "[vox1.csv, vox2.csv] for several corpora, manifests and packs in any mixture",
+        description="output of `idemvox prepare` or, better, of `idemvox pack`; for several corpora a list "
+        "such as [vox1.csv, vox2.csv], manifests and packs in any mixture",
     )
     labels: Path | None = Field(
         None,
-        description="table of id and class that supervised training learns; default: the manifest's speakers",
+        description="table of id and class for supervised training; default: the manifest's speakers",
     )
 
     @field_validator("manifest", mode="before")
@@ -100,10 +100,10 @@ class Data(_Strict):
 
     @property
     def corpora(self) -> tuple[Path, ...]:
-        """The manifests and packs to learn from, one or several.
+        """The manifests and packs to train on, one or several.
 
         Raises:
-            RecipeError: none is given.
+            RecipeError: there is none.
         """
         if self.manifest is None:
             raise RecipeError(
@@ -113,20 +113,24 @@ class Data(_Strict):
 
 
 class Augment(_Strict):
-    """What is done to augmented views; folders, manifests or packs, or built-in banks where none is given."""
+    """How views are augmented; sounds come from folders, manifests or packs, else from built-in banks."""
 
     policy: PolicyName = "always"
     noise: Path | None = None
     music: Path | None = None
     speech: Path | None = Field(None, description="for babble; default: excerpts of the training corpus")
     rooms: Path | None = Field(None, description="room responses; default: simulated rooms")
-    babble: tuple[int, int] | None = Field(None, description="voices that are summed; default: the policy's")
-    telephone: float = Field(0.0, ge=0, le=1, description="share of views that go through a telephone")
+    babble: tuple[int, int] | None = Field(
+        None, description="voices to sum, lowest and highest number; default: the policy's"
+    )
+    telephone: float = Field(
+        0.0, ge=0, le=1, description="share of views to pass through a simulated telephone"
+    )
     speeds: tuple[float, ...] = Field(
-        (1.0,), min_length=1, description="at which an utterance may be played, such as [0.9, 1.0, 1.1]"
+        (1.0,), min_length=1, description="speeds to play utterances at, such as [0.9, 1.0, 1.1]"
     )
     simulated_rooms: int = Field(100, ge=1)
-    max_hours: float = Field(8.0, gt=0, description="of each kind of noise that are held on the device")
+    max_hours: float = Field(8.0, gt=0, description="most hours of each kind of noise to keep on the device")
 
     @field_validator("speeds")
     @classmethod
@@ -137,56 +141,60 @@ class Augment(_Strict):
 
 
 class Training(_Strict):
-    """How long and with what; defaults are SimCLR's in the SSPS paper."""
+    """Optimiser, schedule, precision, checkpoints; the defaults are SimCLR's in the SSPS paper."""
 
     epochs: Resumes[int] = Field(100, ge=1)
     schedule_epochs: int | None = Field(
         None,
         ge=1,
-        description="that the schedules are laid out for, counted from the very beginning; "
-        "default: those that there will have been when the run ends",
+        description="epochs that the schedules span, counting those of the run it starts from; "
+        "default: the total number of epochs",
     )
     batch: int = Field(256, ge=2)
-    optimizer: Literal["adam", "sgd"] = Field("adam", description="sgd has a momentum of 0.9")
+    optimizer: Literal["adam", "sgd"] = Field("adam", description="sgd uses momentum 0.9")
     schedule: Literal["step", "cosine"] = Field(
-        "step", description="step: lr times lr_decay every lr_every epochs; cosine: up, then down to min_lr"
+        "step",
+        description="step: lr times lr_decay every lr_every epochs; cosine: warm-up, then down to min_lr",
     )
-    lr: float = Field(1e-3, gt=0, description="the highest")
+    lr: float = Field(1e-3, gt=0, description="highest learning rate")
     lr_decay: float = Field(0.95, gt=0, le=1)
-    lr_every: int = Field(5, ge=1, description="epochs between two decays")
-    warmup_epochs: int = Field(0, ge=0, description="in which a cosine schedule climbs from 0 to lr")
-    min_lr: float = Field(1e-5, ge=0, description="of the last step of a cosine schedule")
-    weight_decay: float = Field(0.0, ge=0, description="of matrices; not of biases and normalisation")
-    clip: float | None = Field(
-        None, gt=0, description="largest norm of a gradient, of each parameter by itself"
-    )
+    lr_every: int = Field(5, ge=1, description="epochs between decays")
+    warmup_epochs: int = Field(0, ge=0, description="epochs in which a cosine schedule rises from 0 to lr")
+    min_lr: float = Field(1e-5, ge=0, description="learning rate at the last step of a cosine schedule")
+    weight_decay: float = Field(0.0, ge=0, description="for matrices; biases and normalisation have none")
+    clip: float | None = Field(None, gt=0, description="largest gradient norm, for each parameter separately")
     accumulate: int = Field(
         1,
         ge=1,
-        description="batches to an optimiser's step, which takes the mean of their gradients; a loss that "
-        "compares utterances sees those of one batch, batch normalisation too: for more of them, recompute",
+        description="batches per optimiser step, which uses the mean of their gradients; a loss that "
+        "compares utterances, and batch normalisation, see one batch only: to enlarge it use recompute",
     )
     recompute: Resumes[bool] = Field(
         False,
-        description="a large batch in a quarter of the memory and the same numbers: what happens within the "
-        "encoder's blocks is forgotten and computed again going backward; takes up to half as long again",
+        description="train with a quarter of the memory and the same numbers: activations inside the "
+        "encoder's blocks are recomputed in the backward pass; up to 50 % slower",
     )
     compile: bool = Field(
-        False, description="the encoders, by torch.compile; numbers differ by rounding; not with recompute"
+        False,
+        description="use torch.compile for the encoders; numbers differ by rounding; not with recompute",
     )
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Resumes[str] = Field("auto", description="auto, cpu, cuda, mps")
-    workers: Resumes[int] = Field(2, ge=0, description="threads that read audio ahead; 0: none")
-    keep: Resumes[int] = Field(2, ge=1, description="newest checkpoints kept, and of whole epochs as many")
-    save_minutes: Resumes[float] = Field(10.0, gt=0, description="between two checkpoints within an epoch")
+    workers: Resumes[int] = Field(2, ge=0, description="threads that read audio ahead; 0 for none")
+    keep: Resumes[int] = Field(
+        2, ge=1, description="newest checkpoints to keep, and as many newest ones of complete epochs"
+    )
+    save_minutes: Resumes[float] = Field(
+        10.0, gt=0, description="minutes between checkpoints within an epoch"
+    )
     save_steps: Resumes[int | None] = Field(
-        None, ge=1, description="also save after so many steps of an epoch"
+        None, ge=1, description="also save after this many steps of an epoch"
     )
     bad_steps: Resumes[int] = Field(
-        10, ge=1, description="in a row, skipped for a loss that is not finite: then stop"
+        10, ge=1, description="stop after this many successive steps with a NaN or infinite loss"
     )
     collapse_steps: Resumes[int | None] = Field(
-        500, ge=1, description="in a row with embeddings all alike: then stop; null: go on"
+        500, ge=1, description="stop after this many successive steps with collapsed embeddings; null: never"
     )
 
     @model_validator(mode="after")
@@ -203,7 +211,7 @@ class Training(_Strict):
 
 
 class Published(_Strict):
-    """What the paper reports for this recipe, on VoxCeleb1-O (original list)."""
+    """The paper's results for this recipe, on VoxCeleb1-O (original list)."""
 
     eer: float
     mindcf_001: float | None = None
@@ -212,13 +220,15 @@ class Published(_Strict):
 
 
 class Recipe(_Strict):
-    """A run."""
+    """Everything that defines a training run."""
 
     name: str = "run"
     description: Resumes[str] = ""
     published: Resumes[Published | None] = None
     seed: int = Field(0, ge=0)
-    start_from: Path | None = Field(None, description="run or model folder whose weights to begin with")
+    start_from: Path | None = Field(
+        None, description="run or model folder whose weights training starts from"
+    )
     data: Data = Data()
     frontend: dict[str, Any] = Field(default_factory=dict, description="mels, window, normalise")
     encoder: Part = Part(name="fast_resnet34")
@@ -236,7 +246,7 @@ class Recipe(_Strict):
         tree = self.model_dump(mode="json", exclude_unset=True)
         for part in ("encoder", "framework", "positives"):
             tree.setdefault(part, {"name": getattr(self, part).name})
-        # names first: choosing another framework drops the options of the one before
+        # names first: choosing another framework drops the options of the old one
         for assignment in sorted(assignments, key=lambda a: not a.partition("=")[0].endswith(".name")):
             key, equals, text = assignment.partition("=")
             if not equals or not key:
@@ -258,7 +268,7 @@ class Recipe(_Strict):
         return sorted(key for key in mine.keys() | its.keys() if mine.get(key) != its.get(key))
 
     def save(self, path: Path) -> None:
-        """Write every value, given or default, as YAML."""
+        """Write all values as YAML, defaults included."""
         with atomic_write(path) as file:
             yaml.safe_dump(self.model_dump(mode="json"), file, sort_keys=False, allow_unicode=True)
 
@@ -273,7 +283,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _number(value: Any) -> Any:
-    """Read 1e-3, which YAML 1.1 takes for text, as the number that it is."""
+    """Turn text such as 1e-3, which YAML 1.1 does not read as a number, into a float."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -291,7 +301,7 @@ def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(below, dict):
             raise RecipeError(f"cannot set {key}: {name} is a single value")
         tree = below
-    # naming another framework, encoder or sampler: the options of the old one do not apply to it
+    # another framework, encoder or sampler: the options of the old one do not apply
     if last == "name" and path and tree.get("name") not in (None, value):
         tree.clear()
     tree[last] = value
@@ -315,7 +325,7 @@ def parse_recipe(tree: Mapping[str, Any]) -> Recipe:
     """Validate a tree of plain values.
 
     Raises:
-        RecipeError: naming every wrong key.
+        RecipeError: something in it is wrong; the message names every wrong key.
     """
     try:
         return Recipe.model_validate(tree)
@@ -333,16 +343,16 @@ def parse_recipe(tree: Mapping[str, Any]) -> Recipe:
 
 
 def load_recipe(recipe: str | Path) -> Recipe:
-    """Read a recipe: one that comes with idemvox, by its name, or any other, by its path.
+    """Load a recipe: one that comes with idemvox by its name, any other by its path.
 
     >>> load_recipe("simclr-ssps").training.epochs
     20
 
     Raises:
-        RecipeError: if it is missing, not YAML, or has a wrong key or value; the message names it.
+        RecipeError: it is missing, not YAML, or has a wrong key or value; the message names it.
     """
     tree, files = read_recipe(recipe)
     try:
         return parse_recipe({"name": files[0].stem, **tree})
     except RecipeError as error:
-        raise RecipeError(f"{' on the base '.join(map(str, files))}: {error}") from error
+        raise RecipeError(f"{' based on '.join(map(str, files))}: {error}") from error

@@ -1,7 +1,7 @@
-"""Name -> class, for everything a recipe can name.
+"""Name -> class, for the frameworks, encoders and positive samplers that a recipe can name.
 
-A new framework, encoder or positive sampler is one new file with one decorator; the packages import
-their own modules, so nothing has to be listed anywhere else.
+A new one is one new file with one decorator: the registry imports every module of its package, so there is no
+list to extend. (Importers of public corpora have a registry of their own.)
 
     @FRAMEWORKS.register("simclr")
     class SimCLR(Framework): ...
@@ -20,22 +20,22 @@ from idemvox.errors import unknown_name
 __all__ = ["ENCODERS", "FRAMEWORKS", "MEMORY", "POSITIVES", "Memory", "Registry", "load_modules"]
 
 V = TypeVar("V")
-MEMORY = "memory depends on it"
+MEMORY = "strongly affects memory"
 Memory = Annotated[V, MEMORY]
-"""An option that memory depends on; where memory is full, a message names it."""
+"""An option that strongly affects memory; the out-of-memory message names it."""
 
 T = TypeVar("T", bound=type[Any])
 
 
 @cache
 def load_modules(package: str) -> None:
-    """Import every module of a package, so that what is in it registers itself."""
+    """Import every module of a package, so that its classes register themselves."""
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")
 
 
 class Registry:
-    """Classes of one kind by the name that recipes use.
+    """Classes of one kind, by the name that recipes use.
 
     Args:
         kind: singular noun for messages, such as ``"framework"``.
@@ -48,7 +48,7 @@ class Registry:
         self._classes: dict[str, type[Any]] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Class decorator; refuses a name that another class has taken."""
+        """Return a class decorator; it refuses a name that another class already has."""
 
         def add(cls: T) -> T:
             taken = self._classes.get(name)

@@ -1,4 +1,4 @@
-"""The verifier: are two recordings of one person?"""
+"""The verifier: are two recordings of the same person?"""
 
 from __future__ import annotations
 
@@ -21,23 +21,27 @@ __all__ = ["Verdict", "Verifier"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a comparison found; ``str(verdict)`` says it in words."""
+    """The result of a comparison; ``str(verdict)`` puts it into words.
+
+    Attributes:
+        score: cosine of the two embeddings, in [-1, 1], or minus their squared distance, as the model
+            defines.
+        threshold: ``None`` if the model has not been evaluated on trials.
+        same: whether the score is at or above the threshold.
+        trials: name of the trials that the threshold comes from.
+        eer: error rate at the threshold on those trials, a fraction.
+    """
 
     score: float
-    """Cosine of the two embeddings, in [-1, 1], or minus their squared distance: as the model is scored."""
     threshold: float | None = None
-    """``None`` where the model has not been evaluated on trials."""
     same: bool | None = None
-    """Score at or above the threshold."""
     trials: str | None = None
-    """Name of the trials that the threshold comes from."""
     eer: float | None = None
-    """Error rate at the threshold on those trials, a fraction."""
 
     def __str__(self) -> str:
         if self.threshold is None or self.eer is None:
             return (
-                f"score {self.score:.3f}; no verdict, as this model has no threshold yet:"
+                f"score {self.score:.3f}; no verdict, because this model has no threshold yet:"
                 " run `idemvox evaluate` on trials and store the report with the model"
             )
         verdict = "same speaker" if self.same else "different speakers"
@@ -52,7 +56,7 @@ class Verifier:
     """Compares recordings with a trained encoder; they may have any length, rate and format.
 
     A recording is a path, an audio file's bytes, an open file, or (samples, rate). Several threads may use
-    one verifier: the encoder is put into evaluation mode once, and stays in it.
+    one verifier: the encoder is put into evaluation mode once, and stays there.
 
     >>> verifier = Verifier.load("runs/simclr/model")  # doctest: +SKIP
     >>> print(verifier.verify("monday.wav", "tuesday.wav"))  # doctest: +SKIP
@@ -75,7 +79,7 @@ class Verifier:
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device | None = None) -> Verifier:
-        """Load a model folder; its ``report.json``, where there is one, gives the threshold."""
+        """Load a model folder; its ``report.json``, if there is one, gives the threshold."""
         model = load_model(folder)
         return cls(model.encoder, Scorer.of(model), load_report(model.folder), device)
 
@@ -87,7 +91,7 @@ class Verifier:
         return vector
 
     def verify(self, first: Recording, second: Recording) -> Verdict:
-        """Compare two recordings by their embeddings, the way the model is scored."""
+        """Compare two recordings by their embeddings, with the model's scoring."""
         score = self.scorer.score(self.embed(first), self.embed(second))
         if self.report is None:
             return Verdict(score)

@@ -431,7 +431,7 @@ def test_a_full_disk_leaves_the_last_one_and_says_which_disk(make, whole, broken
     with monkeypatch.context() as patch:
         plain = os.fdopen
         patch.setattr(os, "fdopen", lambda fd, mode, **k: (Full if mode == "wb" else plain)(fd, mode, **k))
-        with pytest.raises(IdemvoxError, match=r"is full.*make room there") as caught:
+        with pytest.raises(IdemvoxError, match=r"is full.*free some space there") as caught:
             quiet(make("simclr"), broken, resume=True)
     mount = next(p for p in broken.parents if p.is_mount())
     assert f"mounted at {mount}," in str(caught.value)

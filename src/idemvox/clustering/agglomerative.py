@@ -66,8 +66,8 @@ def agglomerate(
     """Merge the most alike clusters, by the mean cosine between their members, until one is left.
 
     The mean cosine of two clusters' members is the inner product of the clusters' mean unit vectors, so N D
-    numbers suffice where libraries hold N^2 / 2.  Each round finds every cluster's nearest by a matrix
-    product, and merges all pairs that are each other's nearest at once.  Average linkage is reducible (a
+    numbers suffice where libraries hold N^2 / 2. Each round finds every cluster's nearest by a matrix
+    product, and merges all pairs that are each other's nearest at once. Average linkage is reducible (a
     merged cluster is no nearer to a third than the nearer of its parts), so the tree is that of merging one
     pair at a time (Murtagh, 1983), and only clusters whose nearest was merged are searched again: 25 to 45
     rounds, and about 2.5 N^2 D multiply-adds in all, for 2,000 to 5,000 random or clustered vectors.
@@ -75,15 +75,15 @@ def agglomerate(
     Above ``exact_up_to`` rows there are two stages: spherical k-means into so many small clusters, which
     become the leaves, weighted by their sizes.
 
-    20,000 vectors of 512 took 37 s and 0.1 GB beside the vectors on one busy core.  Time grows with the
+    20,000 vectors of 512 took 37 s and 0.1 GB beside the vectors on one busy core. Time grows with the
     square of the rows (of the small clusters, in two stages, beside k-means); memory with the rows.
 
-    Deterministic: ties go to the lower row, and directions closer than rounding are one leaf.  Where
+    Deterministic: ties go to the lower row, and directions closer than rounding are one leaf. Where
     several ranks train together all call it with the same rows; k-means shares the work, each does the rest,
     and all get the first one's result.
 
     Args:
-        x: (N, D) vectors of any norm; normalised here.  Computed in fp64 if it is fp64, else in fp32.
+        x: (N, D) vectors of any norm; normalised here. Computed in fp64 if it is fp64, else in fp32.
         ids: (N,) names of the rows, for messages; default: row numbers.
         exact_up_to: the most rows that are agglomerated one by one.
         iterations, seed: of k-means, where it is used.

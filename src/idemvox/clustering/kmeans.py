@@ -64,19 +64,19 @@ def spherical_kmeans(
     worst; with as many clusters as vectors, or with duplicates, some may end empty all the same.
     A row of zeros has no direction: it starts no cluster, and its similarity is 0 with any.
 
-    The same call gives the same bits; on a GPU rows are summed in a fixed order for that.  Ranks that hold
+    The same call gives the same bits; on a GPU rows are summed in a fixed order for that. Ranks that hold
     a part of the rows each (``sharded``) all get the centroids of one process with all of them, but for
     the rounding of sums.
 
     Args:
-        x: (N, D) vectors of any norm; normalised here.  A rank may have none.
+        x: (N, D) vectors of any norm; normalised here. A rank may have none.
         k: number of clusters; at most as many are made as rows have a direction.
         iterations: of assignment and update; the assignment returned is to the centroids returned.
         start: how first centroids are chosen.
         restarts: how many runs are made, of which the one with the highest objective is returned.
         seed: of the choice of the first centroids, which is all the chance there is.
         ids: (N,) int64, by which rows are chosen and named, distinct over all ranks; default: row numbers,
-            going on from rank to rank.  The order of the rows, and which rank holds one, is of no account.
+            going on from rank to rank. The order of the rows, and which rank holds one, is of no account.
         sharded: whether the ranks of ``torch.distributed`` hold different rows; without it, ``x`` is all.
 
     Returns:

@@ -41,10 +41,10 @@ def _summed_in_fp32() -> Iterator[None]:
 def nearest(x: Tensor, centroids: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
     """Return the highest inner product of each row with a centroid, and the first centroid that gives it.
 
-    A product in low precision rules out nearly all centroids, and the few left are compared in fp32.  None
+    A product in low precision rules out nearly all centroids, and the few left are compared in fp32. None
     is ruled out that could be the nearest: rounding factors to a relative u changes an inner product by at
     most 2u times their norms (Cauchy-Schwarz), writing it down by u of itself; a centroid has to be
-    further behind than that can explain.  The mean of the centroids is subtracted first, which lowers all
+    further behind than that can explain. The mean of the centroids is subtracted first, which lowers all
     products of a row alike, so that embeddings that share a direction do not need more precision than others.
     Rows that still have many centroids left are done in fp32 altogether.
 

@@ -49,7 +49,7 @@ def mutual_share(x: Tensor) -> float:
     """Return the share of rows that are the nearest other row (cosine) of their own nearest.
 
     Where vectors lie in no clusters that share is low, and lower the more dimensions they fill: a few rows
-    are everybody's nearest.  Looked at are at most 1,000 rows, evenly spaced, among all.
+    are everybody's nearest. Looked at are at most 1,000 rows, evenly spaced, among all.
 
     Args:
         x: (N, D) vectors of any norm.

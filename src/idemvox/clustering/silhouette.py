@@ -20,7 +20,7 @@ def silhouette(x: Tensor, assignment: Tensor, some: Tensor | None = None) -> flo
     """Return the mean silhouette (Rousseeuw, 1987) by cosine distance.
 
     That of a row is (b - a) / max(a, b): a is its mean distance to the others of its cluster, b that to the
-    nearest other cluster; 0 for a row alone.  It takes N K D multiply-adds, not N^2 D, and is exact all the
+    nearest other cluster; 0 for a row alone. It takes N K D multiply-adds, not N^2 D, and is exact all the
     same: a row's mean cosine with a cluster is its inner product with the cluster's mean unit vector.
 
     Args:
@@ -54,8 +54,8 @@ def choose_cut(x: Tensor, tree: Dendrogram) -> int:
 
     Tried are L / 2, and on from there each 0.8 of the one before, down to L / 64 (at least 2): what differs
     most in all speech (two kinds of microphone, high and low voices) can make two clusters that look best and
-    serve nobody.  Of equally good ones the most clusters are taken.  Silhouettes are those of at most 20,000
-    rows, evenly spaced.  Where vectors hardly tell voices apart the silhouette tells nothing either, and the
+    serve nobody. Of equally good ones the most clusters are taken. Silhouettes are those of at most 20,000
+    rows, evenly spaced. Where vectors hardly tell voices apart the silhouette tells nothing either, and the
     choice is often at an end of that range: whiten them, or give a number.
 
     Args:

@@ -22,7 +22,7 @@ class Encoder(nn.Module):
     """Waveform in, representation out; training, evaluation and export use this same object.
 
     Subclasses take ``(frontend: LogMel, options: Options)``, set :attr:`dim`, and implement
-    :meth:`encode` on log-mel features.  ``Options`` is a frozen dataclass with the published defaults.
+    :meth:`encode` on log-mel features. ``Options`` is a frozen dataclass with the published defaults.
     """
 
     dim: int
@@ -46,7 +46,7 @@ class Encoder(nn.Module):
             lengths: (B,) valid samples of each row; ``None`` means all T.
 
         Returns:
-            (B, dim) representations, not normalised.  Padding changes nothing.
+            (B, dim) representations, not normalised. Padding changes nothing.
         """
         with torch.autocast(wave.device.type, enabled=False):
             features, frames = self.frontend(wave.float(), lengths)  # (B, mels, F), (B,) or None

@@ -74,7 +74,7 @@ class FastResNet34(Encoder):
     """Fast ResNet-34 with self-attentive pooling (Chung et al., 2020); 1,437,078 parameters at 40 mels.
 
     Layers of 3, 4, 6 and 3 gated basic blocks on the (mels, frames) image; the mean over frequency and SAP
-    over time follow.  The design is voxceleb_trainer's ResNetSE34L.
+    over time follow. The design is voxceleb_trainer's ResNetSE34L.
 
     >>> FastResNet34()(torch.randn(2, 16000)).shape
     torch.Size([2, 512])

@@ -44,7 +44,7 @@ class IVector(Encoder):
     """i-vector extractor (Dehak et al., 2011): MFCCs, a mixture of Gaussians (UBM), total variability.
 
     The mean of component c is ``m_c + T_c w`` for an utterance's own w, whose posterior mean, less the mean
-    over the training corpus, is the representation.  ``loadings`` holds ``A_c = W_c^T T_c``, where
+    over the training corpus, is the representation. ``loadings`` holds ``A_c = W_c^T T_c``, where
     ``W_c W_c^T`` is the inverse covariance, so that whitened sums need none (Glembek et al., 2011).
 
     It is fitted by EM, by ``idemvox train`` with a recipe that names it, and not by gradient.
@@ -157,7 +157,7 @@ class IVector(Encoder):
     def posterior(self, counts: Tensor, sums: Tensor) -> Posterior:
         """Posterior of w given :meth:`statistics`: precision ``L = I + sum_c N_c A_c^T A_c``.
 
-        Its mean is ``L^-1 (prior + sum_c A_c^T f_c)`` (Kenny et al., 2005).  In float64 where there is any.
+        Its mean is ``L^-1 (prior + sum_c A_c^T f_c)`` (Kenny et al., 2005). In float64 where there is any.
         """
         _, products = self.derived
         wide = widest(counts)

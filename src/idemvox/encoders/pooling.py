@@ -21,7 +21,7 @@ def mean_and_deviation(x: Tensor, weights: Tensor | None = None) -> tuple[Tensor
         weights: broadcastable to x, summing to 1 over F; ``None`` means equal weights.
 
     Returns:
-        Two (B, C) tensors.  The variance is biased and floored at 1e-12.
+        Two (B, C) tensors. The variance is biased and floored at 1e-12.
     """
     if weights is None:
         mean = x.mean(-1, keepdim=True)

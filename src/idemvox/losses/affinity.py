@@ -39,7 +39,7 @@ def generalised_contrastive(
     """Generalised contrastive loss, GCL: the idea of Inoue & Goto (2020), this form a reconstruction.
 
     ``-1/N sum_i sum_j a_ij / sum_k a_ik log( exp(s_ij / t) / sum_{k != i} exp(s_ik / t) )`` with cosine
-    similarity s.  With the two views of a row alone belonging together it is NT-Xent.
+    similarity s. With the two views of a row alone belonging together it is NT-Xent.
 
     Args:
         embedding: (N, D), of any norm.

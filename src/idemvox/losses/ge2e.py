@@ -17,7 +17,7 @@ def ge2e(
     """GE2E with softmax (Wan et al. 2018, eq. 5, 6 and 9).
 
     ``-1/PM sum_ji log( exp(S_ji,j) / sum_k exp(S_ji,k) )`` with ``S_ji,k = scale * cos(e_ji, c_k) + bias``;
-    c_k is the mean of the speaker's normalised embeddings, for k = j without e_ji.  The CEL paper's code
+    c_k is the mean of the speaker's normalised embeddings, for k = j without e_ji. The CEL paper's code
     also lifts cosines below 1e-6 up to it, which stops learning from all beyond a right angle; not here.
 
     Args:

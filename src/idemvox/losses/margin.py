@@ -98,7 +98,7 @@ def adacos(
 
     ``s <- log(B_avg) / cos(min(pi / 4, theta_med))``: B_avg is the mean over the batch of the wrong classes'
     summed ``exp(s cos)`` at the scale before, theta_med the median angle to the right class (of an even
-    batch the lower of the two in the middle).  With a handful of classes B_avg may come down to 1, and the
+    batch the lower of the two in the middle). With a handful of classes B_avg may come down to 1, and the
     scale to 0 or below; it stops at 1.
 
     Args:

@@ -15,7 +15,7 @@ def uniformity(x: Tensor, t: float = 2.0, leave_out: Tensor | None = None) -> Te
     """Logarithm of the mean Gaussian potential of all pairs of a view (Wang & Isola, 2020).
 
     ``log mean_{i < j} exp(-t |x_i - x_j|^2)`` of normalised embeddings: 0 if all lie in one place, lower the
-    more evenly they are spread.  Eq. 3 of Mun et al. (2020) sums over i != j, each pair twice, but divides by
+    more evenly they are spread. Eq. 3 of Mun et al. (2020) sums over i != j, each pair twice, but divides by
     the number of pairs: log 2 more, which changes no gradient; their code takes the mean, as here.
     Rows have no loss of their own, so there is no ``reduction``: it is the logarithm of one mean over pairs.
 

@@ -42,7 +42,7 @@ def tsne_picture(
     """Draw panels side by side; colour is the speaker, marker the recording (counted within its speaker).
 
     Embeddings are length-normalised before t-SNE (van der Maaten & Hinton, 2008), as verification compares
-    them by cosine.  Distances between clusters and axes of such a picture mean nothing.
+    them by cosine. Distances between clusters and axes of such a picture mean nothing.
 
     Args:
         panels: one per model, as a rule of the same utterances; at most 20 speakers, 10 recordings each.

@@ -71,7 +71,7 @@ def write_results(
         rows: one per system and trial list: ``{"system": str, "trials": str, "eer": [one per seed], ...}``;
             what was timed instead of scored has no trials.
             A list of numbers holds one value per seed and is shown as mean, sample standard deviation and
-            each value; everything else is shown as it is.  Keys that are ``eer`` or begin with ``eer_`` hold
+            each value; everything else is shown as it is. Keys that are ``eer`` or begin with ``eer_`` hold
             fractions and are shown in per cent; the threshold in ``eer_threshold`` is not.
         notes: text under the table, such as what the trials are, and which recordings are simulated.
         where: the machine if it was another one; this one, from :func:`machine`, if left out.

@@ -29,9 +29,9 @@ def voices_in_manifest(manifest: Manifest) -> Voices:
 def voices_in_trials(trials: Trials) -> Voices:
     """Tell speakers from target trials alone: utterances that a chain of them connects are of one.
 
-    Ids are read as ``speaker/recording/file``, as in VoxCeleb.  A speaker has its folder's name where that
+    Ids are read as ``speaker/recording/file``, as in VoxCeleb. A speaker has its folder's name where that
     is the same for all its utterances and nobody else's, or else a number; the recording is the folder of
-    the file.  Utterances in no target trial are left out.
+    the file. Utterances in no target trial are left out.
     """
     first, second = trials.enrol_index[trials.labels], trials.test_index[trials.labels]
     size = (len(trials.ids), len(trials.ids))

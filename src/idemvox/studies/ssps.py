@@ -1,7 +1,7 @@
 """The study of the SSPS paper on any corpus: SimCLR or DINO, then three ways to go on for as many epochs.
 
 ``untrained`` is the floor; ``simclr`` goes on with positives from the same utterance; ``simclr-ssps`` with
-pseudo-positives; ``simclr-supervised`` with positives by label, the upper bound.  Likewise with ``dino``.
+pseudo-positives; ``simclr-supervised`` with positives by label, the upper bound. Likewise with ``dino``.
 """
 
 from __future__ import annotations

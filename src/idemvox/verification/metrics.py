@@ -1,6 +1,6 @@
 """Error rates of a verification trial list: EER and minDCF.
 
-A trial is accepted when its score is at or above the threshold.  Rates are taken at the *distinct*
+A trial is accepted when its score is at or above the threshold. Rates are taken at the *distinct*
 scores, all trials of one score together, so the order of tied trials changes nothing.
 """
 
@@ -118,7 +118,7 @@ def error_rates(scores: ArrayLike, labels: ArrayLike) -> Rates:
 
 
 def eer_of_counts(thresholds: Floats, counts: Counts, method: Method) -> EER:
-    """EER from counts.  FNR - FPR never falls, so the sign changes once; compared in exact integers."""
+    """EER from counts. FNR - FPR never falls, so the sign changes once; compared in exact integers."""
     targets, impostors = counts(len(thresholds) - 1)[0], counts(0)[1]
 
     def gap(number: int) -> int:  # FNR - FPR, times both counts
@@ -165,7 +165,7 @@ def min_dcf(
     """Smallest normalised detection cost over all thresholds (NIST), between 0 and 1.
 
     min over t of (c_miss p FNR(t) + c_fa (1 - p) FPR(t)) / min(c_miss p, c_fa (1 - p)), where accepting
-    all and accepting none are thresholds too.  State ``p_target`` beside every printed value.
+    all and accepting none are thresholds too. State ``p_target`` beside every printed value.
 
     Args:
         scores: (N,) as in :func:`error_rates`.

@@ -127,11 +127,11 @@ def load_trials(path: str | Path, name: str | None = None) -> Trials:
     """Read a trial list: one trial a line, ``label id id`` (VoxCeleb) or ``id id label`` (VOiCES).
 
     The label is 1 / 0, target / nontarget, or tgt / imp; which end of the line it stands at is taken from
-    the first trial.  Blank lines are skipped.  Lines with tabs are split at tabs alone, so ids may hold
+    the first trial. Blank lines are skipped. Lines with tabs are split at tabs alone, so ids may hold
     spaces there.
 
     A list with the ids and the number of trials of a published one (:data:`OFFICIAL`) is called by its name,
-    such as "VoxCeleb1-O (cleaned)".  One that has such a list's file name but another number is warned of.
+    such as "VoxCeleb1-O (cleaned)". One that has such a list's file name but another number is warned of.
 
     Args:
         path: the list.
@@ -212,8 +212,8 @@ def make_trials(
 
     Targets are pairs of different utterances of one speaker: from different recordings (``"across"``: the
     question that matters in use), from the same one (``"within"``: easy, as the channel helps), or either
-    (``"any"``).  Impostors are pairs of different speakers, evenly over pairs of speakers; they depend on
-    the seed but not on the kind, so lists of two kinds differ in their targets alone.  No pair occurs
+    (``"any"``). Impostors are pairs of different speakers, evenly over pairs of speakers; they depend on
+    the seed but not on the kind, so lists of two kinds differ in their targets alone. No pair occurs
     twice in either order, and the list is smaller where fewer pairs exist.
 
     Args:
