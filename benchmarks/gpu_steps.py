@@ -32,11 +32,12 @@ import ssps_gain
 from common import parser_of
 from idemvox.audio.augment import Augmenter
 from idemvox.audio.frontend import LogMel
+from idemvox.batch import Batch
 from idemvox.clustering.agglomerative import agglomerate
 from idemvox.clustering.kmeans import spherical_kmeans
 from idemvox.corpus.simulated.voices import synthetic_voices
 from idemvox.files import write_json
-from idemvox.frameworks.base import Batch, Framework
+from idemvox.frameworks.base import Framework
 from idemvox.model import load_model
 from idemvox.positives.base import Setting
 from idemvox.positives.ssps import SSPS

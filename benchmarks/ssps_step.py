@@ -79,18 +79,21 @@ def fill(ssps: SSPS) -> None:
         ssps.store(ids, directions(len(ids)))
 
 
-def stepping(ssps: SSPS, count: int = STEPS) -> Callable[[], None]:
-    """Return a function that takes so many steps."""
+def stepping(ssps: SSPS, count: int = STEPS) -> Callable[[], Tensor]:
+    """Return a function that takes so many steps, and returns what was replaced in the last one."""
     batches = cycle(torch.randperm(ssps.setting.utterances).split(BATCH)[:-1])
     reference, targets = directions(BATCH), directions(BATCH)
 
-    def run() -> None:
+    def run() -> Tensor:
         for _ in range(count):
             ids = next(batches)
+            swap = ssps(ids, targets)
+            swap.related(ids)
             if ssps.clustered:
                 ssps.observe(ids, reference)
-            ssps(ids, targets)
-            ssps.related(ids)
+            ssps.store(ids, swap.offered)
+        replaced: Tensor = swap.replaced
+        return replaced
 
     return run
 
@@ -154,9 +157,7 @@ def timed(scale: Scale, rounds: int) -> list[dict[str, Any]]:
     for name in ways:
         row: dict[str, Any] = {"system": name, "ms_per_step": [1e3 / rate for rate in rates[name]]}
         if name in samplers:
-            replaced = samplers[name].replaced
-            assert replaced is not None
-            row["coverage"] = float(replaced.float().mean())
+            row["coverage"] = float(stepping(samplers[name], 1)().float().mean())
         rows.append(row)
     return rows
 

@@ -42,10 +42,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common import measuring, publish
 from idemvox.audio.read import SAMPLE_RATE, write_wav
+from idemvox.batch import Batch
 from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
 from idemvox.corpus.packs.pack import pack
 from idemvox.encoders.base import Encoder
-from idemvox.frameworks.base import Batch
 from idemvox.recipe import Recipe
 from idemvox.registry import ENCODERS, FRAMEWORKS
 from idemvox.training.loop import _Run

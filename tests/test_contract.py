@@ -71,7 +71,9 @@ def run(tiny_recipe, tmp_path_factory) -> Callable[[Combination, bool], tuple[Tr
 
             def spy(self: Framework, batch: Any, positives: Any) -> Any:
                 seen.append(batch)
-                return forward(self, batch, positives)
+                step = forward(self, batch, positives)
+                assert (step.swap is None) == (cls.target is Framework.target)
+                return step
 
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(cls, "forward", spy)
@@ -140,6 +142,8 @@ def test_trains_and_leaves_a_model(run, c):
     with torch.no_grad():
         assert torch.isfinite(model.encoder(wave)).all() and model.encoder(wave).shape == (2, 16)
     assert model.provenance["epochs"] == 2 and model.provenance["utterances"] == 24
+    if c.positives == "supervised":
+        assert all(e["coverage"] == e["speaker_accuracy"] == 1 for e in epochs)
     initial = [e["loss"] for e in epochs]
     assert initial[0] != initial[1]
 
@@ -241,9 +245,9 @@ def test_interrupted_and_resumed_it_ends_with_the_same_bits(run, tiny_recipe, tm
         train(recipe, tmp_path, progress=False)
     assert state(tmp_path)["done"] == 1 and not (tmp_path / "model").exists()
     resumed = train(recipe, tmp_path, resume=True, progress=False)
+    assert resumed.epochs == 2 and next(calls) == 6  # two steps and no more
     whole = run(c, True)[0]
     assert_same_bits(state(tmp_path), state(whole.folder))
-    assert resumed.epochs == 2 and next(calls) == 6  # two steps and no more
     assert (resumed.model / "model.safetensors").read_bytes() == (
         whole.model / "model.safetensors"
     ).read_bytes()

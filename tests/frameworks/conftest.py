@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+from idemvox.batch import Sampler, Swap
 
 
 class Linear(nn.Module):
@@ -22,27 +25,27 @@ class Linear(nn.Module):
         return self.linear(wave)
 
 
-class Swapped:
-    """A positive sampler by hand: what becomes of the targets, and who is nobody's negative."""
+@dataclass(frozen=True, slots=True)
+class Answered(Swap):
+    """A swap by hand, also in who is nobody's negative."""
 
-    def __init__(
-        self,
-        swap: Callable[[Tensor, Tensor], Tensor] = lambda ids, targets: targets,
-        related: Tensor | None = None,
-    ) -> None:
-        self.swap, self.answer = swap, related
+    answer: Tensor | None = None
 
-    def __call__(self, ids: Tensor, targets: Tensor) -> Tensor:
-        return self.swap(ids, targets)
-
-    def related(self, ids: Tensor) -> Tensor | None:
+    def related(self, ids: Tensor, others: Tensor | None = None) -> Tensor | None:
         return self.answer
 
 
 @pytest.fixture
-def sampler() -> type[Swapped]:
-    """Return ``sampler(swap=..., related=None)``."""
-    return Swapped
+def sampler() -> Callable[..., Sampler]:
+    """Return ``sampler(swap=..., related=None)``: what becomes of the targets, and who is no negative."""
+
+    def make(
+        swap: Callable[[Tensor, Tensor], Tensor] = lambda ids, targets: targets,
+        related: Tensor | None = None,
+    ) -> Sampler:
+        return lambda ids, targets: Answered(swap(ids, targets), answer=related)
+
+    return make
 
 
 @pytest.fixture

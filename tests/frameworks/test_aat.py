@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from idemvox.batch import Batch
 from idemvox.corpus.crops import Crop
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.aat import AAT, Discriminator, with_reversed_gradient
-from idemvox.frameworks.base import Batch
 from idemvox.losses.prototypical import angular_prototypical, prototypical
 from idemvox.recipe import Training
 from idemvox.training.optimizer import build_optimizer

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from idemvox.batch import Batch, Swap
 from idemvox.corpus.crops import Crop
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch
 from idemvox.frameworks.dino import DINO
 from idemvox.losses.distillation import self_distillation
 from idemvox.positives.base import Setting
@@ -19,8 +19,8 @@ from idemvox.positives.ssps import SSPS
 SMALL = {"hidden": 8, "bottleneck": 5, "outputs": 11}
 
 
-def same(ids: Tensor, targets: Tensor) -> Tensor:
-    return targets
+def same(ids: Tensor, targets: Tensor) -> Swap:
+    return Swap(targets)
 
 
 class Normalised(nn.Module):
@@ -149,7 +149,7 @@ def test_both_global_crops_are_the_pseudo_positives(make, batch):
     framework = make()
     order = torch.tensor([3, 0, 5, 1, 2, 4])
     others = framework.target(batch)[order].clone()
-    swapped = copy.deepcopy(framework)(batch, lambda ids, targets: others)
+    swapped = copy.deepcopy(framework)(batch, lambda ids, targets: Swap(others))
     target = torch.softmax(teacher(copy.deepcopy(framework), batch)[order] / 0.04, -1)
     expected = self_distillation(student(copy.deepcopy(framework), batch), target)
     torch.testing.assert_close(swapped.loss, expected)
@@ -162,7 +162,7 @@ def test_bottlenecks_and_logits_give_the_same_loss_while_the_last_layer_stands_s
     for framework in both:
         queue = framework.target(batch).clone()
         order = torch.tensor([3, 0, 5, 1, 2, 4])
-        losses.append(framework(batch, lambda ids, targets, q=queue, o=order: q[o]).loss)
+        losses.append(framework(batch, lambda ids, targets, q=queue, o=order: Swap(q[o])).loss)
         centres.append(framework.centre)
     torch.testing.assert_close(*losses)
     torch.testing.assert_close(*centres)
@@ -175,7 +175,9 @@ def test_a_queue_of_logits_goes_stale_and_one_of_bottlenecks_does_not(make, batc
     with torch.no_grad():
         for f in (fresh, stale):
             f.teacher_prototypes.weight.copy_(torch.randn(11, 5, generator=torch.Generator().manual_seed(1)))
-    losses = [f(batch, lambda ids, targets, q=q: q).loss for f, q in zip((fresh, stale), queues, strict=True)]
+    losses = [
+        f(batch, lambda ids, targets, q=q: Swap(q)).loss for f, q in zip((fresh, stale), queues, strict=True)
+    ]
     assert not torch.allclose(*losses, atol=1e-3)
 
 
@@ -188,8 +190,9 @@ def test_with_ssps_both_queues_give_the_same_loss_while_the_last_layer_stands_st
         sampler.observe(batch.ids, torch.randn(6, 4, generator=torch.Generator().manual_seed(1)))
         sampler.store(batch.ids, framework.target(batch))
         sampler.start_epoch(0)
-        losses.append(framework(batch, sampler).loss)
-        chosen.append(sampler.chosen.tolist())
+        step = framework(batch, sampler)
+        losses.append(step.loss)
+        chosen.append(step.swap.chosen.tolist())
     assert chosen[0] == chosen[1] and max(chosen[0]) >= 0
     torch.testing.assert_close(*losses)
     assert not torch.allclose(losses[0], make()(batch, same).loss, atol=1e-3)
@@ -199,7 +202,7 @@ def test_whatever_the_lengths_of_what_is_put_in_the_teachers_outputs_are_cosines
     """SSPS's centroids have a length for all crops together only."""
     lengths = torch.tensor([[0.8], [1.2]])
     plain, uneven = (
-        make()(batch, lambda ids, targets, by=by: (targets.unflatten(1, (2, -1)) * by).flatten(1))
+        make()(batch, lambda ids, targets, by=by: Swap((targets.unflatten(1, (2, -1)) * by).flatten(1)))
         for by in (torch.ones(2, 1), lengths)
     )
     torch.testing.assert_close(uneven.loss, plain.loss)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from idemvox.batch import Batch
 from idemvox.corpus.balance import Balance
 from idemvox.corpus.crops import Crop
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch
 from idemvox.frameworks.finetune import FineTune
 from idemvox.losses.ge2e import ge2e
 from idemvox.losses.margin import aam_softmax, adacos, adacos_start, cosface

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from idemvox.batch import Batch
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch
 from idemvox.frameworks.gcl import GCL, SupervisedGCL
 from idemvox.losses.affinity import affinities, generalised_contrastive
 from idemvox.losses.pairwise import nt_xent

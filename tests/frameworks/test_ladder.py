@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from idemvox.batch import Batch
 from idemvox.corpus.crops import Crop
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.angular_prototypical import AngularPrototypical
-from idemvox.frameworks.base import Batch, Framework
+from idemvox.frameworks.base import Framework
 from idemvox.frameworks.cel import CEL
 from idemvox.frameworks.prototypical import Prototypical
 from idemvox.losses.prototypical import angular_contrastive, angular_prototypical, prototypical

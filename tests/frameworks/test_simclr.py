@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from idemvox.batch import Batch
 from idemvox.corpus.crops import Crop
-from idemvox.frameworks.base import Batch
 from idemvox.frameworks.simclr import SimCLR
 from idemvox.losses.pairwise import info_nce, nt_xent
 

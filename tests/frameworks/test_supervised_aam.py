@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from idemvox.batch import Batch
 from idemvox.corpus.crops import Crop
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch
 from idemvox.frameworks.supervised import SupervisedAAM
 from idemvox.losses.margin import aam_softmax
 

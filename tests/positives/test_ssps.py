@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from idemvox.batch import Swap
 from idemvox.clustering.kmeans import Clusters
 from idemvox.corpus.crops import Crop
 from idemvox.errors import IdemvoxError
@@ -70,6 +71,13 @@ def counts(sampler: SSPS, anchor: int, draws: int = 6000) -> dict[int, int]:
     found = torch.cat([chosen(sampler, torch.full((draws // 3,), anchor)) for _ in range(3)])
     values, number = found.unique(return_counts=True)
     return dict(zip(values.tolist(), number.tolist(), strict=True))
+
+
+def step(sampler: SSPS, ids: Tensor, targets: Tensor) -> Swap:
+    """Take a step that is learnt from: what it offers is stored."""
+    swap = sampler(ids, targets)
+    sampler.store(ids, swap.offered)
+    return swap
 
 
 def assert_uniform(found: dict[int, int], among: set[int]) -> None:
@@ -165,10 +173,10 @@ def epoch_coverage(sampler: SSPS, batch: int) -> float:
     n = sampler.setting.utterances
     hits = 0
     for ids in torch.randperm(n, generator=torch.Generator().manual_seed(1)).split(batch):
-        sampler(ids, torch.zeros(len(ids), 2))
-        assert sampler.chosen.shape == ids.shape and ((sampler.chosen >= -1) & (sampler.chosen < n)).all()
-        assert (sampler.chosen != ids).all()
-        hits += int((sampler.chosen >= 0).sum())
+        found = step(sampler, ids, torch.zeros(len(ids), 2)).chosen
+        assert found.shape == ids.shape and ((found >= -1) & (found < n)).all()
+        assert (found != ids).all()
+        hits += int((found >= 0).sum())
     return hits / n
 
 
@@ -313,23 +321,26 @@ def test_targets_are_replaced_where_chosen_and_kept_elsewhere(make):
     fill(sampler, 0, 4, 6, 9)
     ids = torch.tensor([1, 4, 2, 7])
     targets = torch.full((4, 2), -5.0)
-    out = sampler(ids, targets)
-    assert sampler.chosen[1] == -1 and (sampler.chosen[[0, 2, 3]] >= 0).all()
-    assert torch.equal(out[1], targets[1])
+    swap = sampler(ids, targets)
+    assert swap.chosen[1] == -1 and (swap.chosen[[0, 2, 3]] >= 0).all()
+    assert torch.equal(swap.targets[1], targets[1])
     for row in (0, 2, 3):
-        assert out[row].tolist() == [float(sampler.chosen[row]), 1.0]
+        assert swap.targets[row].tolist() == [float(swap.chosen[row]), 1.0]
 
 
-def test_targets_are_stored_after_the_choice(make):
+def test_targets_are_stored_once_the_step_was_learnt_from(make):
     """In its own step nobody is given a target of that very batch."""
     sampler = make(PARTITION, CIRCLE, neighbours=1, queue=10)
     ids = torch.arange(10)
     targets = torch.arange(20.0).reshape(10, 2)
-    assert torch.equal(sampler(ids, targets), targets)
-    assert sampler.chosen.tolist() == [-1] * 10
-    again = sampler(ids, targets + 100)
-    hit = sampler.chosen >= 0
-    assert hit.all() and torch.equal(again, targets[sampler.chosen])  # the old ones
+    for _ in range(2):  # a step that is not learnt from leaves the queue empty
+        swap = sampler(ids, targets)
+        assert torch.equal(swap.targets, targets) and torch.equal(swap.offered, targets)
+        assert swap.chosen.tolist() == [-1] * 10 and not sampler.queue.held.any()
+    sampler.store(ids, swap.offered)
+    again = step(sampler, ids, targets + 100)
+    hit = again.chosen >= 0
+    assert hit.all() and torch.equal(again.targets, targets[again.chosen])  # the old ones
     assert torch.equal(sampler.queue.vectors, targets + 100)
 
 
@@ -337,8 +348,10 @@ def test_gradient_flows_through_kept_targets_only(make):
     sampler = make(PARTITION, CIRCLE, neighbours=1, queue=4)
     fill(sampler, 0, 4, 6, 9)
     targets = torch.randn(4, 2, requires_grad=True)
-    sampler(torch.tensor([1, 4, 2, 5]), targets).sum().backward()
-    assert (sampler.chosen >= 0).tolist() == [True, False, True, False]
+    swap = sampler(torch.tensor([1, 4, 2, 5]), targets)
+    swap.targets.sum().backward()
+    assert not swap.offered.requires_grad
+    assert (swap.chosen >= 0).tolist() == [True, False, True, False]
     assert targets.grad.tolist() == [[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [1.0, 1.0]]
     assert not sampler.queue.vectors.requires_grad
 
@@ -346,7 +359,8 @@ def test_gradient_flows_through_kept_targets_only(make):
 def test_the_precision_of_the_targets_is_kept(make):
     sampler = make(PARTITION, CIRCLE, neighbours=1, queue=10)
     fill(sampler)
-    assert sampler(torch.arange(4), torch.zeros(4, 2, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    swap = sampler(torch.arange(4), torch.zeros(4, 2, dtype=torch.bfloat16))
+    assert swap.targets.dtype == torch.bfloat16
 
 
 def test_choices_depend_on_seed_epoch_and_step_alone(make):
@@ -369,7 +383,8 @@ def test_choices_depend_on_seed_epoch_and_step_alone(make):
 def steps(sampler: SSPS, batches: list[Tensor]) -> list[Tensor]:
     found = []
     for ids in batches:
-        found += [sampler(ids, ids[:, None].float().expand(-1, 2)), sampler.chosen]
+        swap = step(sampler, ids, ids[:, None].float().expand(-1, 2))
+        found += [swap.targets, swap.chosen]
     return found
 
 
@@ -379,12 +394,10 @@ def test_the_dice_are_thrown_anew_each_step(make):
     ids = torch.arange(20)
     found = []
     for _ in range(3):
-        sampler(ids, torch.zeros(20, 2))
-        found.append(sampler.chosen.tolist())
+        found.append(sampler(ids, torch.zeros(20, 2)).chosen.tolist())
     assert found[0] != found[1] != found[2] and int(sampler.step) == 3
     sampler.start_epoch(0)
-    sampler(ids, torch.zeros(20, 2))
-    assert sampler.chosen.tolist() == found[0]  # the same epoch begins as it began
+    assert sampler(ids, torch.zeros(20, 2)).chosen.tolist() == found[0]  # the same epoch begins as it began
 
 
 @pytest.mark.parametrize("sample_from", ["queue", "train"])

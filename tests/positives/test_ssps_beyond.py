@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from idemvox.batch import Swap
 from idemvox.clustering.whitening import whiten
 from idemvox.errors import IdemvoxError
 from idemvox.positives import partition
@@ -40,6 +41,15 @@ def make(*, known: bool = True, seen: Tensor | None = None, **options: Any) -> S
     sampler.observe(some, references()[some])
     sampler.store(torch.arange(N), torch.stack([torch.arange(N).float(), torch.ones(N)], 1))
     return sampler
+
+
+def pseudo_positives(sampler: SSPS) -> Tensor:
+    """(N,) what a step of all utterances puts in for each."""
+    if sampler.viewed:
+        return sampler.pairs(0)
+    chosen = sampler(torch.arange(N), torch.zeros(N, 2)).chosen
+    assert chosen is not None
+    return chosen
 
 
 def test_agglomeration_finds_the_voices():
@@ -92,8 +102,7 @@ def test_the_pseudo_positive_is_of_another_recording(level, neighbours):
     sampler = make(unit="recording", clusterer="agglomerative", level=level, neighbours=neighbours)
     sampler.start_epoch(0)
     for _ in range(5):
-        sampler(torch.arange(N), torch.zeros(N, 2))
-        chosen = sampler.chosen
+        chosen = pseudo_positives(sampler)
         assert (chosen >= 0).all() and (RECORDING[chosen] != RECORDING).all()
         assert bool((VOICE[chosen] == VOICE).all()) is (neighbours == 0)
 
@@ -105,15 +114,15 @@ def test_only_the_nearest_recordings_are_drawn():
         torch.stack([normalize(references(), dim=1)[r == RECORDING].mean(0) for r in range(24)]), dim=1
     )
     near = (means @ means.T).fill_diagonal_(-2).argmax(1)
-    sampler(torch.arange(N), torch.zeros(N, 2))
-    assert torch.equal(RECORDING[sampler.chosen], near[RECORDING])
+    assert torch.equal(RECORDING[pseudo_positives(sampler)], near[RECORDING])
 
 
 def test_a_recording_alone_in_its_cluster_keeps_its_positive():
     sampler = make(unit="recording", clusters=VOICES * RECORDINGS, clusterer="agglomerative")
     sampler.start_epoch(0)
     targets = torch.randn(N, 2)
-    assert torch.equal(sampler(torch.arange(N), targets), targets) and (sampler.chosen == -1).all()
+    swap = sampler(torch.arange(N), targets)
+    assert torch.equal(swap.targets, targets) and (swap.chosen == -1).all()
 
 
 def test_embeddings_that_the_queue_does_not_hold_are_kept():
@@ -132,9 +141,7 @@ def test_views_are_cut_from_partners_and_targets_are_left_alone():
     assert (partner != np.arange(N)).all() and (VOICE[partner] == VOICE).all()
     assert np.array_equal(partner, sampler.partners(3)) and not np.array_equal(partner, sampler.partners(4))
     targets = torch.randn(N, 2, requires_grad=True)
-    out = Gathered(sampler)(torch.arange(N), targets)
-    assert out is targets and sampler.replaced is None
-    assert np.array_equal(sampler.chosen.numpy(), partner)
+    assert Gathered(sampler)(torch.arange(N), targets) == Swap(targets)
 
 
 def test_what_a_view_is_cut_from_is_no_negative():
@@ -142,9 +149,8 @@ def test_what_a_view_is_cut_from_is_no_negative():
     sampler = make(known=False, clusterer="agglomerative", level="view", neighbours=1, mask_cluster=True)
     sampler.start_epoch(0)
     ids = torch.arange(VOICES)
-    sampler(ids, torch.zeros(VOICES, 2))
-    cluster, put_in = sampler.assignment[ids], sampler.assignment[sampler.chosen]
-    related = sampler.related(ids)
+    cluster, put_in = sampler.assignment[ids], sampler.assignment[sampler.pairs(0)[ids]]
+    related = sampler(ids, torch.zeros(VOICES, 2)).related(ids)
     for a in range(VOICES):
         for b in range(VOICES):
             shared = {int(cluster[a]), int(put_in[a])} & {int(cluster[b]), int(put_in[b])}
@@ -155,9 +161,9 @@ def test_an_utterance_without_a_direction_is_in_no_cluster():
     sampler = make(known=False, clusterer="agglomerative", queue=N)
     sampler.observe(torch.tensor([5]), torch.zeros(1, DIM))
     sampler.start_epoch(0)
-    sampler(torch.arange(N), torch.zeros(N, 2))
-    assert sampler.assignment[5] == sampler.clusters and sampler.chosen[5] == -1
-    assert (sampler.chosen != 5).all() and int((sampler.chosen < 0).sum()) == 1
+    chosen = pseudo_positives(sampler)
+    assert sampler.assignment[5] == sampler.clusters and chosen[5] == -1
+    assert (chosen != 5).all() and int((chosen < 0).sum()) == 1
 
 
 def test_agreement_with_the_epoch_before_is_logged():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from idemvox.batch import Swap
 from idemvox.clustering.kmeans import Clusters
 from idemvox.errors import IdemvoxError
 from idemvox.positives import partition as clustering
@@ -57,6 +58,13 @@ def held(sampler: SSPS) -> dict[int, Tensor]:
     return dict(zip(queue.ids[held].tolist(), queue.vectors[held], strict=True))
 
 
+def step(sampler: SSPS, ids: Tensor, targets: Tensor) -> Swap:
+    """Take a step that is learnt from: what it offers is stored."""
+    swap = sampler(ids, targets)
+    sampler.store(ids, swap.offered)
+    return swap
+
+
 # -- representation ---------------------------------------------------------------------------
 
 
@@ -69,14 +77,14 @@ def test_an_utterance_that_the_queue_holds(make, queue, neighbours):
         sampler.store(torch.arange(N), randn(N, DIM))  # as a table always is from the fill pass on
     for n, ids in enumerate([*batches(0), *batches(1), *batches(2, 5)]):
         there, targets = held(sampler), randn(len(ids), DIM, seed=n)
-        out = sampler(ids, targets)
+        swap = step(sampler, ids, targets)
         for row, anchor in enumerate(ids.tolist()):
             cluster = int(PARTITION[anchor])
             cluster = NEAREST[cluster] if neighbours else cluster
             members = [u for u in there if PARTITION[u] == cluster and u != anchor]
-            chosen = int(sampler.chosen[row])
+            chosen = int(swap.chosen[row])
             assert chosen in (members or [-1])
-            assert torch.equal(out[row], targets[row] if chosen < 0 else there[chosen])
+            assert torch.equal(swap.targets[row], targets[row] if chosen < 0 else there[chosen])
 
 
 # -- centroid ---------------------------------------------------------------------------------
@@ -89,7 +97,7 @@ def test_the_centroid_of_what_the_queue_holds(make, queue, neighbours):
     kept = replaced = 0
     for n, ids in enumerate([*batches(0), *batches(1), *batches(2, 5)]):
         there, targets = held(sampler), 3 * randn(len(ids), DIM, seed=n)
-        out = sampler(ids, targets)
+        swap = step(sampler, ids, targets)
         for row, anchor in enumerate(ids.tolist()):
             cluster = int(PARTITION[anchor])
             cluster = NEAREST[cluster] if neighbours else cluster
@@ -97,13 +105,13 @@ def test_the_centroid_of_what_the_queue_holds(make, queue, neighbours):
             if members:
                 direction = sum(members[1:], members[0])
                 expected = direction / direction.norm() * targets[row].norm()
-                torch.testing.assert_close(out[row], expected)
+                torch.testing.assert_close(swap.targets[row], expected)
                 replaced += 1
             else:
-                assert torch.equal(out[row], targets[row])
+                assert torch.equal(swap.targets[row], targets[row])
                 kept += 1
-            assert bool(sampler.replaced[row]) is bool(members)
-        assert sampler.chosen.tolist() == [-1] * len(ids)
+            assert bool(swap.replaced[row]) is bool(members)
+        assert swap.chosen.tolist() == [-1] * len(ids)
     assert replaced > 20 and kept > 5
 
 
@@ -123,13 +131,14 @@ def test_gradient_flows_through_kept_targets_only(make):
     sampler = make(sampling="centroid", neighbours=1, queue=4)
     sampler.store(torch.tensor([1, 3]), randn(2, DIM))
     targets = randn(4, DIM).requires_grad_()
-    sampler(torch.tensor([0, 1, 2, 6]), targets).sum().backward()  # clusters 0 1 1 3 look in 1 2 2 2
-    assert sampler.replaced.tolist() == [True, True, True, True]
+    swap = sampler(torch.tensor([0, 1, 2, 6]), targets)  # clusters 0 1 1 3 look in 1 2 2 2
+    swap.targets.sum().backward()
+    assert swap.replaced.tolist() == [True, True, True, True]
     assert torch.equal(targets.grad, torch.zeros(4, DIM))
     targets = randn(2, DIM).requires_grad_()
     sampler = make(sampling="centroid", neighbours=1, queue=4)
     sampler.store(torch.tensor([1]), randn(1, DIM))
-    sampler(torch.tensor([1, 0]), targets).sum().backward()
+    sampler(torch.tensor([1, 0]), targets).targets.sum().backward()
     assert targets.grad.tolist() == [[1.0] * DIM, [0.0] * DIM]
 
 
@@ -143,15 +152,15 @@ def test_the_nearest_of_what_the_queue_holds(make, queue, block, monkeypatch):
     sampler = make(sampling="neighbour", queue=queue)
     for n, ids in enumerate([*batches(0), *batches(1), *batches(2, 5)]):
         there, targets = held(sampler), randn(len(ids), DIM, seed=n) * (n + 1)
-        out = sampler(ids, targets)
+        swap = step(sampler, ids, targets)
         for row, anchor in enumerate(ids.tolist()):
             best, slow = -2.0, -1
             for u, v in there.items():
                 cosine = float(v @ targets[row] / (v.norm() * targets[row].norm()))
                 if u != anchor and cosine > best:
                     best, slow = cosine, u
-            assert int(sampler.chosen[row]) == slow and bool(sampler.replaced[row]) is (slow >= 0)
-            assert torch.equal(out[row], targets[row] if slow < 0 else there[slow])
+            assert int(swap.chosen[row]) == slow and bool(swap.replaced[row]) is (slow >= 0)
+            assert torch.equal(swap.targets[row], targets[row] if slow < 0 else there[slow])
 
 
 def test_half_precision_does_not_blur_the_search(make):
@@ -168,10 +177,11 @@ def test_neighbours_need_no_reference(make):
     assert sampler.views() == {} and SSPS.needs_fill
     assert sampler.start_epoch(3) == {"queue_filled": 0.0} and int(sampler.epoch) == 3
     assert sampler.reference.numel() == sampler.assignment.numel() == 0
-    assert sampler.related(torch.arange(3)) is None
     half = randn(3, DIM).bfloat16()
     sampler.store(torch.arange(9), randn(9, DIM))
-    assert sampler(torch.arange(3), half).dtype == torch.bfloat16 and sampler.replaced.all()
+    swap = sampler(torch.arange(3), half)
+    assert swap.targets.dtype == torch.bfloat16 and swap.replaced.all()
+    assert swap.related(torch.arange(3)) is None
 
 
 # -- whichever --------------------------------------------------------------------------------
@@ -203,14 +213,15 @@ def test_never_the_anchor_itself(case: tuple[SSPS.Options, int, list[list[int]]]
     if sampler.clustered:
         sampler.observe(torch.arange(n), randn(n, 3, seed=n))
     sampler.start_epoch(0)
-    for step in [list(range(n)), *steps]:
-        ids = torch.tensor(step)
+    for row in [list(range(n)), *steps]:
+        ids = torch.tensor(row)
         targets = 2 * torch.eye(n)[ids]
-        out = sampler(ids, targets)
+        swap = step(sampler, ids, targets)
+        out, replaced = swap.targets, swap.replaced
         itself = out[torch.arange(len(ids)), ids]
-        assert ((itself == 0) == sampler.replaced).all() and (out != 0).any(1).all()
-        assert torch.equal(out[~sampler.replaced], targets[~sampler.replaced])
-        assert (sampler.chosen != ids).all() and (sampler.replaced | (sampler.chosen == -1)).all()
+        assert ((itself == 0) == replaced).all() and (out != 0).any(1).all()
+        assert torch.equal(out[~replaced], targets[~replaced])
+        assert (swap.chosen != ids).all() and (replaced | (swap.chosen == -1)).all()
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
@@ -227,8 +238,7 @@ def test_coverage_grows_with_the_queue(make, sampling, sample_from, times):
     sampler.store(order, randn(len(order), DIM))
     hits = 0
     for ids in order.flip(0)[: 20 * 256].split(256):
-        sampler(ids, randn(len(ids), DIM, seed=2))
-        hits += int(sampler.replaced.sum())
+        hits += int(step(sampler, ids, randn(len(ids), DIM, seed=2)).replaced.sum())
     expected = 1 - math.exp(-times) if sample_from == "queue" else times / each
     assert hits / (20 * 256) == pytest.approx(expected, abs=0.02 if sample_from == "queue" else 0.01)
 
@@ -242,11 +252,12 @@ def test_restored_in_the_middle_of_an_epoch_it_does_the_same(sampling, queue):
         sampler.observe(torch.arange(N), randn(N, 3))
     sampler.start_epoch(2)
     for n, ids in enumerate(batches(0)):
-        sampler(ids, randn(len(ids), DIM, seed=n))
+        step(sampler, ids, randn(len(ids), DIM, seed=n))
     other.load_state_dict({name: value.clone() for name, value in sampler.state_dict().items()})
     for n, ids in enumerate(batches(1)):
         targets = randn(len(ids), DIM, seed=n + 10)
-        assert torch.equal(sampler(ids, targets), other(ids, targets)) and sampler.replaced.any()
+        one, same = step(sampler, ids, targets), step(other, ids, targets)
+        assert torch.equal(one.targets, same.targets) and one.replaced.any()
 
 
 # -- choice -----------------------------------------------------------------------------------
@@ -288,15 +299,39 @@ def test_uniform_is_the_default_and_knows_no_decay(make):
 
 def test_related_are_those_of_one_cluster(make):
     ids = torch.tensor([5, 3, 38, 0, 10, 6, 39])
-    assert make().related(ids) is None
+    assert make()(ids, randn(7, DIM)).related(ids) is None
     sampler = make(mask_cluster=True)
     sampler.assignment[[38, 39]] = sampler.clusters  # never seen: related to nobody, nor to each other
-    related = sampler.related(ids)
+    swap = sampler(ids, randn(7, DIM))
+    assert not swap.replaced.any()  # nothing is stored
+    related = swap.related(ids)
     for row, a in enumerate(ids.tolist()):
         for column, b in enumerate(ids.tolist()):
             slow = a != b and max(a, b) < 38 and PARTITION[a] == PARTITION[b]
             assert bool(related[row, column]) is bool(slow)
     assert related.any()
+
+
+@pytest.mark.parametrize("neighbours", [0, 1])
+def test_a_queue_of_negatives_is_masked_too(make, neighbours):
+    """By a loop: who shares a cluster with an anchor, or with what stands in for it, or is itself."""
+    sampler = make(mask_cluster=True, neighbours=neighbours, queue=N)
+    sampler.store(torch.arange(N), randn(N, DIM))
+    sampler.assignment[[3, 38, 39]] = sampler.clusters
+    ids, others = torch.tensor([5, 3, 38, 0, 11]), torch.tensor([3, -1, 0, 38, 7, -1, 12, 39, 25, 2])
+    swap = sampler(ids, randn(5, DIM))
+    related = swap.related(ids, others)
+    assert related.shape == (5, 10)
+    for row, a in enumerate(ids.tolist()):
+        mine = {int(sampler.assignment[a])}
+        if swap.replaced[row]:
+            mine.add(int(sampler.assignment[swap.chosen[row]]))
+        for column, b in enumerate(others.tolist()):
+            known = b >= 0 and int(sampler.assignment[b]) in mine - {sampler.clusters}
+            assert bool(related[row, column]) is (known or a == b)
+    assert related.any() and swap.replaced.any()
+    with pytest.raises(ValueError, match="5 utterances"):
+        swap.related(ids[:3])
 
 
 @pytest.mark.parametrize("sampling", ["representation", "centroid"])
@@ -308,21 +343,21 @@ def test_what_stands_in_for_an_utterance_is_related_by_its_own_cluster(make, sam
         (torch.tensor([0, 11, 13, 6]), [{0, 1}, {1, 2}, {2, 1}, {3, 2}]),
         (torch.tensor([37, 33]), [{3, 2}, {2, 1}]),  # a batch of another size
     ):
-        sampler(ids, randn(len(ids), DIM))
-        assert sampler.replaced.all()
+        swap = sampler(ids, randn(len(ids), DIM))
+        assert swap.replaced.all()
         expected = [
             [a != b and bool(mine & others) for b, others in enumerate(stands_for)]
             for a, mine in enumerate(stands_for)
         ]
-        assert sampler.related(ids).tolist() == expected
+        assert swap.related(ids).tolist() == expected
 
 
 def test_a_kept_target_is_of_its_own_cluster_alone(make):
     sampler = make(neighbours=1, queue=6, mask_cluster=True)
     ids = torch.tensor([0, 1, 11, 3])  # nothing is stored
-    sampler(ids, randn(4, DIM))
-    assert not sampler.replaced.any()
-    assert sampler.related(ids).nonzero().tolist() == [[1, 2], [2, 1]]
+    swap = sampler(ids, randn(4, DIM))
+    assert not swap.replaced.any()
+    assert swap.related(ids).nonzero().tolist() == [[1, 2], [2, 1]]
 
 
 # -- options ----------------------------------------------------------------------------------

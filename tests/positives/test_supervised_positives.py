@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from idemvox.batch import Swap
 from idemvox.errors import IdemvoxError
 from idemvox.positives.base import Setting
 from idemvox.positives.same import Same
@@ -54,8 +55,7 @@ def test_every_pairing_comes_about_as_often():
 
 def test_embeddings_are_left_alone():
     targets = torch.randn(3, 4)
-    each = sampler()
-    assert each(torch.tensor([1, 2, 3]), targets) is targets and each.chosen is None
+    assert sampler()(torch.tensor([1, 2, 3]), targets) == Swap(targets)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_needs_speakers(speakers):
 def test_same_keeps_everything():
     same = Same(Same.Options(), Setting(12, 4, 4, 0))
     targets = torch.randn(3, 4, requires_grad=True)
-    assert same(torch.tensor([1, 2, 3]), targets) is targets
-    assert same.chosen is None
+    swap = same(torch.tensor([1, 2, 3]), targets)
+    assert swap.targets is targets and swap == Swap(targets) and swap.related(torch.arange(3)) is None
     assert same.partners(0) is None and same.views() == {} and same.start_epoch(0) == {}
     assert not same.needs_fill and not same.supervised

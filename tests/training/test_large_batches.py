@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from idemvox.batch import Batch
 from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch
 from idemvox.frameworks.simclr import SimCLR
 from idemvox.recipe import Recipe
 from idemvox.registry import ENCODERS, FRAMEWORKS

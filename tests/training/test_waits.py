@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from idemvox.batch import Batch
 from idemvox.devices import Fetched
-from idemvox.frameworks.base import Batch, Framework
+from idemvox.frameworks.base import Framework
 from idemvox.positives import drawing, queue
 from idemvox.registry import FRAMEWORKS
 from idemvox.training.loop import _Run

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam
 
+from idemvox.batch import Batch, Sampler, Step
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder, Scoring
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch, Paired, Step, Swap
+from idemvox.frameworks.base import Paired
 from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.prototypical import angular_prototypical, prototypical
 from idemvox.ranks import gather, mean_gradients
@@ -132,12 +133,12 @@ class AAT(Paired):
             return prototypical(query, target, related)
         return angular_prototypical(query, target, self.affine.scale, self.affine.bias, related)
 
-    def forward(self, batch: Batch, positives: Swap) -> Step:
+    def forward(self, batch: Batch, positives: Sampler) -> Step:
         o = self.options
         query, shared = (self.encoder(batch.views[name][:, 0]) for name in ("anchor", "shared"))  # (B, D)
         positive = self.target(batch)
-        target = positives(batch.ids, positive)  # (B, D)
-        match = self.match(gather(query), gather(target), positives.related(batch.ids))
+        swap = positives(batch.ids, positive)
+        match = self.match(gather(query), swap.targets, swap.related(gather(batch.ids)))
 
         pairs = torch.cat([torch.cat([query, other], 1) for other in (shared, positive)])  # (2B, 2D)
         alike = (torch.arange(len(pairs), device=pairs.device) < len(query)).long()
@@ -149,4 +150,5 @@ class AAT(Paired):
         return Step(
             match + o.alpha * told,
             {name: value.detach() for name, value in numbers.items()} | {"discriminator_accuracy": accuracy},
+            swap,
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from idemvox.batch import Batch, Sampler, Step
 from idemvox.encoders.base import Encoder
-from idemvox.frameworks.base import Batch, Paired, Step, Swap
+from idemvox.frameworks.base import Paired
 from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.prototypical import angular_prototypical
 from idemvox.registry import FRAMEWORKS, Memory
@@ -31,8 +32,8 @@ class AngularPrototypical(Paired):
         super().__init__(encoder, options, classes)
         self.affine = Affine()
 
-    def forward(self, batch: Batch, positives: Swap) -> Step:
-        query, target, related = self.embed(batch, positives)
+    def forward(self, batch: Batch, positives: Sampler) -> Step:
+        query, target, related, swap = self.embed(batch, positives)
         scale = self.affine.scale
         loss = angular_prototypical(query, target, scale, self.affine.bias, related)
-        return Step(loss, {"scale": scale.detach()})
+        return Step(loss, {"scale": scale.detach()}, swap)

@@ -1,53 +1,20 @@
-"""What every framework is, and the values that go in and out of it."""
+"""What every framework is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from idemvox.batch import Batch, Sampler, Step, Swap
 from idemvox.corpus.balance import Balance
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder, Scoring
 from idemvox.errors import IdemvoxError
 from idemvox.ranks import gather
 
-__all__ = ["Batch", "Framework", "Paired", "Pairs", "Step", "Swap", "require_classes"]
-
-
-class Swap(Protocol):
-    """The positive sampler, as a framework sees it."""
-
-    def __call__(self, ids: Tensor, targets: Tensor, /) -> Tensor:
-        """Return the targets (B, D) of this rank's utterances ``ids`` (B,), perhaps with others' put in."""
-        ...
-
-    def related(self, ids: Tensor, /) -> Tensor | None:
-        """Return (W B, W B) which utterances of all ranks' batches are no negatives of which; or ``None``."""
-        ...
-
-
-class Batch(NamedTuple):
-    """Some utterances of the corpus, each as named views.
-
-    Attributes:
-        ids: (B,) int64 positions in the training manifest: what positives and negatives are defined by.
-        views: name -> (B, n, T) samples in [-1, 1]: n crops of each utterance.
-        classes: (B,) numbers for supervised frameworks, -1 where unknown, ``None`` for all others.
-    """
-
-    ids: Tensor
-    views: Mapping[str, Tensor]
-    classes: Tensor | None = None
-
-
-class Step(NamedTuple):
-    """What a framework makes of a batch: a scalar loss to minimise, and detached numbers to log."""
-
-    loss: Tensor
-    metrics: Mapping[str, Tensor] = MappingProxyType({})
+__all__ = ["Framework", "Paired", "Pairs", "require_classes"]
 
 
 class Framework(nn.Module):
@@ -81,7 +48,7 @@ class Framework(nn.Module):
         """Ask for several utterances of each class of a batch; only a supervised framework may."""
         return None
 
-    def forward(self, batch: Batch, positives: Swap) -> Step:
+    def forward(self, batch: Batch, positives: Sampler) -> Step:
         """Compute the loss of a batch; called once per step."""
         raise NotImplementedError
 
@@ -149,11 +116,13 @@ class Pairs(NamedTuple):
         query: (W B, D) of the anchors.
         target: (W B, D) of the same utterances' positive views, or of pseudo-positives.
         related: (W B, W B) which utterances are no negatives of which; ``None``: all others are.
+        swap: what the positive sampler did, for the :class:`~idemvox.batch.Step`.
     """
 
     query: Tensor
     target: Tensor
     related: Tensor | None
+    swap: Swap
 
 
 class Paired(Framework):
@@ -173,8 +142,8 @@ class Paired(Framework):
         target: Tensor = self.encoder(batch.views["positive"][:, 0])
         return target
 
-    def embed(self, batch: Batch, positives: Swap) -> Pairs:
+    def embed(self, batch: Batch, positives: Sampler) -> Pairs:
         """Embed both views of a batch, put pseudo-positives in, and gather what all ranks have."""
         query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
-        target = positives(batch.ids, self.target(batch))  # (B, D)
-        return Pairs(gather(query), gather(target), positives.related(batch.ids))
+        swap = positives(batch.ids, self.target(batch))
+        return Pairs(gather(query), swap.targets, swap.related(gather(batch.ids)), swap)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from idemvox.batch import Batch, Sampler, Step
 from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch, Paired, Step, Swap
+from idemvox.frameworks.base import Paired
 from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.prototypical import angular_contrastive, angular_prototypical
 from idemvox.losses.uniformity import uniformity
@@ -49,8 +50,8 @@ class CEL(Paired):
         self.affine = Affine()
         self.match = angular_prototypical if self.options.similarity == "a-prot" else angular_contrastive
 
-    def forward(self, batch: Batch, positives: Swap) -> Step:
-        query, target, related = self.embed(batch, positives)
+    def forward(self, batch: Batch, positives: Sampler) -> Step:
+        query, target, related, swap = self.embed(batch, positives)
         scale, t = self.affine.scale, self.options.t
         match = self.match(query, target, scale, self.affine.bias, related)
         spread = (uniformity(query, t, related) + uniformity(target, t, related)) / 2
@@ -58,4 +59,5 @@ class CEL(Paired):
         return Step(
             match + self.options.uniformity * spread,
             {name: value.detach() for name, value in numbers.items()},
+            swap,
         )

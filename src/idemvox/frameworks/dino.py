@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from idemvox.batch import Batch, Sampler, Step
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch, Framework, Step, Swap
+from idemvox.frameworks.base import Framework
 from idemvox.frameworks.parts.heads import DINOHead, Prototypes
 from idemvox.frameworks.parts.teacher import cosine_momentum, follow, teacher_of
 from idemvox.losses.distillation import entropy, self_distillation, sharpened
-from idemvox.ranks import mean
+from idemvox.ranks import mean, own
 from idemvox.registry import FRAMEWORKS, Memory
 
 __all__ = ["DINO"]
@@ -114,9 +115,10 @@ class DINO(Framework):
         flat: Tensor = said.view(len(crops), -1)
         return flat
 
-    def forward(self, batch: Batch, positives: Swap) -> Step:
+    def forward(self, batch: Batch, positives: Sampler) -> Step:
         o = self.options
-        target = positives(batch.ids, self.target(batch)).unflatten(1, (o.global_crops, -1))
+        swap = positives(batch.ids, self.target(batch))
+        target = own(swap.targets).unflatten(1, (o.global_crops, -1))
         logits = target  # (B, G, outputs)
         if o.store == "bottleneck":  # again of length 1, as SSPS's centroids are together only
             logits = self.teacher_prototypes(F.normalize(target, dim=-1))
@@ -132,7 +134,7 @@ class DINO(Framework):
         loss = self_distillation(student, probabilities, o.student_temperature, o.average)
         if self.training:
             self.centre.lerp_(mean(logits.detach().float().mean((0, 1))), 1 - o.centre_momentum)
-        return Step(loss, {"teacher_entropy": entropy(probabilities)})
+        return Step(loss, {"teacher_entropy": entropy(probabilities)}, swap)
 
     def after_backward(self, epoch: int) -> None:
         if epoch < self.options.frozen_epochs:

@@ -8,11 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from idemvox.batch import Batch, Sampler, Step
 from idemvox.corpus.balance import Balance
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch, Framework, Step, Swap, require_classes
+from idemvox.frameworks.base import Framework, require_classes
 from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.ge2e import ge2e
 from idemvox.losses.margin import aam_softmax, adacos, adacos_start, cosface
@@ -87,7 +88,7 @@ class FineTune(Framework):
         learns = epoch >= self.options.frozen_epochs
         self.encoder.requires_grad_(learns).train(learns)
 
-    def forward(self, batch: Batch, positives: Swap) -> Step:
+    def forward(self, batch: Batch, positives: Sampler) -> Step:
         o = self.options
         assert batch.classes is not None
         embedding = self.encoder(batch.views["anchor"][:, 0])  # (B, D), a class's beside each other

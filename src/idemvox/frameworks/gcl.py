@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from idemvox.batch import Batch, Sampler, Step
 from idemvox.encoders.base import Encoder
-from idemvox.frameworks.base import Batch, Paired, Step, Swap, require_classes
+from idemvox.frameworks.base import Paired, require_classes
 from idemvox.losses.affinity import affinities, generalised_contrastive
 from idemvox.ranks import gather
 from idemvox.registry import FRAMEWORKS, Memory
@@ -34,8 +35,8 @@ class GCL(Paired):
         temperature: float = 0.1
         seconds: Memory[float] = 1.815
 
-    def forward(self, batch: Batch, positives: Swap) -> Step:
-        query, target, related = self.embed(batch, positives)
+    def forward(self, batch: Batch, positives: Sampler) -> Step:
+        query, target, related, swap = self.embed(batch, positives)
         classes = None if batch.classes is None else gather(batch.classes)
         loss = generalised_contrastive(
             torch.cat([query, target]),
@@ -43,7 +44,7 @@ class GCL(Paired):
             self.options.temperature,
             None if related is None else related.repeat(2, 2),
         )
-        return Step(loss)
+        return Step(loss, swap=swap)
 
 
 @FRAMEWORKS.register("supervised_gcl")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from idemvox.batch import Batch, Sampler, Step
 from idemvox.encoders.base import Scoring
-from idemvox.frameworks.base import Batch, Paired, Step, Swap
+from idemvox.frameworks.base import Paired
 from idemvox.losses.prototypical import prototypical
 from idemvox.registry import FRAMEWORKS, Memory
 
@@ -30,5 +31,6 @@ class Prototypical(Paired):
     def scoring(self) -> Scoring:
         return "euclidean"
 
-    def forward(self, batch: Batch, positives: Swap) -> Step:
-        return Step(prototypical(*self.embed(batch, positives)))
+    def forward(self, batch: Batch, positives: Sampler) -> Step:
+        query, target, related, swap = self.embed(batch, positives)
+        return Step(prototypical(query, target, related), swap=swap)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from idemvox.batch import Batch, Sampler, Step
 from idemvox.encoders.base import Encoder
-from idemvox.frameworks.base import Batch, Paired, Step, Swap
+from idemvox.frameworks.base import Paired
 from idemvox.losses.pairwise import info_nce, nt_xent
 from idemvox.registry import FRAMEWORKS, Memory
 
@@ -39,6 +40,6 @@ class SimCLR(Paired):
         super().__init__(encoder, options, classes)
         self.loss = nt_xent if self.options.symmetric else info_nce
 
-    def forward(self, batch: Batch, positives: Swap) -> Step:
-        query, target, related = self.embed(batch, positives)
-        return Step(self.loss(query, target, self.options.temperature, related))
+    def forward(self, batch: Batch, positives: Sampler) -> Step:
+        query, target, related, swap = self.embed(batch, positives)
+        return Step(self.loss(query, target, self.options.temperature, related), swap=swap)

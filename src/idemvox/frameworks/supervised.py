@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from idemvox.batch import Batch, Sampler, Step
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
-from idemvox.frameworks.base import Batch, Framework, Step, Swap, require_classes
+from idemvox.frameworks.base import Framework, require_classes
 from idemvox.losses.margin import aam_softmax
 from idemvox.registry import FRAMEWORKS, Memory
 
@@ -43,7 +44,7 @@ class SupervisedAAM(Framework):
     def views(self) -> Views:
         return {"anchor": Crop(1, self.options.seconds)}
 
-    def forward(self, batch: Batch, positives: Swap) -> Step:
+    def forward(self, batch: Batch, positives: Sampler) -> Step:
         assert batch.classes is not None
         embedding = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
         return Step(

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from idemvox.batch import Swap
 from idemvox.corpus.crops import Views
 
 __all__ = ["Positives", "Setting"]
@@ -42,7 +43,8 @@ class Positives(nn.Module):
 
     A module, so that queues are saved and restored like weights.  A sampler works at one of two levels:
     *views*, by naming for each utterance the partner that its positive view is cut from
-    (:meth:`partners`); or *embeddings*, by replacing targets in :meth:`forward`.
+    (:meth:`partners`); or *embeddings*, by replacing targets in :meth:`forward`.  What it did in a step
+    is the :class:`~idemvox.batch.Swap` that it returns; the module keeps none of it.
     """
 
     Options: ClassVar[type[Any]]
@@ -67,12 +69,6 @@ class Positives(nn.Module):
         super().__init__()
         self.options = options
         self.setting = setting
-        self.chosen: Tensor | None = None
-        """(B,) the ids whose embeddings the last step put in, -1 where it kept the target; for diagnostics.
-        ``None`` in a sampler that never replaces embeddings."""
-        self.replaced: Tensor | None = None
-        """(B,) whether the last step replaced the target.  What it put in may be no single utterance's, and
-        ``chosen`` -1 all the same."""
 
     def views(self) -> Views:
         """Name the crops that the sampler reads besides the framework's own: at most ``reference``."""
@@ -94,12 +90,11 @@ class Positives(nn.Module):
         """Take in the reference representations (B, dim) of a batch."""
 
     def store(self, ids: Tensor, targets: Tensor) -> None:
-        """Take in targets (B, embedding_dim) without choosing: the fill pass."""
+        """Take in targets (B, embedding_dim): in the fill pass, and after each step that was learnt from."""
 
-    def related(self, ids: Tensor) -> Tensor | None:
-        """Return (B, B) which are no negatives of which, the diagonal false; ``None``: all others are."""
-        return None
+    def forward(self, ids: Tensor, targets: Tensor) -> Swap:
+        """Replace some of the targets (B, embedding_dim) of the utterances ``ids`` (B,).
 
-    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Replace some of the targets (B, embedding_dim) of the utterances ``ids`` (B,)."""
-        return targets
+        Nothing is stored yet: what the result offers is given to :meth:`store` once the step was learnt from.
+        """
+        return Swap(targets)

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from idemvox.batch import Swap
 from idemvox.positives.base import Positives
-from idemvox.ranks import collect, gather, own
+from idemvox.ranks import collect, gather
 
 __all__ = ["Gathered"]
 
 
 class Gathered:
-    """What a framework and the loop see of a sampler.
+    """Shows a sampler the batches of all ranks, in the same order on each rank.
 
-    Every rank tells the sampler of every rank's batch, in the same order, so that all samplers hold and
-    choose the same.  In one process it is the sampler itself, but for the detour.
+    So the samplers of all ranks hold and choose the same.  With one process it just calls the sampler.
     """
 
     def __init__(self, positives: Positives) -> None:
         self.positives = positives
 
-    def __call__(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Return the targets (B, D) of the utterances ``ids`` (B,), perhaps with pseudo-positives put in."""
-        swapped, replaced = self.positives(gather(ids), gather(targets.detach())), self.positives.replaced
-        return targets if replaced is None else torch.where(own(replaced)[:, None], own(swapped), targets)
+    def __call__(self, ids: Tensor, targets: Tensor) -> Swap:
+        """Choose for this rank's utterances ``ids`` (B,) with targets (B, D), and for all other ranks'."""
+        swap: Swap = self.positives(gather(ids), gather(targets))
+        return swap
 
-    def related(self, ids: Tensor) -> Tensor | None:
-        """Return (W B, W B) which utterances are no negatives of which; ``None``: all others are."""
-        return self.positives.related(gather(ids))
+    def learnt(self, ids: Tensor, swap: Swap) -> None:
+        """Let the sampler store what a step offered, which was learnt from; ``ids`` (B,) of this rank."""
+        if swap.offered is not None:
+            self.positives.store(gather(ids), swap.offered)
 
     def observe(self, ids: Tensor, reference: Tensor) -> None:
         """Take in the reference representations (B, dim) of a batch; ranks may give different numbers."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from idemvox.batch import Groups, Swap
 from idemvox.clustering.kmeans import check_rows
 from idemvox.clustering.neighbours import mutual_share, nearest_within
 from idemvox.clustering.shards import RowShards
@@ -118,7 +119,6 @@ class SSPS(Positives):
         self._paired: tuple[int, Tensor] | None = None
         self._members: Buckets | None = None
         self._cluster_of: Tensor | None = None
-        self._put_in: Tensor | None = None
 
     @classmethod
     def needs_recordings(cls, options: Any) -> bool:
@@ -264,30 +264,16 @@ class SSPS(Positives):
         pairs = self.pairs(epoch).cpu().numpy()
         return np.where(pairs < 0, np.arange(len(pairs)), pairs)
 
-    def _view(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Say what the targets, which were cut from pseudo-positives, are of."""
-        self.chosen = self.pairs(self._place()[0])[ids]
-        if self.options.mask_cluster:
-            drawn = self.assignment[self.chosen.clamp_min(0)]
-            self._put_in = torch.where(self.chosen >= 0, drawn, self.clusters).int()
-        self.next_step()
-        return targets
-
-    def related(self, ids: Tensor) -> Tensor | None:
-        """Return (B, B) which share a cluster, be it by what the last step put in for either; see base.
+    def _groups(self, given: Tensor, known: Tensor) -> Groups | None:
+        """Return what ``mask_cluster`` keeps out of the negatives.
 
         Args:
-            ids: (B,) the utterances of that step.
+            given: (B,) the cluster of what stands in for each utterance of the step.
+            known: (B,) whether anything does.
         """
         if not self.options.mask_cluster:
             return None
-        own = self.assignment[ids]
-        of = torch.stack([own, torch.full_like(own, self.clusters) if self._put_in is None else self._put_in])
-        alone = -1 - torch.arange(of.numel(), device=ids.device, dtype=of.dtype).view_as(of)
-        own, put_in = torch.where(of < self.clusters, of, alone)  # what is in no cluster is like nothing else
-        crossed = own[:, None] == put_in
-        shared: Tensor = (own[:, None] == own) | crossed | crossed.T | (put_in[:, None] == put_in)
-        return shared.fill_diagonal_(False)
+        return Groups(self.assignment, torch.where(known, given, self.clusters).int(), self.clusters)
 
     @property
     def members(self) -> Buckets:
@@ -355,25 +341,34 @@ class SSPS(Positives):
         total = F.embedding_bag(slots, self.queue.vectors, begin, mode="sum", per_sample_weights=others)
         return total, cluster
 
-    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
-        if self.viewed:
-            return self._view(ids, targets)
-        if self.options.sampling == "centroid":
-            mean, drawn = self.centroids(ids)
-            self.replaced, self.chosen = (mean != 0).any(1), torch.full_like(ids, -1)
-            stored = F.normalize(mean, dim=1) * targets.detach().norm(dim=1, keepdim=True)
-            swapped = torch.where(self.replaced[:, None], stored.to(targets.dtype), targets)
+    def forward(self, ids: Tensor, targets: Tensor) -> Swap:
+        if self.viewed:  # the targets were cut from pseudo-positives and stay as they are
+            pairs = self.pairs(self._place()[0])[ids]
+            swap = Swap(targets, groups=self._groups(self.assignment[pairs.clamp_min(0)], pairs >= 0))
+        elif self.options.sampling == "centroid":
+            swap = self._put_centroids_in(ids, targets)
         else:
-            slots = self.choose(ids) if self.clustered else self.queue.nearest(ids, targets)
-            self.replaced, any_slot = slots >= 0, slots.clamp_min(0)
-            self.chosen = torch.where(self.replaced, self.queue.ids[any_slot], -1)
-            stored = self.queue.vectors.index_select(0, any_slot).to(targets.dtype)
-            swap = self.replaced[:, None].to(targets.dtype)
-            swapped = torch.lerp(targets, stored, swap)  # exact at 0 and 1; what is not finite stays so
-            drawn = None
-        if self.options.mask_cluster:
-            drawn = self.assignment[self.chosen] if drawn is None else drawn
-            self._put_in = torch.where(self.replaced, drawn, self.clusters).int()
-        self.store(ids, targets)
+            swap = self._put_embeddings_in(ids, targets)
         self.next_step()
-        return swapped
+        return swap
+
+    def _put_centroids_in(self, ids: Tensor, targets: Tensor) -> Swap:
+        mean, cluster = self.centroids(ids)
+        replaced = (mean != 0).any(1)
+        stored = F.normalize(mean, dim=1) * targets.detach().norm(dim=1, keepdim=True)
+        return Swap(
+            torch.where(replaced[:, None], stored.to(targets.dtype), targets),
+            replaced,
+            torch.full_like(ids, -1),
+            targets.detach(),
+            self._groups(cluster, replaced),
+        )
+
+    def _put_embeddings_in(self, ids: Tensor, targets: Tensor) -> Swap:
+        slots = self.choose(ids) if self.clustered else self.queue.nearest(ids, targets)
+        replaced, any_slot = slots >= 0, slots.clamp_min(0)
+        chosen = torch.where(replaced, self.queue.ids[any_slot], -1)
+        stored = self.queue.vectors.index_select(0, any_slot).to(targets.dtype)
+        swapped = torch.lerp(targets, stored, replaced[:, None].to(targets.dtype))  # exact at 0 and 1
+        groups = self._groups(self.assignment[chosen.clamp_min(0)], replaced) if self.clustered else None
+        return Swap(swapped, replaced, chosen, targets.detach(), groups)

@@ -21,13 +21,13 @@ from idemvox.audio.memory import empty, to_wave
 from idemvox.audio.read import SAMPLE_RATE, Pcm, from_pcm
 from idemvox.audio.rooms import room_bank
 from idemvox.audio.speed import change_speed
+from idemvox.batch import Batch
 from idemvox.corpus.balance import Balance, BalancedOrder
 from idemvox.corpus.corpus import is_corpus, open_corpus
 from idemvox.corpus.crops import AudioSource, Cropper, Numbers, Views, samples_before
 from idemvox.devices import to_device
 from idemvox.draws import mix, name_number
 from idemvox.errors import IdemvoxError
-from idemvox.frameworks.base import Batch
 from idemvox.positives.base import Positives
 from idemvox.recipe import Augment
 

@@ -14,9 +14,9 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
+from idemvox.batch import Batch, Step
 from idemvox.errors import IdemvoxError
 from idemvox.files import full_disk_named, read_json
-from idemvox.frameworks.base import Batch, Step
 from idemvox.model import save_model
 from idemvox.modules import evaluating
 from idemvox.positives.gathered import Gathered
@@ -93,13 +93,11 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool 
 
 
 class _Seen(NamedTuple):
-    """A batch whose gradient has been taken: its ids, references and loss, and what the sampler did."""
+    """A batch whose gradient has been taken: its ids and references, and what the framework returned."""
 
     ids: Tensor
     reference: Tensor | None
     step: Step
-    chosen: Tensor | None
-    replaced: Tensor | None
 
 
 class _Run:
@@ -281,6 +279,7 @@ class _Run:
             self.forecast.begin()
             place.numbers = self.positives.start_epoch(epoch)
             place.numbers |= self.gauge.clusters(self.positives.partition())
+            place.numbers |= self.gauge.partners(self.positives.partners(epoch))
             self.forecast.tick("clustering")
             self.watch.skipped = 0
         self.framework.train()
@@ -369,8 +368,9 @@ class _Run:
         for one in seen:
             if one.reference is not None:
                 self.swap.observe(one.ids, one.reference)
-            if one.chosen is not None:
-                self.gauge.update(gather(one.ids), one.chosen, one.replaced)
+            if one.step.swap is not None:
+                self.swap.learnt(one.ids, one.step.swap)
+                self.gauge.update(gather(one.ids), one.step.swap)
         self.place.sums["loss"].append(loss)
         for name in seen[0].step.metrics:
             values = torch.stack([one.step.metrics[name].detach() for one in seen])
@@ -383,5 +383,4 @@ class _Run:
         with self.fabric.autocast():  # Fabric's wrapper would round the waveforms to bf16 too
             step = self.framework(batch, self.swap)
         self.fabric.backward(step.loss / self.recipe.training.accumulate)
-        step = Step(step.loss.detach(), step.metrics)
-        return _Seen(batch.ids, reference, step, self.positives.chosen, self.positives.replaced)
+        return _Seen(batch.ids, reference, step.detached())

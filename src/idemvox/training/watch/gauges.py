@@ -16,11 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from idemvox.batch import Swap
 from idemvox.clustering.purity import pair_share, purity
 from idemvox.files import atomic_write
 from idemvox.training.watch.curves import read_log, write_curves
 
 __all__ = ["Log", "PositiveGauge", "progress_bar"]
+
+Numbers = npt.NDArray[Any]
 
 _COUNTED_TOGETHER = 256  # steps
 
@@ -79,7 +82,7 @@ class Log:
 
 
 class PositiveGauge:
-    """Measures pseudo-positives over an epoch.
+    """Measures pseudo-positives over an epoch: embeddings step by step, views by the epoch's partners.
 
     Coverage is the share of anchors whose positive was replaced.  Where the corpus happens to have labels,
     also the share of replaced positives of the anchor's own speaker, and of the same recording; these are
@@ -93,15 +96,11 @@ class PositiveGauge:
         self._sums: dict[str, float] = defaultdict(float)
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def update(self, ids: Tensor, chosen: Tensor, replaced: Tensor | None = None) -> None:
-        """Count a step.
-
-        Args:
-            ids: (B,) anchors.
-            chosen: (B,) the utterance whose embedding each was given, -1 for none.
-            replaced: (B,) whether an anchor was given anything; by default, whether ``chosen`` names any.
-        """
-        self._waiting.append((ids, chosen, chosen >= 0 if replaced is None else replaced))
+    def update(self, ids: Tensor, swap: Swap) -> None:
+        """Count a step of the utterances ``ids`` (B,), if the sampler works on embeddings."""
+        if swap.replaced is None or swap.chosen is None:
+            return
+        self._waiting.append((ids, swap.chosen, swap.replaced))
         if len(self._waiting) >= _COUNTED_TOGETHER:
             self._count()
 
@@ -111,13 +110,25 @@ class PositiveGauge:
             return
         anchor, other, replaced = (torch.cat(each).cpu().numpy() for each in zip(*self._waiting, strict=True))
         self._waiting.clear()
-        hit = other >= 0
-        self._sums["anchors"] += len(anchor)
-        self._sums["hits"] += float(replaced.sum())
+        for name, number in self._right(anchor, other, replaced).items():
+            self._sums[name] += number
+
+    def _right(self, anchor: Numbers, other: Numbers, replaced: Numbers) -> dict[str, float]:
+        """Count how many anchors (B,) were given anything, and of those given ``other`` who is right."""
+        counts = {"anchors": float(len(anchor)), "hits": float(replaced.sum())}
         for name, labels in self._labels.items():
-            known = hit & (labels[anchor] >= 0) & (labels[np.maximum(other, 0)] >= 0)
-            self._sums[f"{name}_known"] += float(known.sum())
-            self._sums[f"{name}_right"] += float((labels[anchor][known] == labels[other[known]]).sum())
+            known = (other >= 0) & (labels[anchor] >= 0) & (labels[np.maximum(other, 0)] >= 0)
+            counts[f"{name}_known"] = float(known.sum())
+            counts[f"{name}_right"] = float((labels[anchor][known] == labels[other[known]]).sum())
+        return counts
+
+    def partners(self, partners: Numbers | None) -> dict[str, float]:
+        """Measure a sampler of views by the partners (N,) of an epoch; ``None`` from any other sampler."""
+        if partners is None:
+            return {}
+        anchor = np.arange(len(partners))
+        replaced = partners != anchor
+        return _shares(self._right(anchor, np.where(replaced, partners, -1), replaced))
 
     def clusters(self, assignment: Tensor | None) -> dict[str, float]:
         """Measure a sampler's clusters (N,), -1 for none, where labels are known.
@@ -147,14 +158,19 @@ class PositiveGauge:
     def result(self) -> Mapping[str, float]:
         """Return the shares since the last call, and start anew."""
         self._count()
-        s, self._sums = self._sums, defaultdict(float)
-        if not s["anchors"]:
-            return {}
-        out = {"coverage": s["hits"] / s["anchors"]}
-        for name, key in (("speaker", "speaker_accuracy"), ("recording", "recording_accuracy")):
-            if s[f"{name}_known"]:
-                out[key] = s[f"{name}_right"] / s[f"{name}_known"]
-        return out
+        sums, self._sums = self._sums, defaultdict(float)
+        return _shares(sums)
+
+
+def _shares(counts: Mapping[str, float]) -> dict[str, float]:
+    """Make the logged shares of counts."""
+    if not counts.get("anchors"):
+        return {}
+    shares = {"coverage": counts["hits"] / counts["anchors"]}
+    for name in ("speaker", "recording"):
+        if counts.get(f"{name}_known"):
+            shares[f"{name}_accuracy"] = counts[f"{name}_right"] / counts[f"{name}_known"]
+    return shares
 
 
 def note(

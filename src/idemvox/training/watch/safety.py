@@ -37,8 +37,7 @@ class Watch:
     """Looks at each step; takes back what a step did whose loss or gradient is not finite.
 
     Such a step must leave no trace: besides parameters, that is batch statistics, a teacher's centre, a
-    framework's queue.  A positive sampler's queue, too large to be copied, takes in what is finite only, and
-    is shown no reference of a bad step.
+    framework's queue.  A positive sampler is given the references and targets of learnt steps only.
 
     A run is stopped after ``training.bad_steps`` of those in a row: parameters stand still meanwhile, so if
     they are the cause nothing will change, while of ten batches in a row hardly all have a bad recording.
