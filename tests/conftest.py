@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from hypothesis import settings
 from idemvox.audio.read import SAMPLE_RATE, write_wav
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
 from idemvox.recipe import Recipe, parse_recipe
-from idemvox.registry import FRAMEWORKS
+from idemvox.registry import ENCODERS, FRAMEWORKS, POSITIVES
 
 SPEAKERS, RECORDINGS, UTTERANCES = 6, 2, 2
 
@@ -163,13 +163,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
     return TinyCorpus(*(root / f"{name}.csv" for name in names), banks)
 
 
-SMALL = {
-    "fast_resnet34": {"channels": [4, 8, 8, 8], "dim": 16},
-    "ecapa_tdnn": {"channels": 16, "mfa_channels": 24, "attention": 8, "bottleneck": 8, "dim": 16},
-}
-"""Options that make an encoder cheap enough to train in a test."""
-
-
 @pytest.fixture(scope="session")
 def tiny_recipe(corpus: TinyCorpus) -> Callable[..., Recipe]:
     """Return ``make(*assignments, labelled=False, encoder=..., framework=..., positives=...)``."""
@@ -181,28 +174,17 @@ def tiny_recipe(corpus: TinyCorpus) -> Callable[..., Recipe]:
         framework: str = "simclr",
         positives: str = "same",
     ) -> Recipe:
-        quick = {
-            "seconds": 0.2,
-            "global_seconds": 0.3,
-            "local_seconds": 0.2,
-            "hidden": 16,
-            "bottleneck": 8,
-            "outputs": 32,
-        }
-        known = {f.name for f in fields(FRAMEWORKS[framework].Options)}
         tree: dict[str, Any] = {
             "name": "tiny",
             "seed": 3,
             "data": {"manifest": str(corpus.labelled if labelled else corpus.unlabelled)},
             "frontend": {"mels": 20},
-            "encoder": {"name": encoder, **SMALL.get(encoder, {})},
-            "framework": {"name": framework, **{k: v for k, v in quick.items() if k in known}},
-            "positives": {"name": positives},
+            "encoder": {"name": encoder, **ENCODERS[encoder].tiny},
+            "framework": {"name": framework, **FRAMEWORKS[framework].tiny},
+            "positives": {"name": positives, **POSITIVES[positives].tiny},
             "augment": {"noise": str(corpus.banks / "noise"), "rooms": str(corpus.banks / "rooms")},
             "training": {"epochs": 2, "batch": 8, "workers": 0, "device": "cpu"},
         }
-        if positives == "ssps":
-            tree["positives"] |= {"clusters": 6, "seconds": 0.3, "iterations": 3}
         return parse_recipe(tree).override(assignments)
 
     return make

@@ -15,11 +15,9 @@ from idemvox import model as module
 from idemvox.errors import IdemvoxError
 from idemvox.model import FORMAT, build_encoder, load_model, save_model
 from idemvox.recipe import Part
+from idemvox.registry import ENCODERS
 
-PARTS = {
-    "fast_resnet34": Part(name="fast_resnet34", channels=[4, 8, 8, 8], dim=16),
-    "ecapa_tdnn": Part(name="ecapa_tdnn", channels=16, mfa_channels=24, attention=8, bottleneck=8, dim=16),
-}
+PARTS = {name: Part(name=name, **ENCODERS[name].tiny) for name in ENCODERS if not ENCODERS[name].fitted}
 FRONTEND = {"mels": 24, "window": "hann", "normalise": "mean"}
 
 

@@ -9,20 +9,9 @@ import torch
 from torch import Tensor
 
 from idemvox.encoders.base import Encoder
+from idemvox.recipe import build_options
 from idemvox.registry import ENCODERS
 
-SMALL = {
-    "fast_resnet34": {"dim": 24, "channels": (8, 8, 16, 16)},
-    "ecapa_tdnn": {
-        "dim": 24,
-        "channels": 32,
-        "mfa_channels": 48,
-        "attention": 8,
-        "bottleneck": 8,
-        "scale": 4,
-    },
-    "ivector": {"components": 8, "dim": 24},
-}
 LENGTHS = [12_000, 5_003, 8_000, 330, 90]
 
 
@@ -43,7 +32,7 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
     """A small encoder with lived-in batch norms, in evaluation mode; tests that change it must copy it."""
     torch.manual_seed(1)
     cls = ENCODERS[request.param]
-    made: Encoder = cls(cls.Options(**SMALL.get(request.param, {}))).train()
+    made: Encoder = cls(build_options(cls.tiny, cls.Options, "encoder")).train()
     with torch.no_grad():
         for module in made.modules():
             if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):

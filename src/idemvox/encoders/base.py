@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar, Literal
 
@@ -30,6 +30,9 @@ class Encoder(nn.Module):
 
     fitted: ClassVar[bool] = False
     """Whether it is fitted by EM, without a framework and without gradients, as i-vectors are."""
+
+    tiny: ClassVar[Mapping[str, Any]] = {}
+    """Options that make it small enough to train in a test."""
 
     recompute: bool = False
     """Whether the backward pass finds the inputs of each :meth:`part` alone, and computes the rest again."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +95,14 @@ class ECAPATDNN(Encoder):
     The defaults are those of the published SSPS, RDINO and SDPN rows, whose aggregation is 3072 channels
     wide; the paper of ECAPA itself has 80 mels, ``mfa_channels=1536`` and ``dim=192`` (14.66 M).
     """
+
+    tiny: ClassVar[Mapping[str, Any]] = {
+        "channels": 16,
+        "mfa_channels": 24,
+        "attention": 8,
+        "bottleneck": 8,
+        "dim": 16,
+    }
 
     @dataclass(frozen=True, slots=True)
     class Options:

@@ -6,7 +6,9 @@ torch 2.13 crashed in the backward pass of narrow layers (8 channels, fp32, two 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +81,8 @@ class FastResNet34(Encoder):
     >>> FastResNet34()(torch.randn(2, 16000)).shape
     torch.Size([2, 512])
     """
+
+    tiny: ClassVar[Mapping[str, Any]] = {"channels": [4, 8, 8, 8], "dim": 16}
 
     @dataclass(frozen=True, slots=True)
     class Options:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,8 @@ class IVector(Encoder):
     """
 
     fitted = True
+
+    tiny: ClassVar[Mapping[str, Any]] = {"components": 8, "dim": 16}
 
     @dataclass(frozen=True, slots=True)
     class Options:

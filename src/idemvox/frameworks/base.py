@@ -31,6 +31,9 @@ class Framework(nn.Module):
     partly: ClassVar[bool] = False
     """Whether a supervised framework makes do without the classes of some utterances, which are -1."""
 
+    tiny: ClassVar[Mapping[str, Any]] = {}
+    """Options that make it small enough to train in a test."""
+
     partnered: ClassVar[frozenset[str]] = frozenset({"positive"})
     """The views that supervised positive sampling cuts from another utterance of the class."""
 
@@ -130,6 +133,8 @@ class Paired(Framework):
 
     A subclass makes a loss of :meth:`embed`; its options have ``seconds``, the length of a crop.
     """
+
+    tiny: ClassVar[Mapping[str, Any]] = {"seconds": 0.2}
 
     disjoint: ClassVar[bool] = True
     """Whether the two crops never overlap."""

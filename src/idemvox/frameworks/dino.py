@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -42,6 +42,13 @@ class DINO(Framework):
     """
 
     partnered = frozenset({"local"})
+    tiny: ClassVar[Mapping[str, Any]] = {
+        "global_seconds": 0.3,
+        "local_seconds": 0.2,
+        "hidden": 16,
+        "bottleneck": 8,
+        "outputs": 32,
+    }
 
     @dataclass(frozen=True, slots=True)
     class Options:

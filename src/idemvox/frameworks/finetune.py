@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ class FineTune(Framework):
     """
 
     supervised = True
+    tiny: ClassVar[Mapping[str, Any]] = {"seconds": 0.2}
 
     @dataclass(frozen=True, slots=True)
     class Options:

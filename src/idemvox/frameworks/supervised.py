@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -26,6 +27,7 @@ class SupervisedAAM(Framework):
     """
 
     supervised = True
+    tiny: ClassVar[Mapping[str, Any]] = {"seconds": 0.2}
 
     @dataclass(frozen=True, slots=True)
     class Options:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -48,6 +49,9 @@ class Positives(nn.Module):
     """
 
     Options: ClassVar[type[Any]]
+    tiny: ClassVar[Mapping[str, Any]] = {}
+    """Options that make it small enough for a test."""
+
     supervised: ClassVar[bool] = False
     """Whether the sampler is given classes."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +71,7 @@ class SSPS(Positives):
     """
 
     needs_fill = True
+    tiny: ClassVar[Mapping[str, Any]] = {"clusters": 6, "seconds": 0.3, "iterations": 3}
 
     Options = SSPSOptions
 
