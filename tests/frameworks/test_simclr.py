@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from idemvox.batch import Batch
 from idemvox.corpus.crops import Crop
@@ -70,6 +70,34 @@ def test_both_views_learn_unless_replaced(batch, encoder, sampler):
         batch.views[name].grad = None
     framework(batch, sampler(lambda ids, targets: targets.detach())).loss.backward()
     assert batch.views["anchor"].grad.abs().sum() > 0 and batch.views["positive"].grad is None
+
+
+class Projected(SimCLR):
+    """With a projector to 3 numbers."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__(encoder)
+        self.projector = nn.Linear(4, 3)
+
+    @property
+    def embedding_dim(self) -> int:
+        return 3
+
+    def project(self, representation: Tensor) -> Tensor:
+        return self.projector(representation)
+
+
+def test_a_projector_is_one_method(batch, encoder, sampler):
+    """Anchor, target and what a queue is filled with go through it; what is evaluated does not."""
+    framework = Projected(encoder)
+    anchor, positive = (framework.projector(encoder(batch.views[n][:, 0])) for n in ("anchor", "positive"))
+    assert torch.equal(framework.target(batch), positive)
+    assert positive.shape[1] == framework.embedding_dim
+    step = framework(batch, sampler())
+    assert torch.equal(step.loss, nt_xent(anchor, positive, 0.03))
+    step.loss.backward()
+    assert framework.projector.weight.grad.any() and encoder.linear.weight.grad.any()
+    assert framework.embedder is encoder
 
 
 def test_what_is_shipped_is_the_encoder(encoder):

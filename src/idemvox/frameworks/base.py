@@ -131,7 +131,8 @@ class Pairs(NamedTuple):
 class Paired(Framework):
     """A framework of two views of each utterance: an anchor, and the positive that it is to find.
 
-    A subclass makes a loss of :meth:`embed`; its options have ``seconds``, the length of a crop.
+    A subclass makes a loss of :meth:`embed`; its options have ``seconds``, the length of a crop.  One with a
+    projector says so in :meth:`project`, and the projector's width in :attr:`embedding_dim`.
     """
 
     tiny: ClassVar[Mapping[str, Any]] = {"seconds": 0.2}
@@ -143,12 +144,15 @@ class Paired(Framework):
         crop = Crop(1, self.options.seconds, disjoint=self.disjoint)
         return {"anchor": crop, "positive": crop}
 
+    def project(self, representation: Tensor) -> Tensor:
+        """Return what the loss compares, of representations (B, dim): by default themselves."""
+        return representation
+
     def target(self, batch: Batch) -> Tensor:
-        target: Tensor = self.encoder(batch.views["positive"][:, 0])
-        return target
+        return self.project(self.encoder(batch.views["positive"][:, 0]))
 
     def embed(self, batch: Batch, positives: Sampler) -> Pairs:
         """Embed both views of a batch, put pseudo-positives in, and gather what all ranks have."""
-        query = self.encoder(batch.views["anchor"][:, 0])  # (B, D)
+        query = self.project(self.encoder(batch.views["anchor"][:, 0]))  # (B, D)
         swap = positives(batch.ids, self.target(batch))
         return Pairs(gather(query), swap.targets, swap.related(gather(batch.ids)), swap)
