@@ -1,4 +1,4 @@
-"""Losses of a student that is to say what its teacher says."""
+"""Self-distillation losses, for a student that learns to predict its teacher's output."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def sharpened(logits: Tensor, centre: Tensor, temperature: float) -> Tensor:
 
     Args:
         logits: (B, G, P) of the teacher.
-        centre: (P,) what is subtracted first, so that no output wins everywhere.
-        temperature: divides what is left; below the student's, so that not all outputs win alike.
+        centre: (P,) subtracted first, so that no output dominates for all inputs.
+        temperature: divides the result; lower than the student's, so that the output does not become uniform.
 
     Returns:
         (B, G, P) softmax((logits - centre) / temperature).
@@ -32,10 +32,11 @@ def self_distillation(
     average: bool = True,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """DINO's loss: the cross entropy of every pair of a teacher's and another student's view.
+    """DINO's loss: the cross entropy of every pair of a teacher's view and a different student's view.
 
     ``1/B sum_i sum_t sum_{s != t} H(p_it, q_is)`` with q = softmax(student / temperature): Caron et al.
-    (2021), eq. 3; Lepage & Dehak (2025), eq. 2, which sums over the pairs where their code takes the mean.
+    (2021), eq. 3; Lepage & Dehak (2025), eq. 2. Their equation sums over the pairs, their code takes the
+    mean.
 
     Args:
         student: (B, S, P) logits; the first G views are the teacher's views.
@@ -49,17 +50,17 @@ def self_distillation(
     """
     views = teacher.shape[1]
     with torch.autocast(student.device.type, enabled=False):
-        said = torch.log_softmax(single(student) / temperature, dim=-1)  # (B, S, P)
-        # all pairs, less those of a view with itself
-        kept, rows = ("", len(student)) if reduction == "mean" else ("b", 1)
-        every = torch.einsum(f"bp,bsp->{kept}", teacher.sum(1), said)
-        own = torch.einsum(f"bgp,bgp->{kept}", teacher, said[:, :views])
+        predicted = torch.log_softmax(single(student) / temperature, dim=-1)  # (B, S, P)
+        # all pairs, minus those of a view with itself
+        axes, rows = ("", len(student)) if reduction == "mean" else ("b", 1)
+        all_pairs = torch.einsum(f"bp,bsp->{axes}", teacher.sum(1), predicted)
+        self_pairs = torch.einsum(f"bgp,bgp->{axes}", teacher, predicted[:, :views])
         pairs = views * (student.shape[1] - 1) if average else 1
-        loss: Tensor = (own - every) / (rows * pairs)
+        loss: Tensor = (self_pairs - all_pairs) / (rows * pairs)
         return loss
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    """Return the mean entropy of (..., P) in nats: log P if every output is alike, 0 if one takes all."""
+    """Return the mean entropy of (..., P) in nats: log P if all are equal, 0 if one takes everything."""
     mean: Tensor = torch.special.entr(probabilities).sum(-1).mean()
     return mean

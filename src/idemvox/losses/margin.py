@@ -1,6 +1,6 @@
 """Classification losses on the angle between embeddings and class vectors: pure functions of tensors.
 
-Everything runs in fp32 whatever the autocast.
+Everything runs in fp32, even under autocast.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def aam_softmax(
 ) -> Tensor:
     """Additive angular margin softmax (ArcFace, Deng et al. 2019, eq. 3).
 
-    The logit of the right class is ``scale * cos(theta + margin)``; past ``theta = pi - margin``, where
-    that would rise again, it goes on falling as ``scale * (cos(theta) - margin * sin(margin))``.
+    The logit of the right class is ``scale * cos(theta + margin)``. Past ``theta = pi - margin``, where that
+    would rise again, it is ``scale * (cos(theta) - margin * sin(margin))``, which keeps falling.
 
     Args:
         embedding: (B, D), of any norm.
         weight: (C, D) class vectors, of any norm.
         labels: (B,) class numbers in [0, C).
-        scale: of the cosines.
+        scale: factor of the cosines.
         margin: in radians.
         reduction: ``"mean"``, or ``"none"`` for the loss of each row.
 
@@ -70,7 +70,7 @@ def cosface(
 
     Args:
         embedding, weight, labels, scale, reduction: as for :func:`aam_softmax`.
-        margin: taken off the cosine.
+        margin: subtracted from the cosine.
 
     Returns:
         Scalar cross entropy, the mean over the batch; or (B,).
@@ -83,7 +83,7 @@ def cosface(
 
 
 def adacos_start(classes: int) -> float:
-    """Return the scale that AdaCos begins with, ``sqrt(2) log(C - 1)`` (Zhang et al. 2019).
+    """Return the initial scale of AdaCos, ``sqrt(2) log(C - 1)`` (Zhang et al. 2019).
 
     >>> round(adacos_start(1211), 3)
     10.037
@@ -96,17 +96,17 @@ def adacos(
 ) -> tuple[Tensor, Tensor]:
     """Softmax without a margin, whose scale follows the angles (AdaCos, Zhang et al. 2019).
 
-    ``s <- log(B_avg) / cos(min(pi / 4, theta_med))``: B_avg is the mean over the batch of the wrong classes'
-    summed ``exp(s cos)`` at the scale before, theta_med the median angle to the right class (of an even
-    batch the lower of the two in the middle). With a handful of classes B_avg may come down to 1, and the
-    scale to 0 or below; it stops at 1.
+    ``s <- log(B_avg) / cos(min(pi / 4, theta_med))``. B_avg is the batch mean of ``exp(s cos)`` summed over
+    the wrong classes, at the previous scale. theta_med is the median angle to the right class (the lower of
+    the two middle ones in a batch of even size). With very few classes B_avg may fall to 1 and the scale to 0
+    or below, so the scale is at least 1.
 
     Args:
         embedding, weight, labels, reduction: as for :func:`aam_softmax`.
-        scale: scalar, of the step before; :func:`adacos_start` to begin with.
+        scale: scalar, from the previous step; :func:`adacos_start` for the first.
 
     Returns:
-        Scalar cross entropy, the mean over the batch, or (B,); and its scale, which has no gradient.
+        Scalar cross entropy, the mean over the batch, or (B,); and the new scale, without a gradient.
     """
     with torch.autocast(embedding.device.type, enabled=False):
         cosine = _cosine(embedding, weight)

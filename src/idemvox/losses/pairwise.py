@@ -1,7 +1,7 @@
 """Losses on similarities between pairs of embeddings: pure functions of tensors.
 
-Everything runs in fp32 whatever the autocast: at temperature 0.03 the logits reach 33, where bf16 is
-off by 0.13.
+Everything runs in fp32, even under autocast: at temperature 0.03 the logits reach 33, where bf16 is off by
+0.13.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch.nn import functional as F
 __all__ = ["Reduction", "info_nce", "nt_xent"]
 
 Reduction = Literal["mean", "none"]
-"""Whether a loss is one number, the mean over its rows, or the loss of each row."""
+"""``"mean"``: one number, the mean over rows; ``"none"``: the loss of each row."""
 
 
 def single(x: Tensor) -> Tensor:
-    """Return half-precision ``x`` in fp32, and fp32 or fp64 as it is."""
+    """Return ``x`` in fp32 if it is in half precision; fp32 and fp64 are unchanged."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def without(logits: Tensor, pairs: Tensor | None) -> Tensor:
-    """Take pairs of rows (B, B) out of the denominators of ``logits`` (nB, nB), but never a row's own."""
+def without_pairs(logits: Tensor, pairs: Tensor | None) -> Tensor:
+    """Exclude pairs of rows (B, B) from the denominators of ``logits`` (nB, nB), except on the diagonal."""
     if pairs is None:
         return logits
     others = pairs & ~torch.eye(len(pairs), dtype=torch.bool, device=pairs.device)
@@ -39,17 +39,17 @@ def nt_xent(
     leave_out: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Symmetric normalised-temperature cross entropy (SimCLR; what the SSPS authors' code trains with).
+    """Symmetric normalised-temperature cross entropy (SimCLR; the loss in the SSPS authors' code).
 
-    All 2B embeddings are anchors in turn: one positive (the other view of the same row), 2B - 2
-    negatives (both views of all other rows); the similarity with itself is removed, not set to 0.
+    Each of the 2B embeddings is an anchor, with one positive (the other view of the same row) and 2B - 2
+    negatives (both views of all other rows). Its similarity with itself is removed, not set to 0.
 
     Args:
         query: (B, D) embeddings of one view, of any norm.
         target: (B, D) embeddings of the other view, or pseudo-positives.
         temperature: divides the cosine similarities.
-        leave_out: (B, B) whether both views of the row j are no negatives of both views of the row i; what
-            is on the diagonal is of no account, the positive stays.
+        leave_out: (B, B) whether to exclude both views of row j from the negatives of both views of row i.
+            The diagonal is ignored: the positive is always kept.
         reduction: ``"mean"``, or ``"none"`` for the loss of each row.
 
     Returns:
@@ -57,7 +57,7 @@ def nt_xent(
     """
     with torch.autocast(query.device.type, enabled=False):
         both = F.normalize(single(torch.cat([query, target])), dim=1)  # (2B, D)
-        logits = without(both @ both.T / temperature, leave_out)  # (2B, 2B)
+        logits = without_pairs(both @ both.T / temperature, leave_out)  # (2B, 2B)
         logits.fill_diagonal_(float("-inf"))
         batch = len(query)
         partner = torch.arange(2 * batch, device=query.device).roll(batch)
@@ -81,8 +81,8 @@ def info_nce(
         query: (B, D) anchors.
         target: (B, D) positives.
         temperature: t.
-        leave_out: (B, B) whether the row j is left out of the denominator of the row i; what is on the
-            diagonal is of no account, the positive stays.
+        leave_out: (B, B) whether to exclude row j from the denominator of row i. The diagonal is ignored: the
+            positive is always kept.
         reduction: ``"mean"``, or ``"none"`` for the loss of each row.
 
     Returns:
@@ -91,4 +91,4 @@ def info_nce(
     with torch.autocast(query.device.type, enabled=False):
         logits = F.normalize(single(query), dim=1) @ F.normalize(single(target), dim=1).T / temperature
         right = torch.arange(len(query), device=query.device)
-        return F.cross_entropy(without(logits, leave_out), right, reduction=reduction)
+        return F.cross_entropy(without_pairs(logits, leave_out), right, reduction=reduction)

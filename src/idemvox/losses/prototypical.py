@@ -1,7 +1,7 @@
-"""Losses that match each anchor with its own prototype among a batch's: pure functions of tensors.
+"""Losses that match each anchor with its own prototype in the batch: pure functions of tensors.
 
-Here a prototype is the embedding of one other crop of the anchor's utterance, or of a pseudo-positive.
-Everything runs in fp32 whatever the autocast.
+Here a prototype is the embedding of another crop of the anchor's utterance, or of a pseudo-positive.
+Everything runs in fp32, even under autocast.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from idemvox.losses.pairwise import Reduction, single, without
+from idemvox.losses.pairwise import Reduction, single, without_pairs
 
 __all__ = ["angular_contrastive", "angular_prototypical", "prototypical"]
 
 
 def _matched(logits: Tensor, leave_out: Tensor | None, reduction: Reduction) -> Tensor:
-    """Return the cross entropy of logits (B, B) whose right answers are on the diagonal."""
+    """Return the cross entropy of logits (B, B) with the targets on the diagonal."""
     right = torch.arange(len(logits), device=logits.device)
-    return F.cross_entropy(without(logits, leave_out), right, reduction=reduction)
+    return F.cross_entropy(without_pairs(logits, leave_out), right, reduction=reduction)
 
 
 def _angular(anchor: Tensor, prototype: Tensor, scale: Tensor | float, bias: Tensor | float) -> Tensor:
@@ -30,16 +30,16 @@ def _angular(anchor: Tensor, prototype: Tensor, scale: Tensor | float, bias: Ten
 def prototypical(
     anchor: Tensor, prototype: Tensor, leave_out: Tensor | None = None, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Prototypical loss (Snell et al., 2017, with one supporting crop) on embeddings as they are.
+    """Prototypical loss (Snell et al., 2017, with one supporting crop) on embeddings that are not normalised.
 
-    ``-1/B sum_i log( exp(-|a_i - p_i|^2) / sum_j exp(-|a_i - p_j|^2) )``: the norm counts, so what is trained
-    this way is scored by squared Euclidean distance.
+    ``-1/B sum_i log( exp(-|a_i - p_i|^2) / sum_j exp(-|a_i - p_j|^2) )``: the norm matters, so a model
+    trained this way is scored by squared Euclidean distance.
 
     Args:
         anchor: (B, D).
         prototype: (B, D).
-        leave_out: (B, B) whether the prototype j is left out of the denominator of the anchor i; what is on
-            the diagonal is of no account, the positive stays.
+        leave_out: (B, B) whether to exclude prototype j from the denominator of anchor i. The diagonal is
+            ignored: the positive is always kept.
         reduction: ``"mean"``, or ``"none"`` for the loss of each row.
 
     Returns:
@@ -47,7 +47,7 @@ def prototypical(
     """
     with torch.autocast(anchor.device.type, enabled=False):
         anchor, prototype = single(anchor), single(prototype)
-        # -|a - p|^2 + |a|^2: an anchor's own norm is the same for all prototypes and cancels
+        # -|a - p|^2 + |a|^2: the anchor's norm is the same for all prototypes and cancels
         return _matched(2 * anchor @ prototype.T - prototype.square().sum(1), leave_out, reduction)
 
 
@@ -66,10 +66,10 @@ def angular_prototypical(
     Args:
         anchor: (B, D), of any norm.
         prototype: (B, D), of any norm.
-        scale: w, above 0; :class:`~idemvox.frameworks.parts.heads.Affine` keeps a learnable one there.
-        bias: b; being the same in every logit it cancels, and has no gradient but rounding.
-        leave_out: (B, B) whether the prototype j is left out of the denominator of the anchor i; what is on
-            the diagonal is of no account, the positive stays.
+        scale: w, above 0; :class:`~idemvox.frameworks.parts.heads.Affine` keeps a learnable scale positive.
+        bias: b; the same in every logit, so it cancels and its gradient is only rounding.
+        leave_out: (B, B) whether to exclude prototype j from the denominator of anchor i. The diagonal is
+            ignored: the positive is always kept.
         reduction: ``"mean"``, or ``"none"`` for the loss of each row.
 
     Returns:
@@ -87,17 +87,17 @@ def angular_contrastive(
     leave_out: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Angular contrastive loss, A-Cont (eq. 6 of Mun et al., 2020): A-Prot in both directions, the mean.
+    """Angular contrastive loss, A-Cont (eq. 6 of Mun et al., 2020): the mean of A-Prot in both directions.
 
-    Negatives of an anchor are the other prototypes, those of a prototype the other anchors; unlike
-    NT-Xent's, none is of the same view.
+    The negatives of an anchor are the other prototypes, those of a prototype the other anchors. Unlike in
+    NT-Xent, no negative is from the same view.
 
     Args:
         anchor: (B, D), of any norm.
         prototype: (B, D), of any norm.
         scale, bias: as for :func:`angular_prototypical`.
-        leave_out: (B, B) whether both views of the row j are no negatives of both views of the row i; what is
-            on the diagonal is of no account, the positive stays.
+        leave_out: (B, B) whether to exclude both views of row j from the negatives of both views of row i.
+            The diagonal is ignored: the positive is always kept.
         reduction: ``"mean"``, or ``"none"`` for the loss of each row.
 
     Returns:
