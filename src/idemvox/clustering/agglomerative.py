@@ -1,4 +1,4 @@
-"""Average-linkage agglomeration by cosine, exact, without a matrix of all pairs."""
+"""Exact average-linkage agglomeration by cosine, without a matrix of all pairs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class Dendrogram:
     """A tree of merges over L leaves.
 
     Attributes:
-        leaf: (N,) the leaf of each row; rows that point the same way share one; -1 for a row of zeros.
-        first, second: (L - 1,) the lowest leaves of the two clusters of each merge, first < second.
-        height: (L - 1,) mean cosine between the members of the two, which never rises from merge to merge.
+        leaf: (N,) the leaf of each row; rows with the same direction share a leaf; -1 for a row of zeros.
+        first, second: (L - 1,) the lowest leaf of each of the two merged clusters, first < second.
+        height: (L - 1,) mean cosine between the members of the two clusters; it never rises from merge to
+            merge.
     """
 
     leaf: Tensor
@@ -35,16 +36,16 @@ class Dendrogram:
 
     @property
     def leaves(self) -> int:
-        """L: the most clusters that a cut can make."""
+        """Number of leaves, L: the most clusters that a cut can give."""
         return len(self.height) + 1
 
     def cut(self, k: int) -> Tensor:
-        """Return (N,) the cluster of each row, -1 for a row of zeros, after all but K - 1 merges.
+        """Return (N,) the cluster of each row, -1 for a row of zeros, with K - 1 merges undone.
 
         There are min(K, L) clusters, numbered by their lowest leaf.
         """
         if k < 1:
-            raise RecipeError(f"a cut makes at least 1 cluster, not {k}")
+            raise RecipeError(f"a cut gives at least 1 cluster, not {k}")
         merges = max(self.leaves - k, 0)
         parent = torch.arange(self.leaves, device=self.leaf.device)
         parent[self.second[:merges]] = self.first[:merges]
@@ -63,33 +64,34 @@ def agglomerate(
     iterations: int = 10,
     seed: int = 0,
 ) -> Dendrogram:
-    """Merge the most alike clusters, by the mean cosine between their members, until one is left.
+    """Merge the most similar clusters, by the mean cosine between their members, until one is left.
 
-    The mean cosine of two clusters' members is the inner product of the clusters' mean unit vectors, so N D
-    numbers suffice where libraries hold N^2 / 2. Each round finds every cluster's nearest by a matrix
-    product, and merges all pairs that are each other's nearest at once. Average linkage is reducible (a
-    merged cluster is no nearer to a third than the nearer of its parts), so the tree is that of merging one
-    pair at a time (Murtagh, 1983), and only clusters whose nearest was merged are searched again: 25 to 45
-    rounds, and about 2.5 N^2 D multiply-adds in all, for 2,000 to 5,000 random or clustered vectors.
+    The mean cosine between two clusters is the inner product of their mean unit vectors, so N D numbers
+    suffice where libraries store N^2 / 2. Each round finds the nearest neighbour of every cluster by a matrix
+    product, and merges all mutually nearest pairs at once. Average linkage is reducible (a merged cluster is
+    no nearer to a third than the nearer of its parts), so the tree equals that of merging one pair at a time
+    (Murtagh, 1983), and only clusters whose nearest neighbour was merged need a new search. For 2,000 to
+    5,000 random or clustered vectors this takes 25 to 45 rounds and about 2.5 N^2 D multiply-adds.
 
-    Above ``exact_up_to`` rows there are two stages: spherical k-means into so many small clusters, which
-    become the leaves, weighted by their sizes.
+    With more than ``exact_up_to`` rows there are two stages: spherical k-means first makes that many small
+    clusters, which become the leaves, weighted by their sizes.
 
-    20,000 vectors of 512 took 37 s and 0.1 GB beside the vectors on one busy core. Time grows with the
-    square of the rows (of the small clusters, in two stages, beside k-means); memory with the rows.
+    20,000 vectors of 512 numbers took 37 s and 0.1 GB besides the vectors on one busy core. Time grows with
+    the square of the number of rows (in two stages: of small clusters, plus k-means), memory with the number.
 
-    Deterministic: ties go to the lower row, and directions closer than rounding are one leaf. Where
-    several ranks train together all call it with the same rows; k-means shares the work, each does the rest,
-    and all get the first one's result.
+    The result is deterministic: ties go to the lower row, and directions closer than rounding share a leaf.
+        If
+    several ranks train together, all must call this with the same rows. They share the work of k-means, each
+    does the rest, and all get rank 0's result.
 
     Args:
         x: (N, D) vectors of any norm; normalised here. Computed in fp64 if it is fp64, else in fp32.
         ids: (N,) names of the rows, for messages; default: row numbers.
-        exact_up_to: the most rows that are agglomerated one by one.
-        iterations, seed: of k-means, where it is used.
+        exact_up_to: the most rows that are agglomerated directly.
+        iterations, seed: for k-means, if it is used.
 
     Raises:
-        RecipeError: if rows are not finite, there are none, or none has a direction.
+        IdemvoxError: rows are not finite, there are none, or none has a direction.
     """
     x = F.normalize(x if x.dtype == torch.float64 else x.float(), dim=1)
     shards = RowShards(x, ids)
@@ -107,14 +109,14 @@ def agglomerate(
 
 
 def clusters_of(x: Tensor, assignment: Tensor) -> Clusters:
-    """Describe a partition as k-means describes its own.
+    """Describe a partition as :class:`~idemvox.clustering.kmeans.Clusters`, like k-means.
 
     Args:
         x: (N, D) vectors of any norm.
         assignment: (N,) of 0 to K - 1, or -1.
 
     Returns:
-        Clusters with the mean direction of each and the cosine of each row with its own; 0 for -1.
+        Clusters with the mean direction of each, and each row's cosine with its own cluster; 0 for -1.
     """
     x, inside = F.normalize(x.float(), dim=1), assignment >= 0
     k = int(assignment.max()) + 1
@@ -124,29 +126,29 @@ def clusters_of(x: Tensor, assignment: Tensor) -> Clusters:
 
 
 def _small_clusters(x: Tensor, ids: Tensor, k: int, iterations: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return (N,) the small cluster of each row by k-means, and (k, D) their mean unit vectors."""
+    """Return (N,) the small cluster of each row by k-means, and (k, D) the clusters' mean unit vectors."""
     part = torch.arange(rank(), len(x), world(), device=x.device)
-    found = spherical_kmeans(x[part], k, iterations, seed, ids=ids[part], sharded=True)
+    clusters = spherical_kmeans(x[part], k, iterations, seed, ids=ids[part], sharded=True)
     small = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    small[collect(part)] = collect(found.assignment)
-    small = small.unique(return_inverse=True)[1]  # without those that are empty
+    small[collect(part)] = collect(clusters.assignment)
+    small = small.unique(return_inverse=True)[1]  # without the empty ones
     count = small.bincount()
     return small, cluster_sums(x, small, len(count)) / count[:, None]
 
 
-def _unite_same(own: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Make one leaf of all means whose directions differ by less than rounding.
+def _unite_same(group: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Unite means whose directions differ by less than rounding into one leaf.
 
-    A collapsed encoder, or a corpus with copies, would otherwise be merged one pair a round.
+    Otherwise a collapsed encoder, or a corpus with copies, would need one round for each pair.
 
     Args:
-        own: (N,) of 0 to n - 1, which mean each row is in.
+        group: (N,) from 0 to n - 1, the mean that each row belongs to.
         mean: (n, D).
 
     Returns:
-        (N,) the leaf of each row, (L, D) the leaves' means, and (L,) how many rows each has.
+        (N,) the leaf of each row, (L, D) the leaves' means, and (L,) the number of rows in each.
     """
-    count = own.bincount(minlength=len(mean)).to(mean.dtype)
+    count = group.bincount(minlength=len(mean)).to(mean.dtype)
     unit = F.normalize(mean, dim=1)
     same = 1 - 16 * torch.finfo(mean.dtype).eps
     lowest = torch.cat([(unit[rows] @ unit.T >= same).int().argmax(1) for rows in _blocks(len(unit), unit)])
@@ -155,7 +157,7 @@ def _unite_same(own: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         lowest = below
     leaf = lowest.unique(return_inverse=True)[1]
     size = mean.new_zeros(int(leaf.max()) + 1).index_add_(0, leaf, count)
-    return leaf[own], cluster_sums(mean * count[:, None], leaf, len(size)) / size[:, None], size
+    return leaf[group], cluster_sums(mean * count[:, None], leaf, len(size)) / size[:, None], size
 
 
 def _merge_all(mean: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -163,7 +165,7 @@ def _merge_all(mean: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Args:
         mean: (L, D) mean unit vectors.
-        size: (L,) how many rows each stands for.
+        size: (L,) number of rows in each.
     """
     n, mean, size = len(mean), mean.clone(), size.clone()
     near, value = torch.full((n,), -1, device=mean.device), mean.new_zeros(n)
@@ -190,27 +192,27 @@ def _merge_all(mean: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         none = near[:0]
         return none, none, value[:0]
     first, second, height = (torch.cat(part) for part in zip(*merges, strict=True))
-    order = height.argsort(descending=True, stable=True)  # of equal ones, parts before the whole
+    order = height.argsort(descending=True, stable=True)  # for equal heights, parts before the whole
     return first[order], second[order], height[order]
 
 
 def _nearest_other(mean: Tensor, alive: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each cluster in ``wanted`` the nearest other one of ``alive``, in order, and how near."""
+    """Return for each cluster in ``wanted`` the nearest other one in ``alive`` (sorted), and its cosine."""
     others = mean[alive]
     near, value = torch.empty_like(wanted), mean.new_empty(len(wanted))
     place = torch.searchsorted(alive, wanted)
     for rows in _blocks(len(wanted), others):
         product = mean[wanted[rows]] @ others.T
         product.scatter_(1, place[rows, None], -torch.inf)
-        best = product.argmax(dim=1, keepdim=True)  # of equal ones the first
+        best = product.argmax(dim=1, keepdim=True)  # the first of equal ones
         near[rows], value[rows] = alive[best[:, 0]], product.gather(1, best)[:, 0]
     return near, value
 
 
 def _mutual(alive: Tensor, near: Tensor, value: Tensor) -> Tensor:
-    """Return the lower ones of the pairs that are each other's nearest.
+    """Return the lower cluster of each mutually nearest pair.
 
-    Where rounding has left none, it is the most alike pair of all.
+    If rounding leaves no such pair, the most similar pair is used.
     """
     first = alive[(near[near[alive]] == alive) & (alive < near[alive])]
     if len(first):
@@ -224,7 +226,7 @@ def _mutual(alive: Tensor, near: Tensor, value: Tensor) -> Tensor:
 
 
 def _blocks(count: int, others: Tensor) -> tuple[Tensor, ...]:
-    """Split row numbers so that a block's products with ``others`` fit."""
+    """Split row numbers into blocks whose products with ``others`` fit into memory."""
     most = _BLOCK if others.device.type == "cpu" else _GPU_BLOCK
     rows = torch.arange(count, device=others.device)
     blocks: tuple[Tensor, ...] = rows.split(max(1, most // max(len(others), 1)))

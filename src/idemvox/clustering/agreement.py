@@ -1,4 +1,4 @@
-"""How far two partitions agree."""
+"""Agreement of two partitions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["adjusted_rand"]
 
 
 def _pairs(count: Tensor) -> float:
-    """Return how many pairs lie within groups of these sizes."""
+    """Return the number of pairs within groups of these sizes."""
     count = count.double()
     return float((count * (count - 1)).sum() / 2)
 
@@ -16,10 +16,10 @@ def _pairs(count: Tensor) -> float:
 def adjusted_rand(a: Tensor, b: Tensor) -> float:
     """Return the adjusted Rand index (Hubert & Arabie, 1985) of two partitions.
 
-    It is 1 for the same partition, whatever its clusters are called, and 0 in the mean for chance.
+    It is 1 for the same partition, however its clusters are numbered, and 0 on average for random ones.
 
     Args:
-        a, b: (N,) clusters of the same things, from 0 on.
+        a, b: (N,) cluster of each item, from 0.
     """
     if len(a) < 2:
         return 1.0

@@ -1,4 +1,4 @@
-"""The nearest of many directions: exact, though most of the work is done in low precision."""
+"""Exact search for the nearest of many directions, with most of the work in low precision."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 __all__ = ["nearest"]
 
-_BLOCK, _GPU_BLOCK = 1 << 22, 1 << 28  # products held at once: on a CPU what its cache takes, else 512 MiB
-_PAIRS, _GPU_PAIRS = 256, 1 << 16  # likewise, compared at once in fp32
-_GROUP = 32  # centroids ruled out together
-_CROWD = 8  # groups left for a row above which pair by pair is slower than a product in fp32
+_BLOCK, _GPU_BLOCK = 1 << 22, 1 << 28  # products held at once: as many as fit a CPU's cache, or 512 MiB
+_PAIRS, _GPU_PAIRS = 256, 1 << 16  # pairs compared at once in fp32
+_GROUP = 32  # centroids excluded together
+_CROWD = 8  # with more groups left than this, a product in fp32 is faster than single pairs
 
 
 def fastest_type(device: torch.device) -> torch.dtype:
-    """Return the type in which matrix products are fastest: fp16 on a GPU, bf16 on a CPU with tiles (AMX)."""
+    """Return the dtype with the fastest matrix products: fp16 on a GPU, bf16 on a CPU with tiles (AMX)."""
     if device.type == "cuda":
         return torch.float16
     tiles = device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
@@ -27,7 +27,7 @@ def fastest_type(device: torch.device) -> torch.dtype:
 
 @contextmanager
 def _summed_in_fp32() -> Iterator[None]:
-    """Keep cuBLAS from adding up parts of a product in fp16, as it may by default."""
+    """Stop cuBLAS from summing parts of a product in fp16, which it may by default."""
     matmul = torch.backends.cuda.matmul
     before = matmul.allow_fp16_reduced_precision_reduction
     matmul.allow_fp16_reduced_precision_reduction = False
@@ -39,19 +39,19 @@ def _summed_in_fp32() -> Iterator[None]:
 
 @torch.no_grad()
 def nearest(x: Tensor, centroids: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-    """Return the highest inner product of each row with a centroid, and the first centroid that gives it.
+    """Return each row's highest inner product with a centroid, and the first centroid that reaches it.
 
-    A product in low precision rules out nearly all centroids, and the few left are compared in fp32. None
-    is ruled out that could be the nearest: rounding factors to a relative u changes an inner product by at
-    most 2u times their norms (Cauchy-Schwarz), writing it down by u of itself; a centroid has to be
-    further behind than that can explain. The mean of the centroids is subtracted first, which lowers all
-    products of a row alike, so that embeddings that share a direction do not need more precision than others.
-    Rows that still have many centroids left are done in fp32 altogether.
+    A product in low precision excludes nearly all centroids, and the few left are compared in fp32. No
+    centroid is excluded that could be the nearest: rounding the factors to a relative u changes an inner
+    product by at most 2u times their norms (Cauchy-Schwarz), and rounding the product by u of itself; a
+    centroid is excluded only if it is further behind than that. The mean of the centroids is subtracted
+    first, which lowers all products of a row equally, so that embeddings with a common direction need no more
+    precision than others. Rows that still have many centroids left are computed in fp32 entirely.
 
     Args:
         x: (N, D) of norm 1 or 0.
         centroids: (K, D) of norm 1.
-        dtype: of the first product; default: the fastest on the device.
+        dtype: dtype of the first product; default: the fastest on the device.
 
     Returns:
         (N,) products in fp32, and (N,) indices.
@@ -60,7 +60,7 @@ def nearest(x: Tensor, centroids: Tensor, dtype: torch.dtype | None = None) -> t
     apart = centroids - centroids.mean(dim=0)
     u = torch.finfo(dtype).eps / 2
     summing = x.shape[1] * torch.finfo(torch.float32).eps  # products are summed in fp32
-    unsure = (4 * u + summing) * apart.norm(dim=1).max() + 1e-5  # and what is too small for fp16
+    unsure = (4 * u + summing) * apart.norm(dim=1).max() + 1e-5  # and values too small for fp16
     apart = F.pad(apart, (0, 0, 0, -len(apart) % _GROUP)).to(dtype)  # whole groups; the mean is never nearest
     rows = max(1, (_BLOCK if x.device.type == "cpu" else _GPU_BLOCK) // len(apart))
     space = torch.empty(len(apart) * min(rows, len(x)), dtype=dtype, device=x.device)
@@ -77,7 +77,7 @@ def nearest(x: Tensor, centroids: Tensor, dtype: torch.dtype | None = None) -> t
 def _compare(
     x: Tensor, centroids: Tensor, product: Tensor, unsure: Tensor, best: Tensor, index: Tensor
 ) -> None:
-    """Fill ``best`` and ``index`` (B,) of the rows ``x`` (B, D), given about all products (K, B)."""
+    """Fill ``best`` and ``index`` (B,) for the rows ``x`` (B, D), given rough products (K, B)."""
     groups = product.view(len(product) // _GROUP, _GROUP, len(x))
     peaks = groups.amax(dim=1).float()  # (K / _GROUP, B)
     top = peaks.amax(dim=0)
@@ -87,8 +87,8 @@ def _compare(
     group, row = (near & ~crowded).nonzero(as_tuple=True)
     left, place = (groups[group, :, row].float() >= floor[row, None]).nonzero(as_tuple=True)
     row, which = row[left], (group[left] * _GROUP + place).clamp_max(len(centroids) - 1)
-    some = _PAIRS if x.device.type == "cpu" else _GPU_PAIRS
-    pairs = zip(row.split(some), which.split(some), strict=True)
+    size = _PAIRS if x.device.type == "cpu" else _GPU_PAIRS
+    pairs = zip(row.split(size), which.split(size), strict=True)
     value = torch.cat(
         [torch.linalg.vecdot(x.index_select(0, r), centroids.index_select(0, w)) for r, w in pairs]
     )

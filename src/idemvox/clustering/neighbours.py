@@ -1,4 +1,4 @@
-"""Nearest others: within a cluster, and of each other."""
+"""Nearest neighbours within clusters, and the share of mutual ones."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch.nn import functional as F
 
 __all__ = ["mutual_share", "nearest_within"]
 
-_ROWS = 1024  # compared at once
-_SAMPLE = 1000  # rows whose neighbours are looked at, at most
+_ROWS = 1024  # rows compared at once
+_SAMPLE = 1000  # most rows whose neighbours are examined
 
 
 @torch.no_grad()
 def nearest_within(x: Tensor, cluster: Tensor, count: int) -> Tensor:
-    """Return (N, count) the rows nearest to each (cosine) in its own cluster, nearest first; -1 for none.
+    """Return (N, count) the nearest rows (cosine) in each row's own cluster, nearest first; -1 for none.
 
-    Clusters are compared several at a time: beyond some 1,000 rows at once only where one has as many.
+    Several clusters are compared at a time, up to about 1,000 rows; a larger cluster is compared alone.
 
     Args:
         x: (N, D) vectors of any norm.
-        cluster: (N,) numbers from 0 on; negative ones are in no cluster.
-        count: how many.
+        cluster: (N,) numbers from 0; a negative one means no cluster.
+        count: number of neighbours.
     """
     x = F.normalize(x.float(), dim=1)
     table = torch.full((len(x), count), -1, device=x.device)
@@ -33,7 +33,7 @@ def nearest_within(x: Tensor, cluster: Tensor, count: int) -> Tensor:
     start = 0
     for end, after in pairwise([*ends, float("inf")]):
         if after - start <= _ROWS:
-            continue  # there is room for the next cluster too
+            continue  # the next cluster fits too
         part = rows[start:end]
         product = x[part] @ x[part].T
         other = cluster[part][:, None] != cluster[part]
@@ -46,10 +46,10 @@ def nearest_within(x: Tensor, cluster: Tensor, count: int) -> Tensor:
 
 @torch.no_grad()
 def mutual_share(x: Tensor) -> float:
-    """Return the share of rows that are the nearest other row (cosine) of their own nearest.
+    """Return the share of rows that are the nearest neighbour (cosine) of their own nearest neighbour.
 
-    Where vectors lie in no clusters that share is low, and lower the more dimensions they fill: a few rows
-    are everybody's nearest. Looked at are at most 1,000 rows, evenly spaced, among all.
+    It is low if vectors do not form clusters, and lower the more dimensions they fill, because a few rows are
+    then the nearest of nearly all. At most 1,000 rows, evenly spaced, are examined.
 
     Args:
         x: (N, D) vectors of any norm.
@@ -57,13 +57,13 @@ def mutual_share(x: Tensor) -> float:
     if len(x) < 2:
         return 0.0
     x = F.normalize(x.float(), dim=1)
-    some = torch.arange(0, len(x), -(-len(x) // _SAMPLE), device=x.device)
-    near = _nearest_other(x, some)
-    return float((_nearest_other(x, near) == some).float().mean())
+    sample = torch.arange(0, len(x), -(-len(x) // _SAMPLE), device=x.device)
+    near = _nearest_other(x, sample)
+    return float((_nearest_other(x, near) == sample).float().mean())
 
 
 def _nearest_other(x: Tensor, rows: Tensor) -> Tensor:
-    """Return (R,) the nearest other row of each of ``rows`` (R,)."""
+    """Return (R,) the nearest other row for each of ``rows`` (R,)."""
     parts = []
     for part in rows.split(max(1, (1 << 26) // len(x))):
         parts.append((x[part] @ x.T).scatter_(1, part[:, None], -torch.inf).argmax(1))

@@ -1,4 +1,4 @@
-"""How far clusters are of one label each; labels serve diagnostics alone."""
+"""How well clusters match labels; for diagnostics only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Numbers = npt.NDArray[np.integer]
 
 
 def _table(cluster: Numbers, label: Numbers) -> tuple[Numbers, Numbers]:
-    """Return the cluster and the count of each (cluster, label) that there is; -1 of either is left out."""
+    """Return the cluster and the count of each (cluster, label) pair; pairs with a -1 are left out."""
     known = (cluster >= 0) & (label >= 0)
     pair = cluster[known].astype(np.int64) * (int(label.max(initial=0)) + 1) + label[known]
     pairs, count = np.unique(pair, return_counts=True)
@@ -19,7 +19,7 @@ def _table(cluster: Numbers, label: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def purity(cluster: Numbers, label: Numbers) -> float | None:
-    """Return the share of members whose cluster has no label more often than theirs; ``None`` of no members.
+    """Return the share of rows whose label is the most frequent in their cluster; ``None`` without rows.
 
     Args:
         cluster: (N,), -1 for none.
@@ -34,7 +34,7 @@ def purity(cluster: Numbers, label: Numbers) -> float | None:
 
 
 def pair_share(cluster: Numbers, label: Numbers) -> float | None:
-    """Return the share of pairs within clusters that are of one label; ``None`` where there is no pair."""
+    """Return the share of pairs within clusters that have the same label; ``None`` without pairs."""
     where, count = _table(cluster, label)
     size = np.bincount(where, weights=count)
     pairs = float((size * (size - 1)).sum())

@@ -1,4 +1,4 @@
-"""A table of vectors of which every rank holds some rows."""
+"""A table of vectors whose rows are spread over ranks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["RowShards"]
 
 
 class RowShards:
-    """What ranks tell each other about the rows that each holds a part of; a row is known by its id.
+    """Rows that are spread over ranks and known by their ids.
 
-    All ranks call every method, those without rows too, and get the same from it.
+    All ranks must call every method, even those without rows; all get the same result.
 
     Args:
         x: (n, D) the rows of this rank.
-        ids: (n,) int64, distinct over all ranks; default: row numbers, going on from rank to rank.
-        sharded: whether ranks hold different rows; if not, or without a process group, this one has all.
+        ids: (n,) int64, distinct over all ranks; default: row numbers, continued from rank to rank.
+        sharded: whether ranks hold different rows; if not, or without a process group, this rank holds all.
     """
 
     def __init__(self, x: Tensor, ids: Tensor | None = None, sharded: bool = False) -> None:
@@ -32,17 +32,17 @@ class RowShards:
         self.ids = ids
 
     def gather(self, x: Tensor) -> Tensor:
-        """Return the rows of all ranks, one rank after the other; ranks may hold different numbers."""
+        """Return the rows of all ranks, rank by rank; ranks may hold different numbers of rows."""
         return collect(x) if self.sharded else x
 
     def sum(self, x: Tensor) -> Tensor:
-        """Return the sum over ranks, in the place of ``x``."""
+        """Return the sum over ranks, computed in place."""
         if self.sharded:
             dist.all_reduce(x)
         return x
 
     def fetch(self, wanted: Tensor) -> Tensor:
-        """Return the rows (W, D) of these ids (W,), wherever they are."""
+        """Return the rows (W, D) with these ids (W,), whichever rank holds them."""
         order = self.ids.argsort()
         here = torch.isin(wanted, self.ids)
         rows = torch.zeros(len(wanted), self.x.shape[1], dtype=self.x.dtype, device=self.x.device)
@@ -50,7 +50,7 @@ class RowShards:
         return self.sum(rows)
 
     def lowest(self, value: Tensor, count: int) -> Tensor:
-        """Return the ids of the ``count`` rows with the lowest values (n,); of equal ones, the lower id."""
+        """Return the ids of the ``count`` rows with the lowest values (n,); ties go to the lower id."""
         mine = _lowest(value, self.ids, count)
         value, ids = self.gather(value[mine]), self.gather(self.ids[mine])
         return ids[_lowest(value, ids, count)]

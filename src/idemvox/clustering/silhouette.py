@@ -1,4 +1,4 @@
-"""How many clusters there are, without labels: the silhouette."""
+"""Choosing the number of clusters without labels, by the silhouette."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from idemvox.clustering.kmeans import cluster_sums
 __all__ = ["choose_cut", "silhouette"]
 
 _BLOCK, _GPU_BLOCK = 1 << 24, 1 << 28  # similarities held at once
-_ROWS = 20_000  # whose silhouettes choose a cut, at most
+_ROWS = 20_000  # most rows whose silhouettes are averaged to choose a cut
 
 
 @torch.no_grad()
-def silhouette(x: Tensor, assignment: Tensor, some: Tensor | None = None) -> float:
+def silhouette(x: Tensor, assignment: Tensor, rows: Tensor | None = None) -> float:
     """Return the mean silhouette (Rousseeuw, 1987) by cosine distance.
 
-    That of a row is (b - a) / max(a, b): a is its mean distance to the others of its cluster, b that to the
-    nearest other cluster; 0 for a row alone. It takes N K D multiply-adds, not N^2 D, and is exact all the
-    same: a row's mean cosine with a cluster is its inner product with the cluster's mean unit vector.
+    A row's silhouette is (b - a) / max(a, b), where a is its mean distance to the other rows of its cluster
+    and b its mean distance to the nearest other cluster; it is 0 for a cluster of one row. This takes N K D
+    multiply-adds instead of N^2 D and is still exact, because a row's mean cosine with a cluster is its inner
+    product with the cluster's mean unit vector.
 
     Args:
         x: (N, D) vectors of any norm.
-        assignment: (N,) clusters from 0 on, none empty; -1 leaves a row out.
-        some: rows whose silhouettes are averaged; default: all.
+        assignment: (N,) clusters from 0, none empty; -1 leaves a row out.
+        rows: rows whose silhouettes are averaged; default: all.
     """
     x = F.normalize(x if x.dtype == torch.float64 else x.float(), dim=1)
     inside = assignment >= 0
@@ -35,7 +36,7 @@ def silhouette(x: Tensor, assignment: Tensor, some: Tensor | None = None) -> flo
         return 0.0
     total = cluster_sums(x[inside], assignment[inside], len(count))
     mean = total / count[:, None]
-    rows = torch.arange(len(x), device=x.device) if some is None else some
+    rows = torch.arange(len(x), device=x.device) if rows is None else rows
     rows = rows[inside[rows]]
     most = _BLOCK if x.device.type == "cpu" else _GPU_BLOCK
     score = x.new_zeros(())
@@ -52,21 +53,22 @@ def silhouette(x: Tensor, assignment: Tensor, some: Tensor | None = None) -> flo
 def choose_cut(x: Tensor, tree: Dendrogram) -> int:
     """Return the K whose cut of the tree has the highest mean silhouette.
 
-    Tried are L / 2, and on from there each 0.8 of the one before, down to L / 64 (at least 2): what differs
-    most in all speech (two kinds of microphone, high and low voices) can make two clusters that look best and
-    serve nobody. Of equally good ones the most clusters are taken. Silhouettes are those of at most 20,000
-    rows, evenly spaced. Where vectors hardly tell voices apart the silhouette tells nothing either, and the
-    choice is often at an end of that range: whiten them, or give a number.
+    It tries L / 2, then 0.8 times the previous K, down to L / 64 (at least 2). Smaller K are not tried,
+    because the largest differences in speech (two kinds of microphone, high and low voices) can give two
+    clusters with the best silhouette that are of no use. Ties go to the larger K. Silhouettes are averaged
+    over at most 20,000 rows, evenly spaced. If the vectors hardly separate voices, the silhouette is not
+    informative either
+    and the choice is often at an end of the range: whiten the vectors, or set the number of clusters.
 
     Args:
-        x: (N, D) the vectors that the tree is of.
-        tree: of at least one leaf.
+        x: (N, D) the vectors that the tree was built from.
+        tree: with at least one leaf.
     """
-    some = torch.arange(0, len(x), -(-len(x) // _ROWS), device=x.device)
+    sample = torch.arange(0, len(x), -(-len(x) // _ROWS), device=x.device)
     best, chosen = -2.0, max(tree.leaves // 2, 1)
     k = chosen
     while k >= max(tree.leaves // 64, 2):
-        score = silhouette(x, tree.cut(k), some)
+        score = silhouette(x, tree.cut(k), sample)
         if score > best:
             best, chosen = score, k
         k = min(int(0.8 * k), k - 1)

@@ -1,4 +1,4 @@
-"""Whitening: make a cloud of directions rounder."""
+"""Whitening: even out the spread of vectors over their principal axes."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from torch.nn import functional as F
 
 __all__ = ["whiten"]
 
-_ROWS = 1 << 16  # in fp64 at once
+_ROWS = 1 << 16  # rows held in fp64 at once
 
 
 @torch.no_grad()
 def whiten(x: Tensor, power: float) -> Tensor:
-    """Make the directions in which vectors differ most count less.
+    """Reduce the weight of the axes along which vectors differ most.
 
-    The vectors are normalised and centred, and along each principal axis divided by its singular value to
-    the ``power``: 0 keeps the shape of the cloud, 1 makes it round (PCA whitening).
+    The vectors are normalised, centred, and divided along each principal axis by its singular value to the
+    ``power``: 0 changes nothing, 1 is PCA whitening.
 
     Args:
         x: (N, D) vectors of any norm.
         power: from 0 to 1.
 
     Returns:
-        (N, D) along the principal axes, of any norm.
+        (N, D) coordinates along the principal axes, of any norm.
     """
     centred = F.normalize(x.float(), dim=1)
     centred = centred - centred.mean(dim=0)
@@ -31,7 +31,7 @@ def whiten(x: Tensor, power: float) -> Tensor:
     for part in centred.split(_ROWS):
         scatter.addmm_(part.T.double(), part.double())
     variance, axes = torch.linalg.eigh(scatter)
-    floor = 1e-6 * variance[-1].clamp_min(1e-12)  # axes along which nothing differs hold only rounding
+    floor = 1e-6 * variance[-1].clamp_min(1e-12)  # axes without variance hold only rounding
     scale = variance.clamp_min(floor) ** (-power / 2) * (variance > floor)
     whitened: Tensor = centred @ (axes * scale).float()
     return whitened
