@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from idemvox.encoders.mixture import Mixture, expand, pack, unpack
+from idemvox.encoders.mixture import Mixture, expand, from_upper_triangle, upper_triangle
 
 
 def mixture(full: bool, components: int = 3, size: int = 4) -> Mixture:
@@ -46,5 +46,5 @@ def test_whitened_frames_of_a_component_are_standard_normal(full):
 def test_packing():
     x = torch.randn(2, 5, 5)
     x = x + x.mT
-    assert pack(x).shape == (2, 15) and torch.equal(unpack(pack(x)), x)
-    assert pack(torch.tensor([[1, 2], [2, 3]])).tolist() == [1, 2, 3]
+    assert upper_triangle(x).shape == (2, 15) and torch.equal(from_upper_triangle(upper_triangle(x)), x)
+    assert upper_triangle(torch.tensor([[1, 2], [2, 3]])).tolist() == [1, 2, 3]

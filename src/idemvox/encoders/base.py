@@ -1,4 +1,4 @@
-"""What every encoder is: a front end and a network in one module."""
+"""The base class of encoders: a front end and a network in one module."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from idemvox.audio.frontend import FrontEnd, LogMel
 __all__ = ["Encoder", "Scoring"]
 
 Scoring = Literal["cosine", "euclidean"]
-"""How two representations are compared: by cosine, or by minus the squared Euclidean distance."""
+"""How two representations are compared: cosine, or minus the squared Euclidean distance."""
 
 
 class Encoder(nn.Module):
-    """Waveform in, representation out; training, evaluation and export use this same object.
+    """Waveform in, representation out; the same object trains, evaluates and ships.
 
-    Subclasses take ``(frontend: LogMel, options: Options)``, set :attr:`dim`, and implement
+    Subclasses take ``(options: Options | None, frontend: FrontEnd | None)``, set :attr:`dim`, and implement
     :meth:`encode` on log-mel features. ``Options`` is a frozen dataclass with the published defaults.
     """
 
@@ -29,13 +29,13 @@ class Encoder(nn.Module):
     """Width of the representation."""
 
     fitted: ClassVar[bool] = False
-    """Whether it is fitted by EM, without a framework and without gradients, as i-vectors are."""
+    """Whether it is fitted by EM, without a framework or gradients, as i-vectors are."""
 
     tiny: ClassVar[Mapping[str, Any]] = {}
     """Options that make it small enough to train in a test."""
 
     recompute: bool = False
-    """Whether the backward pass finds the inputs of each :meth:`part` alone, and computes the rest again."""
+    """Whether to store only the inputs of each :meth:`part` and recompute the rest in the backward pass."""
 
     def __init__(self, frontend: FrontEnd | None = None) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Encoder(nn.Module):
         """Represent each waveform of a batch by one vector.
 
         Args:
-            wave: (B, T) samples in [-1, 1] at 16 kHz; what lies beyond an utterance's length is ignored.
+            wave: (B, T) samples in [-1, 1] at 16 kHz; samples beyond an utterance's length are ignored.
             lengths: (B,) valid samples of each row; ``None`` means all T.
 
         Returns:
@@ -60,25 +60,25 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def part(self, module: nn.Module, *inputs: Any) -> Tensor:
-        """Apply one of the parts that :meth:`encode` is made of; with :attr:`recompute`, in little memory.
+        """Apply one part of the network; with :attr:`recompute`, in little memory.
 
         The result, its gradients and the running statistics are the same either way.
         """
         if not (self.recompute and torch.is_grad_enabled()):
-            whole: Tensor = module(*inputs)
-            return whole
-        again: Tensor = checkpoint(
+            output: Tensor = module(*inputs)
+            return output
+        recomputed: Tensor = checkpoint(
             module,
             *inputs,
             use_reentrant=False,
             context_fn=lambda: (nullcontext(), _buffers_kept(module)),
         )
-        return again
+        return recomputed
 
 
 @contextmanager
 def _buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Let what runs here change copies: a second pass over a batch adds nothing to running statistics."""
+    """Run a block on copies of the buffers, so that a second pass does not update running statistics."""
     kept = [(child, dict(child.named_buffers(recurse=False))) for child in module.modules()]
     for child, buffers in kept:
         for name, value in buffers.items():

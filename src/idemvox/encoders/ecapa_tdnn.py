@@ -1,4 +1,4 @@
-"""ECAPA-TDNN: the encoder of the strong published rows."""
+"""ECAPA-TDNN, the encoder of the best published results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ECAPATDNN"]
 
 
 def reflect_pad(x: Tensor, pad: int, frames: Tensor | None) -> Tensor:
-    """Mirror (B, C, F) at both ends of each row; ``frames`` (B,) says where each ends, ``None`` at F."""
+    """Pad each row of (B, C, F) by reflection at both ends; ``frames`` (B,) are valid, ``None``: all F."""
     size = x.shape[-1]
     if frames is None:
         if size > pad:
@@ -31,7 +31,7 @@ def reflect_pad(x: Tensor, pad: int, frames: Tensor | None) -> Tensor:
 
 
 class TDNN(nn.Module):
-    """Convolution over time, mirrored at the ends, then ReLU, then batch norm."""
+    """Convolution over time with reflection padding, then ReLU, then batch norm."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Res2Net(nn.Module):
 
 
 class SERes2Block(nn.Module):
-    """1x1, Res2Net, 1x1, channel gates, plus the input (Desplanques et al., 2020, section 3.2)."""
+    """1x1, Res2Net, 1x1, squeeze-excitation and the residual (Desplanques et al., 2020, section 3.2)."""
 
     def __init__(self, channels: int, scale: int, dilation: int, bottleneck: int) -> None:
         super().__init__()
@@ -92,8 +92,8 @@ class SERes2Block(nn.Module):
 class ECAPATDNN(Encoder):
     """ECAPA-TDNN (Desplanques et al., 2020) in the SpeechBrain layout; 22.53 M parameters at 40 mels.
 
-    The defaults are those of the published SSPS, RDINO and SDPN rows, whose aggregation is 3072 channels
-    wide; the paper of ECAPA itself has 80 mels, ``mfa_channels=1536`` and ``dim=192`` (14.66 M).
+    The defaults are those of the published SSPS, RDINO and SDPN results, whose aggregation layer has 3072
+    channels. The ECAPA paper itself uses 80 mels, ``mfa_channels=1536`` and ``dim=192`` (14.66 M).
     """
 
     tiny: ClassVar[Mapping[str, Any]] = {
@@ -106,24 +106,27 @@ class ECAPATDNN(Encoder):
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Published sizes; ``channels`` must be a multiple of ``scale``."""
+        """Published sizes; ``channels`` must be a multiple of ``scale``.
+
+        Attributes:
+            attention: bottleneck width of the attentive statistics.
+            bottleneck: bottleneck width of the channel gates.
+            scale: number of chunks of a Res2Net layer.
+        """
 
         dim: int = 512
         channels: int = 1024
         mfa_channels: int = 3072
         attention: int = 128
-        """Bottleneck of the attentive statistics."""
         bottleneck: int = 128
-        """Bottleneck of the channel gates."""
         scale: int = 8
-        """Chunks of a Res2Net layer."""
 
     def __init__(self, options: Options | None = None, frontend: FrontEnd | None = None) -> None:
         super().__init__(frontend)
         self.options = o = options or self.Options()
         if o.channels % o.scale:
             raise RecipeError(
-                f"ECAPA-TDNN needs channels to be a multiple of scale: {o.channels} is not one of {o.scale}"
+                f"ECAPA-TDNN needs channels to be a multiple of scale: {o.channels} and {o.scale} do not fit"
             )
         self.dim = o.dim
         self.stem = TDNN(self.frontend.settings.mels, o.channels, 5)

@@ -1,7 +1,7 @@
-"""Fast ResNet-34: the small residual network of the single-stage label-free papers.
+"""Fast ResNet-34, the small residual network used in the single-stage self-supervised papers.
 
-Activations keep torch's default layout: channels-last saves about a fifth of a step on a CPU, but there
-torch 2.13 crashed in the backward pass of narrow layers (8 channels, fp32, two threads).
+Activations keep torch's default layout. Channels-last saves about a fifth of a step on a CPU, but torch 2.13
+crashed with it in the backward pass of narrow layers (8 channels, fp32, two threads).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from idemvox.registry import ENCODERS
 __all__ = ["FastResNet34"]
 
 SHORTEST_REDUCED = 5
-"""Frames below which autocast is off: oneDNN's strided bfloat16 convolution is wrong for 2 columns."""
+"""Fewest frames to use autocast for: oneDNN's strided bfloat16 convolution is wrong for 2 columns."""
 
 
 class SqueezeExcite(nn.Module):
@@ -45,7 +45,7 @@ class SqueezeExcite(nn.Module):
 
 
 class Block(nn.Module):
-    """Basic residual block with gates; note that the first ReLU comes before its batch norm."""
+    """Basic residual block with gates; the first ReLU comes before its batch norm."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -61,10 +61,10 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, C, M, F) -> (B, C', M', F'); ``mask`` (B, 1, 1, F') is of the output, zero past each end."""
+        """(B, C, M, F) -> (B, C', M', F'); ``mask`` (B, 1, 1, F') is for the output, zero in the padding."""
         y = self.bn1(self.conv1(x).relu_())
         if mask is not None:
-            y = y * mask  # batch norm moved the padding off the zero that a lone utterance ends in
+            y = y * mask  # batch norm made the padding nonzero; an utterance alone is padded with zeros
         y = self.bn2(self.conv2(y))
         residual = x if self.shortcut is None else self.shortcut(x)
         y = torch.addcmul(residual, y, self.gate(y, mask)).relu_()
@@ -75,8 +75,8 @@ class Block(nn.Module):
 class FastResNet34(Encoder):
     """Fast ResNet-34 with self-attentive pooling (Chung et al., 2020); 1,437,078 parameters at 40 mels.
 
-    Layers of 3, 4, 6 and 3 gated basic blocks on the (mels, frames) image; the mean over frequency and SAP
-    over time follow. The design is voxceleb_trainer's ResNetSE34L.
+    Four layers of 3, 4, 6 and 3 gated basic blocks process the (mels, frames) image; then come the mean over
+    frequency and SAP over time. The design is voxceleb_trainer's ResNetSE34L.
 
     >>> FastResNet34()(torch.randn(2, 16000)).shape
     torch.Size([2, 512])
@@ -136,5 +136,5 @@ class FastResNet34(Encoder):
 
     @staticmethod
     def _mask(frames: Tensor, like: Tensor, size: int | None = None) -> Tensor:
-        """(B,) valid frames -> (B, 1, 1, F) ones and zeros in the precision of ``like``."""
+        """(B,) valid frames -> (B, 1, 1, F) ones and zeros with the dtype of ``like``."""
         return valid_mask(frames, size or like.shape[-1])[:, None, None, :].to(like.dtype)

@@ -1,4 +1,4 @@
-"""i-vectors: how an utterance's cepstra shift a mixture of Gaussians, in few numbers."""
+"""i-vectors: a low-dimensional description of how an utterance's cepstra shift a mixture of Gaussians."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor, nn
 from idemvox.audio.cepstra import cosines, deltas, energetic, less_sliding_mean
 from idemvox.audio.frontend import FrontEnd
 from idemvox.encoders.base import Encoder
-from idemvox.encoders.mixture import Mixture, expand, pack, unpack, widest
+from idemvox.encoders.mixture import Mixture, expand, from_upper_triangle, upper_triangle, widest
 from idemvox.errors import RecipeError
 from idemvox.registry import ENCODERS
 
 __all__ = ["IVector", "Posterior"]
 
-CHUNK = 4096  # frames whose posteriors are held at a time
-COMPONENTS, DIM = 512, 200  # where the options leave them to the corpus and there is none
+CHUNK = 4096  # frames whose posteriors are held at once
+COMPONENTS, DIM = 512, 200  # if the options leave the sizes to the corpus and there is none
 
 
 class Posterior(NamedTuple):
-    """What an utterance's statistics say of its latent vector w, a priori normal around ``prior``.
+    """Posterior of an utterance's latent vector w; a priori w is normal around ``prior``.
 
     Attributes:
         mean: (B, R).
         root: (B, R, R) Cholesky factor of the precision.
-        gain: (B,) by how much the log-likelihood is above that of the mixture alone, in nats.
+        gain: (B,) log-likelihood above that of the mixture alone, in nats.
     """
 
     mean: Tensor
@@ -36,7 +36,7 @@ class Posterior(NamedTuple):
     gain: Tensor
 
     def second_moment(self) -> Tensor:
-        """(B, R, R) expectation of ``w w^T``."""
+        """(B, R, R) posterior expectation of ``w w^T``."""
         return torch.cholesky_inverse(self.root) + self.mean[:, :, None] * self.mean[:, None, :]
 
 
@@ -44,11 +44,12 @@ class Posterior(NamedTuple):
 class IVector(Encoder):
     """i-vector extractor (Dehak et al., 2011): MFCCs, a mixture of Gaussians (UBM), total variability.
 
-    The mean of component c is ``m_c + T_c w`` for an utterance's own w, whose posterior mean, less the mean
-    over the training corpus, is the representation. ``loadings`` holds ``A_c = W_c^T T_c``, where
-    ``W_c W_c^T`` is the inverse covariance, so that whitened sums need none (Glembek et al., 2011).
+    The mean of component c is ``m_c + T_c w``, with one w for each utterance. The representation is the
+    posterior mean of w, minus its mean over the training corpus. ``loadings`` holds ``A_c = W_c^T T_c``,
+    where ``W_c W_c^T`` is the inverse covariance; with whitened sums no covariance is needed (Glembek et al.,
+    2011).
 
-    It is fitted by EM, by ``idemvox train`` with a recipe that names it, and not by gradient.
+    ``idemvox train`` fits it by EM, not by gradient, with a recipe whose encoder is ``ivector``.
     """
 
     fitted = True
@@ -57,27 +58,30 @@ class IVector(Encoder):
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Sizes, the front end after the log-mel, and how the mixture is fitted."""
+        """Sizes, the front end after the log-mel, and how the mixture is fitted.
+
+        Attributes:
+            components: number of Gaussians; ``None``: chosen by the hours of the corpus, 2048 for VoxCeleb.
+            dim: size of an i-vector; ``None``: likewise, 400 for VoxCeleb.
+            covariance: ``full`` is fitted from diagonal covariances, and ten times as slow.
+            cepstra: number of cepstra, including C0; with deltas and their deltas D is three times that.
+            mean_frames: frames of the sliding mean: 3 s.
+            mixture_iterations: iterations of EM for each kind of covariance.
+            frames: frames per component that the mixture is fitted to.
+        """
 
         components: int | None = None
-        """Gaussians; ``None``: by the hours of the corpus, 2048 for VoxCeleb."""
         dim: int | None = None
-        """Likewise; 400 for VoxCeleb."""
         covariance: Literal["diagonal", "full"] = "diagonal"
-        """``full`` goes on from diagonal covariances: slower by a factor of ten."""
         cepstra: int = 24
-        """C0 included; with deltas and their deltas D is three times as many."""
         mean_frames: int = 300
-        """Over which the sliding mean is taken: 3 s."""
         mixture_iterations: int = 12
-        """Of each kind of covariance."""
         frames: int = 500
-        """That the mixture is fitted to, per component."""
 
         def __post_init__(self) -> None:
             numbers = (self.components, self.dim, self.cepstra, self.mean_frames, self.mixture_iterations)
             if any(number is not None and number < 1 for number in (*numbers, self.frames)):
-                raise RecipeError(f"impossible i-vector settings {self}: all numbers must be at least 1")
+                raise RecipeError(f"invalid i-vector settings {self}: all numbers must be at least 1")
 
     prior: Tensor
     basis: Tensor
@@ -92,8 +96,8 @@ class IVector(Encoder):
         mels = self.frontend.settings.mels
         if self.frontend.settings.normalise != "none" or mels < o.cepstra:
             raise RecipeError(
-                f"i-vectors need frontend.normalise=none, as they normalise cepstra, and at least as many "
-                f"frontend.mels as encoder.cepstra={o.cepstra}"
+                f"i-vectors normalise cepstra themselves: set frontend.normalise=none, "
+                f"and frontend.mels to at least encoder.cepstra={o.cepstra}"
             )
         components, size = o.components or COMPONENTS, 3 * o.cepstra
         self.dim = o.dim or DIM
@@ -114,14 +118,14 @@ class IVector(Encoder):
         self.forget()
 
     def forget(self) -> None:
-        """Work out anew what follows from the buffers, when it is next needed."""
+        """Discard what was computed from the buffers, so that it is computed again when needed."""
         self._derived = None
 
     @property
     def derived(self) -> tuple[Mixture, Tensor]:
-        """The mixture, and packed ``loadings^T loadings`` of each component: (C, R (R + 1) / 2)."""
+        """The mixture, and (C, R (R + 1) / 2) the upper triangles of ``loadings^T loadings``."""
         if self._derived is None or self._derived[1].device != self.means.device:
-            products = torch.cat([pack(part.mT @ part) for part in self.loadings.split(32)])
+            products = torch.cat([upper_triangle(part.mT @ part) for part in self.loadings.split(32)])
             self._derived = Mixture(self.weights, self.means, self.factors), products
         return self._derived
 
@@ -131,8 +135,8 @@ class IVector(Encoder):
             return (self.posterior(*self.statistics(features, frames)).mean - self.prior).float()
 
     def speech(self, features: Tensor, frames: Tensor | None) -> list[Tensor]:
-        """Cepstra of the frames with speech in them, (F_b, D) of each row."""
-        found = []
+        """Cepstra of the frames with speech, (F_b, D) for each row."""
+        rows = []
         sizes = [features.shape[-1]] * len(features) if frames is None else frames.tolist()
         for row, size in zip(features, sizes, strict=True):
             log_mel = row[:, :size]
@@ -140,11 +144,11 @@ class IVector(Encoder):
             slopes = deltas(cepstra)
             cepstra = torch.cat([cepstra, slopes, deltas(slopes)])  # (D, F)
             cepstra = less_sliding_mean(cepstra, self.options.mean_frames)
-            found.append(cepstra[:, energetic(log_mel)].T)
-        return found
+            rows.append(cepstra[:, energetic(log_mel)].T)
+        return rows
 
     def statistics(self, features: Tensor, frames: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Counts (B, C) of speech frames and whitened sums (B, C, D) of them, by their posteriors."""
+        """Counts (B, C) of speech frames and their whitened sums (B, C, D), weighted by posteriors."""
         mixture, _ = self.derived
         both = []
         for cepstra in self.speech(features, frames):
@@ -160,12 +164,13 @@ class IVector(Encoder):
     def posterior(self, counts: Tensor, sums: Tensor) -> Posterior:
         """Posterior of w given :meth:`statistics`: precision ``L = I + sum_c N_c A_c^T A_c``.
 
-        Its mean is ``L^-1 (prior + sum_c A_c^T f_c)`` (Kenny et al., 2005). In float64 where there is any.
+        Its mean is ``L^-1 (prior + sum_c A_c^T f_c)`` (Kenny et al., 2005). In float64 where the device has
+        it.
         """
         _, products = self.derived
         wide = widest(counts)
         prior = self.prior.to(wide)
-        precision = unpack((counts @ products).to(wide))  # (B, R, R)
+        precision = from_upper_triangle((counts @ products).to(wide))  # (B, R, R)
         precision += torch.eye(self.dim, dtype=wide, device=counts.device)
         target = prior + (sums.flatten(1) @ self.loadings.flatten(0, 1)).to(wide)  # (B, R)
         root = torch.linalg.cholesky(precision)

@@ -1,4 +1,4 @@
-"""A mixture of Gaussians, its densities as one matrix product."""
+"""A mixture of Gaussians whose densities are one matrix product."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["Mixture", "expand", "pack", "unpack", "widest"]
+__all__ = ["Mixture", "expand", "from_upper_triangle", "upper_triangle", "widest"]
 
 
 def widest(x: Tensor) -> torch.dtype:
-    """float64, but float32 on Apple's GPUs, which have no other."""
+    """float64, or float32 on Apple's GPUs, which lack it."""
     return torch.float32 if x.device.type == "mps" else torch.float64
 
 
-def pack(x: Tensor) -> Tensor:
+def upper_triangle(x: Tensor) -> Tensor:
     """Upper triangles, row by row, of symmetric matrices: (..., D, D) -> (..., D (D + 1) / 2)."""
     i, j = torch.triu_indices(x.shape[-1], x.shape[-1], device=x.device)
     return x[..., i, j]
 
 
-def unpack(x: Tensor) -> Tensor:
-    """What :func:`pack` has packed."""
+def from_upper_triangle(x: Tensor) -> Tensor:
+    """The symmetric matrices that :func:`upper_triangle` was given."""
     size = math.isqrt(2 * x.shape[-1])
     i, j = torch.triu_indices(size, size, device=x.device)
     out = x.new_empty(*x.shape[:-1], size, size)
@@ -32,7 +32,7 @@ def unpack(x: Tensor) -> Tensor:
 
 
 def expand(x: Tensor, full: bool) -> Tensor:
-    """(N, D) frames -> (N, K): each with its squares, or (``full``) with all products of its values."""
+    """(N, D) frames -> (N, K): each frame with its squares or, if ``full``, all products of its values."""
     if not full:
         return torch.cat([x, x.square()], 1)
     i, j = torch.triu_indices(x.shape[1], x.shape[1], device=x.device)
@@ -54,7 +54,7 @@ class Mixture:
         if self.full:
             precision = factors @ factors.mT  # (C, D, D)
             linear = (precision @ means[..., None]).squeeze(-1)
-            square = pack(precision - torch.diag_embed(precision.diagonal(dim1=1, dim2=2)) / 2)
+            square = upper_triangle(precision - torch.diag_embed(precision.diagonal(dim1=1, dim2=2)) / 2)
             volume = factors.diagonal(dim1=1, dim2=2).log().sum(1)
         else:
             linear, square = factors.square() * means, factors.square() / 2
@@ -64,11 +64,11 @@ class Mixture:
         self._constant = weights.log() + volume - at_zero  # (C,)
 
     def log_joint(self, expanded: Tensor) -> Tensor:
-        """(N, K) frames as :func:`expand` gives them -> (N, C) log of weight times density."""
+        """(N, K) frames from :func:`expand` -> (N, C) log of weight times density."""
         return torch.addmm(self._constant, expanded, self.matrix)
 
     def whiten(self, counts: Tensor, first: Tensor) -> Tensor:
-        """Sums over frames, counts (C,) and first (C, D) -> (C, D) ``W^T (first - counts mean)``."""
+        """Sums over frames, ``counts`` (C,) and ``first`` (C, D) -> (C, D) ``W^T (first - counts mean)``."""
         centred = first - counts[:, None] * self.means
         if self.full:
             return (self.factors.mT @ centred[..., None]).squeeze(-1)

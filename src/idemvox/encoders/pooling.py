@@ -1,4 +1,4 @@
-"""Pooling over time: one vector a recording from one a frame, in float32, over the valid frames only."""
+"""Pooling over time, from one vector per frame to one per recording, in float32 over the valid frames."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ class AttentiveStatistics(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             equal = None if frames is None or mask is None else mask / frames[:, None, None].float()
             context = torch.cat(mean_and_deviation(x.float(), equal), dim=1)  # (B, 2 C)
-        # conv([x_t, mean, deviation]) without the copy: the context's part is the same for every frame
-        own, shared = self.reduce.weight.split([self.channels, 2 * self.channels], dim=1)
+        # conv([x_t, mean, deviation]) without copying the context, whose part is the same for every frame
+        per_frame, shared = self.reduce.weight.split([self.channels, 2 * self.channels], dim=1)
         common = functional.linear(context, shared.squeeze(-1), self.reduce.bias)  # (B, hidden)
-        hidden = functional.conv1d(x, own) + common.unsqueeze(-1)  # (B, hidden, F)
+        hidden = functional.conv1d(x, per_frame) + common.unsqueeze(-1)  # (B, hidden, F)
         scores = self.score(torch.tanh(self.norm(functional.relu(hidden))))  # (B, C, F)
         with torch.autocast(x.device.type, enabled=False):
             scores = scores.float()

@@ -20,7 +20,7 @@ from idemvox.corpus.corpus import open_corpus
 from idemvox.corpus.crops import AudioSource
 from idemvox.draws import draw_seed
 from idemvox.encoders.ivector import IVector
-from idemvox.encoders.mixture import pack, unpack, widest
+from idemvox.encoders.mixture import from_upper_triangle, upper_triangle, widest
 from idemvox.errors import IdemvoxError, unknown_name
 from idemvox.model import build_encoder, save_model
 from idemvox.ranks import world
@@ -229,7 +229,7 @@ def em_iteration(encoder: IVector, statistics: Iterable[Statistics]) -> float:
     gain, frames, utterances = 0.0, 0.0, 0
     for counts, sums in statistics:
         posterior = encoder.posterior(counts, sums)
-        moments = pack(posterior.second_moment())  # (B, R (R + 1) / 2)
+        moments = upper_triangle(posterior.second_moment())  # (B, R (R + 1) / 2)
         second += counts.T @ moments.to(counts)
         cross += (sums.flatten(1).T @ posterior.mean.to(sums)).view_as(cross)
         mean += posterior.mean.sum(0)
@@ -238,10 +238,10 @@ def em_iteration(encoder: IVector, statistics: Iterable[Statistics]) -> float:
         frames += float(counts.sum())
         utterances += len(counts)
     mean /= utterances
-    turn = torch.linalg.cholesky(unpack(moment / utterances) - mean[:, None] * mean)  # (R, R)
+    turn = torch.linalg.cholesky(from_upper_triangle(moment / utterances) - mean[:, None] * mean)  # (R, R)
     ridge = 1e-6 * torch.eye(len(mean), device=mean.device, dtype=wide)  # for components that nobody uses
     loadings = [
-        torch.cholesky_solve(b.mT, torch.linalg.cholesky(unpack(a) + ridge)).mT @ turn
+        torch.cholesky_solve(b.mT, torch.linalg.cholesky(from_upper_triangle(a) + ridge)).mT @ turn
         for a, b in zip(second.split(32), cross.split(32), strict=True)
     ]
     prior = torch.linalg.solve_triangular(turn, mean[:, None], upper=False).squeeze(1)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from idemvox.encoders.mixture import Mixture, expand, unpack, widest
+from idemvox.encoders.mixture import Mixture, expand, from_upper_triangle, widest
 from idemvox.errors import RecipeError
 
 __all__ = ["fit_mixture", "improve"]
@@ -79,7 +79,7 @@ def improve(mixture: Mixture, frames: Tensor, spread: Tensor) -> tuple[Mixture, 
     mean, square = (sums / counts[:, None]).split([size, sums.shape[1] - size], 1)
     scale = spread.to(wide)
     if mixture.full:
-        covariance = unpack(square) - mean[:, :, None] * mean[:, None, :]
+        covariance = from_upper_triangle(square) - mean[:, :, None] * mean[:, None, :]
         values, vectors = torch.linalg.eigh(covariance / (scale[:, None] * scale))
         vectors = vectors / scale[:, None]
         precision = (vectors / values.clamp(min=FLOOR)[:, None, :]) @ vectors.mT
