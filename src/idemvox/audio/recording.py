@@ -11,7 +11,7 @@ import numpy.typing as npt
 import soxr
 
 from idemvox.audio.read import SAMPLE_RATE, Wave, mono, read
-from idemvox.errors import IdemvoxError
+from idemvox.errors import AudioError, IdemvoxError
 
 __all__ = ["Recording", "read_recording"]
 
@@ -29,7 +29,7 @@ def read_recording(recording: Recording) -> Wave:
     into a temporary file for the time of decoding: decoders seek, and some open a file more than once.
 
     Raises:
-        IdemvoxError: it cannot be read, or the samples are not as described at :data:`Recording`.
+        AudioError: it cannot be read, or the samples are not as described at :data:`Recording`.
     """
     if isinstance(recording, str | Path):
         return read(recording)
@@ -37,7 +37,7 @@ def read_recording(recording: Recording) -> Wave:
         return _from_samples(*recording)
     data = recording.read() if hasattr(recording, "read") else recording
     if not isinstance(data, bytes | bytearray | memoryview):
-        raise IdemvoxError(
+        raise AudioError(
             "a recording is a path, an audio file's bytes, a file open in binary mode, or (samples, rate),"
             f" not {type(recording).__name__}"
         )
@@ -47,23 +47,23 @@ def read_recording(recording: Recording) -> Wave:
         try:
             return read(path)
         except IdemvoxError as error:
-            raise IdemvoxError(str(error).replace(str(path), f"these {len(data):,} bytes")) from error
+            raise AudioError(str(error).replace(str(path), f"these {len(data):,} bytes")) from error
 
 
 def _from_samples(samples: npt.ArrayLike, rate: int) -> Wave:
     array = np.asarray(samples)
     wave: npt.NDArray[Any] = array[:, None] if array.ndim == 1 else array  # (T, channels)
     if wave.ndim != 2 or wave.shape[1] > max(1, len(wave)):
-        raise IdemvoxError(
+        raise AudioError(
             f"samples must be (T,) or (T, channels), but their shape is {array.shape}: transpose them?"
         )
     if rate <= 0:
-        raise IdemvoxError(f"samples need their rate in Hz, got {rate}")
+        raise AudioError(f"samples need their rate in Hz, got {rate}")
     if np.issubdtype(wave.dtype, np.signedinteger):
         wave = wave / -float(np.iinfo(wave.dtype).min)
     elif not np.issubdtype(wave.dtype, np.floating):
-        raise IdemvoxError(f"samples must be floats or signed integers, not {wave.dtype}")
+        raise AudioError(f"samples must be floats or signed integers, not {wave.dtype}")
     if not np.isfinite(wave).all():
-        raise IdemvoxError("samples are NaN or infinite: repair the recording or leave it out")
+        raise AudioError("samples are NaN or infinite: repair the recording or leave it out")
     one = mono(np.asarray(wave, np.float32))
     return one if rate == SAMPLE_RATE else np.asarray(soxr.resample(one, rate, SAMPLE_RATE), np.float32)

@@ -11,7 +11,7 @@ from idemvox.batch import Batch, Sampler, Step, Swap
 from idemvox.corpus.balance import Balance
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder, Scoring
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 from idemvox.ranks import gather
 
 __all__ = ["Framework", "Paired", "Pairs", "require_classes"]
@@ -106,7 +106,7 @@ def require_classes(who: str, classes: int, least: int = 2, instead: str = "simc
         instead: a framework that needs none.
     """
     if classes < least:
-        raise IdemvoxError(
+        raise CorpusError(
             f"{who} needs at least {least} classes, here are {classes}: give a manifest with a speaker "
             f"column, or data.labels=FILE (a table of id and class); or train {instead}, which needs none"
         )

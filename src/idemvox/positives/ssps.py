@@ -19,7 +19,7 @@ from idemvox.clustering.whitening import whiten
 from idemvox.corpus.crops import Crop, Views
 from idemvox.devices import to_device
 from idemvox.draws import draw_seed
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError, RunError
 from idemvox.positives.base import Positives, Setting
 from idemvox.positives.drawing import Buckets, draw_rank, draw_slots, nearest_clusters
 from idemvox.positives.partition import find_clusters, size_numbers
@@ -133,7 +133,7 @@ class SSPS(Positives):
             return None
         recordings = setting.recordings
         if recordings is None or not (recordings >= 0).any():
-            raise IdemvoxError(
+            raise CorpusError(
                 "ssps unit=recording needs to know which utterances are of one recording, and the corpus "
                 "does not say: fill in the column `recording` of the manifest (and pack again), "
                 "or use unit=utterance"
@@ -183,7 +183,7 @@ class SSPS(Positives):
     def _cluster(self, epoch: int) -> dict[str, float]:
         seen = self.seen.nonzero().flatten()
         if len(seen) == 0:
-            raise IdemvoxError("ssps has no reference representations yet: run the fill pass first")
+            raise RunError("ssps has no reference representations yet: run the fill pass first")
         x = self.reference if len(seen) == len(self.seen) else self.reference[seen]
         if self.options.whiten or self.unit is not None:
             check_rows(RowShards(x, seen), x.any(dim=1))  # while the rows are utterances

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from idemvox.corpus.manifest import load_manifest
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RunError
 from idemvox.files import read_json, write_json
 from idemvox.model import build_encoder, load_model, save_model
 from idemvox.processes import command_line, process_pool
@@ -185,7 +185,7 @@ def claim(file: Path, what: Mapping[str, Any], files: Sequence[Path]) -> None:
     if not file.is_file():
         write_json(file, mine)
     elif read_json(file) != mine:
-        raise IdemvoxError(
+        raise RunError(
             f"{file.parent} holds a study of other data or with other settings; "
             "delete that folder, or choose another --out"
         )

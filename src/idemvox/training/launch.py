@@ -18,7 +18,8 @@ from torch import distributed as dist
 from torch import multiprocessing
 from torch.multiprocessing.spawn import start_processes
 
-from idemvox.errors import IdemvoxError
+from idemvox import errors
+from idemvox.errors import IdemvoxError, RunError
 from idemvox.recipe import Recipe
 from idemvox.training.loop import Trained, train
 
@@ -65,7 +66,8 @@ def train_on(devices: int, recipe: Recipe, folder: Path, **options: Any) -> Trai
             except Exception as error:
                 said = sorted(job.meeting.glob("error-*"))
                 if said:
-                    raise IdemvoxError(said[0].read_text(encoding="utf-8")) from error
+                    kind, _, message = said[0].read_text(encoding="utf-8").partition("\n")
+                    raise getattr(errors, kind)(message) from error
                 if not terminated:
                     raise
             finally:
@@ -102,7 +104,7 @@ def _passed_on(processes: Sequence[BaseProcess]) -> Iterator[list[int]]:
 def _check(devices: int, recipe: Recipe) -> None:
     gpus = torch.cuda.device_count()
     if recipe.training.device != "cpu" and gpus and devices > gpus:
-        raise IdemvoxError(f"--devices {devices}, but torch sees {gpus} GPUs; give at most as many")
+        raise RunError(f"--devices {devices}, but torch sees {gpus} GPUs; give at most as many")
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def _one(rank: int, job: _Job, results: Any) -> None:
         if rank == 0:
             results.put(trained)
     except IdemvoxError as error:
-        (job.meeting / f"error-{rank}").write_text(str(error), encoding="utf-8")
+        (job.meeting / f"error-{rank}").write_text(f"{type(error).__name__}\n{error}", encoding="utf-8")
         raise
 
 

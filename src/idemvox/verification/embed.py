@@ -20,7 +20,7 @@ from torch import nn
 
 from idemvox.audio.read import SAMPLE_RATE, probe, read
 from idemvox.corpus.manifest import Manifest, Utterance
-from idemvox.errors import IdemvoxError
+from idemvox.errors import AudioError, CorpusError, IdemvoxError, ModelError
 from idemvox.files import atomic_write
 from idemvox.modules import evaluating
 
@@ -104,13 +104,14 @@ def embed_files(
         progress: show a progress bar.
 
     Raises:
-        IdemvoxError: a file cannot be read or is empty, or its embedding is not finite; names the file.
+        AudioError: a file cannot be read or is empty; names it.
+        ModelError: an embedding is not finite; names the file.
     """
     if batch_seconds <= 0 or (max_seconds is not None and max_seconds <= 0):
         raise IdemvoxError("batch_seconds and max_seconds must be above 0")
     jobs = _jobs(source, max_seconds)
     if not jobs:
-        raise IdemvoxError("there is nothing to embed: the manifest or list is empty")
+        raise CorpusError("there is nothing to embed: the manifest or list is empty")
     rows: list[Any] = [None] * len(jobs)
     batches = _batches(jobs, batch_seconds)
     loaded = _read_ahead(batches, workers)
@@ -143,14 +144,15 @@ def embed_waves(
         precision: likewise.
 
     Raises:
-        IdemvoxError: a wave is too short, or its embedding is not finite.
+        AudioError: a wave is too short.
+        ModelError: an embedding is not finite.
     """
     if precision not in ("fp32", "bf16"):
         raise IdemvoxError(f"unknown precision {precision!r}; have: bf16, fp32")
     names = names or ["this recording"] * len(waves)
     for name, wave in zip(names, waves, strict=True):
         if len(wave) < _SHORTEST:
-            raise IdemvoxError(
+            raise AudioError(
                 f"cannot embed {name}: {len(wave)} samples at 16 kHz are too few (at least {_SHORTEST});"
                 " use a longer recording, or leave it out"
             )
@@ -165,7 +167,7 @@ def embed_waves(
     matrix: Floats = torch.as_tensor(vectors).float().cpu().numpy()
     for name, vector in zip(names, matrix, strict=True):
         if not np.isfinite(vector).all():
-            raise IdemvoxError(
+            raise ModelError(
                 f"the embedding of {name} is NaN or infinite: the model has probably diverged;"
                 " use an earlier checkpoint"
             )
@@ -217,7 +219,7 @@ def _read(job: _Job) -> Floats:
     try:
         wave = read(job.path, job.start, job.samples)
     except IdemvoxError as error:
-        raise IdemvoxError(f"cannot embed {job.id!r}: {error}; repair the file or leave it out") from error
+        raise AudioError(f"cannot embed {job.id!r}: {error}; repair the file or leave it out") from error
     return wave
 
 

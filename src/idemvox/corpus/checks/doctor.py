@@ -31,7 +31,7 @@ from idemvox.corpus.checks.problems import (
 )
 from idemvox.corpus.checks.scan import Facts, examined, find_audio
 from idemvox.corpus.manifest import Utterance, load_manifest
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 from idemvox.files import atomic_write
 
 __all__ = ["Diagnosis", "examine_corpus"]
@@ -126,7 +126,7 @@ def examine_corpus(
         progress: draw a progress bar.
 
     Raises:
-        IdemvoxError: nothing there or nothing in it, an unknown corpus, or ``out`` cannot be written.
+        CorpusError: nothing there or nothing in it, an unknown corpus, or ``out`` cannot be written.
     """
     source = Path(source)
     asked = official(corpus) if corpus else None
@@ -176,14 +176,14 @@ def examine_corpus(
 
 def _output(source: Path, out: str | Path | None) -> Path:
     if not source.exists():
-        raise IdemvoxError(f"no manifest or folder {source}")
+        raise CorpusError(f"no manifest or folder {source}")
     if out is None:
         return source / "doctor.csv" if source.is_dir() else source.with_suffix(".doctor.csv")
     out = Path(out)
     if out.is_dir():
-        raise IdemvoxError(f"{out} is a folder; name the file to write, such as {out / 'problems.csv'}")
+        raise CorpusError(f"{out} is a folder; name the file to write, such as {out / 'problems.csv'}")
     if out.exists() and out.samefile(source):
-        raise IdemvoxError(f"{out} is the manifest itself; choose another output")
+        raise CorpusError(f"{out} is the manifest itself; choose another output")
     return out
 
 
@@ -192,13 +192,13 @@ def _rows(source: Path) -> tuple[Sequence[Utterance], Path, list[Problem]]:
     if not source.is_dir():
         manifest = load_manifest(source)
         if not len(manifest):
-            raise IdemvoxError(f"{source} has no rows")
+            raise CorpusError(f"{source} has no rows")
         return manifest, manifest.root, []
     found = find_audio(source)
     closed = [Problem(printable(name), "folder cannot be opened", why) for name, why in found.closed]
     if not found.files:
         why = f"; cannot open {closed[0].path} ({closed[0].detail})" if closed else ""
-        raise IdemvoxError(f"no audio in {source}: looked for {', '.join(SUFFIXES)}{why}")
+        raise CorpusError(f"no audio in {source}: looked for {', '.join(SUFFIXES)}{why}")
     return [Utterance(file, file, math.inf, rate=0) for file in found.files], source, closed
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idemvox.devices import Fetched
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RunError
 from idemvox.frameworks.base import Framework
 from idemvox.ranks import mean
 from idemvox.recipe import Recipe, Training
@@ -100,7 +100,7 @@ class Watch:
             where: the step, for messages.
 
         Raises:
-            IdemvoxError: after too many bad steps, or with embeddings all alike for too long.
+            RunError: after too many bad steps, or with embeddings all alike for too long.
         """
         finite, alike, loss = found.numbers()
         if finite:
@@ -110,7 +110,7 @@ class Watch:
         torch._foreach_copy_(self._buffers, self._before)
         self.bad, self.skipped = self.bad + 1, self.skipped + 1
         if self.bad >= self.training.bad_steps:
-            raise IdemvoxError(
+            raise RunError(
                 f"loss or gradient has not been finite for {self.bad} steps in a row, last at {where} "
                 f"(utterances {', '.join(self.named(ids))}); lower training.lr, set training.clip=3, or use "
                 "training.precision=fp32; --resume goes on from the last checkpoint"
@@ -125,7 +125,7 @@ class Watch:
         self.alike = self.alike + 1 if cosine > ALIKE else 0
         most = self.training.collapse_steps
         if most is not None and self.alike >= most:
-            raise IdemvoxError(
+            raise RunError(
                 f"the embeddings of different utterances have been all alike for {self.alike} steps, last at "
                 f"{where} (cosine {cosine:.5f}): training has collapsed. Try a lower training.lr, more "
                 "training.warmup_epochs, a larger training.batch; with a teacher, framework.momentum nearer "
@@ -146,7 +146,7 @@ def memory_named(recipe: Recipe) -> Iterator[None]:
         ways = ", ".join(_hungry(recipe)) + (
             "" if recipe.training.recompute else "; or set training.recompute=true"
         )
-        raise IdemvoxError(f"out of memory ({said or 'no more is said'}); lower {ways}") from error
+        raise RunError(f"out of memory ({said or 'no more is said'}); lower {ways}") from error
 
 
 def _hungry(recipe: Recipe) -> list[str]:
