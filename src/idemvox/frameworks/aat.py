@@ -13,7 +13,7 @@ from torch.optim import Adam
 from idemvox.batch import Batch, Sampler, Step
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder, Scoring
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 from idemvox.frameworks.base import Paired
 from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.prototypical import angular_prototypical, prototypical
@@ -109,9 +109,9 @@ class AAT(Paired):
 
         def __post_init__(self) -> None:
             if self.similarity not in ("prot", "a-prot"):
-                raise IdemvoxError(f"aat similarity is 'prot' or 'a-prot', not {self.similarity!r}")
+                raise RecipeError(f"aat similarity is 'prot' or 'a-prot', not {self.similarity!r}")
             if self.alpha < 0 or self.steps < 0 or self.discriminator_lr <= 0:
-                raise IdemvoxError("aat needs alpha >= 0, steps >= 0 and discriminator_lr > 0")
+                raise RecipeError("aat needs alpha >= 0, steps >= 0 and discriminator_lr > 0")
 
     def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
         super().__init__(encoder, options, classes)

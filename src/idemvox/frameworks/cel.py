@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from idemvox.batch import Batch, Sampler, Step
 from idemvox.encoders.base import Encoder
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 from idemvox.frameworks.base import Paired
 from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.prototypical import angular_contrastive, angular_prototypical
@@ -41,9 +41,9 @@ class CEL(Paired):
 
         def __post_init__(self) -> None:
             if self.similarity not in ("a-prot", "a-cont"):
-                raise IdemvoxError(f"cel similarity is 'a-prot' or 'a-cont', not {self.similarity!r}")
+                raise RecipeError(f"cel similarity is 'a-prot' or 'a-cont', not {self.similarity!r}")
             if self.uniformity < 0 or self.t <= 0:
-                raise IdemvoxError("cel needs uniformity >= 0 and t > 0")
+                raise RecipeError("cel needs uniformity >= 0 and t > 0")
 
     def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
         super().__init__(encoder, options, classes)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from idemvox.batch import Batch, Sampler, Step
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 from idemvox.frameworks.base import Framework
 from idemvox.frameworks.parts.heads import DINOHead, Prototypes
 from idemvox.frameworks.parts.teacher import cosine_momentum, follow, teacher_of
@@ -76,9 +76,9 @@ class DINO(Framework):
 
         def __post_init__(self) -> None:
             if self.global_crops < 1 or self.local_crops < 0 or self.global_crops + self.local_crops < 2:
-                raise IdemvoxError("dino needs at least one global crop, and two crops in all")
+                raise RecipeError("dino needs at least one global crop, and two crops in all")
             if self.store not in ("bottleneck", "logits"):
-                raise IdemvoxError(f"dino store is 'bottleneck' or 'logits', not {self.store!r}")
+                raise RecipeError(f"dino store is 'bottleneck' or 'logits', not {self.store!r}")
 
     centre: Tensor
     """(outputs,) a moving average of the teacher's logits."""

@@ -13,7 +13,7 @@ from idemvox.batch import Batch, Sampler, Step
 from idemvox.corpus.balance import Balance
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 from idemvox.frameworks.base import Framework, require_classes
 from idemvox.frameworks.parts.heads import Affine
 from idemvox.losses.ge2e import ge2e
@@ -61,7 +61,7 @@ class FineTune(Framework):
 
         def __post_init__(self) -> None:
             if self.loss in BETWEEN_UTTERANCES and self.utterances < 2:
-                raise IdemvoxError(
+                raise RecipeError(
                     f"finetune with {self.loss} compares utterances: set framework.utterances to 2 or more"
                 )
 

@@ -27,7 +27,7 @@ from idemvox.corpus.corpus import is_corpus, open_corpus
 from idemvox.corpus.crops import AudioSource, Cropper, Numbers, Views, samples_before
 from idemvox.devices import to_device
 from idemvox.draws import mix, name_number
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 from idemvox.positives.base import Positives
 from idemvox.recipe import Augment
 
@@ -174,7 +174,7 @@ class Batches:
         world: int = 1,
     ) -> None:
         if len(source) < batch * world:
-            raise IdemvoxError(
+            raise RecipeError(
                 f"the training corpus has {len(source)} utterances, fewer than one batch of {batch * world}; "
                 f"lower training.batch"
             )
@@ -193,7 +193,7 @@ class Batches:
             if classes is None:
                 raise ValueError("only a supervised framework may ask for balanced batches")
             if len(speeds) > 1:
-                raise IdemvoxError(
+                raise RecipeError(
                     "augment.speeds makes several voices of a class, of which a batch is to have several "
                     "utterances here; leave augment.speeds out"
                 )
