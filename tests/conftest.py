@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))
 
 TEMPORARY = Path(tempfile.mkdtemp(prefix="idemvox-"))
 """The temporary folder of tests and of what they start; pytest's own is where it always is."""
+Finalize(None, shutil.rmtree, (TEMPORARY,), exitpriority=-200)  # after multiprocessing's own folder in it
 
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
 os.environ["TMPDIR"] = tempfile.tempdir = str(TEMPORARY)
@@ -49,8 +51,7 @@ def pytest_runtest_setup() -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove the temporary folder, and pytest's own where it keeps nothing in it."""
-    shutil.rmtree(TEMPORARY)
+    """Remove pytest's temporary folder where it keeps nothing in it."""
     with suppress(OSError):  # it keeps those of tests that failed
         Path(os.environ["PYTEST_DEBUG_TEMPROOT"], f"pytest-of-{getpass.getuser()}").rmdir()
 

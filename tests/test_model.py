@@ -78,7 +78,7 @@ def test_holds_weights_and_a_description_and_no_more(folder):
     assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]
     description = json.loads((folder / "model.json").read_text())
     assert description["format"] == FORMAT
-    assert description["encoder"] == {"name": "fast_resnet34", "channels": [4, 8, 8, 8], "dim": 16}
+    assert description["encoder"] == PARTS["fast_resnet34"].model_dump()
     assert description["frontend"]["n_fft"] == 512  # every value, given or default
 
 

@@ -16,6 +16,11 @@ def test_parameters(dim: int, count: int, mels: int) -> None:
     assert sum(p.numel() for p in encoder.parameters()) == count
 
 
+def test_blocks_are_counted_layer_by_layer() -> None:
+    encoder = FastResNet34(FastResNet34.Options(dim=8, channels=(4, 4, 4, 4), blocks=(1, 2, 3, 1)))
+    assert [len(encoder.get_submodule(f"layer{n}")) for n in (1, 2, 3, 4)] == [1, 2, 3, 1]
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_block_is_the_published_one(stride: int) -> None:
     """conv, ReLU, BN, conv, BN, gates, plus the input, ReLU: written out plainly."""

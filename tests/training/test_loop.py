@@ -156,7 +156,7 @@ def test_what_changes_no_number_may_differ(tiny_recipe, base):
 
 
 def test_a_tuple_resumes_as_the_list_that_it_is_written_as(tiny_recipe, base):
-    encoder = Part(name="fast_resnet34", channels=(4, 8, 8, 8), dim=16)
+    encoder = Part(name="fast_resnet34", channels=(4, 8, 8, 8), blocks=(1, 1, 1, 1), dim=16)
     recipe = tiny_recipe("training.epochs=1").model_copy(update={"encoder": encoder})
     assert quiet(recipe, base, resume=True).epochs == 1
 

@@ -82,7 +82,7 @@ class FastResNet34(Encoder):
     torch.Size([2, 512])
     """
 
-    tiny: ClassVar[Mapping[str, Any]] = {"channels": [4, 8, 8, 8], "dim": 16}
+    tiny: ClassVar[Mapping[str, Any]] = {"channels": [4, 8, 8, 8], "blocks": [1, 1, 1, 1], "dim": 16}
 
     @dataclass(frozen=True, slots=True)
     class Options:
@@ -90,6 +90,8 @@ class FastResNet34(Encoder):
 
         dim: int = 512
         channels: tuple[int, int, int, int] = (16, 32, 64, 128)
+        blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
+        """Of each layer, at least 1; 2 each are a ResNet-18."""
 
     def __init__(self, options: Options | None = None, frontend: FrontEnd | None = None) -> None:
         super().__init__(frontend)
@@ -98,10 +100,10 @@ class FastResNet34(Encoder):
         widths = tuple(o.channels)
         self.conv1 = nn.Conv2d(1, widths[0], 7, (2, 1), 3, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self.layer1 = self._layer(3, widths[0], widths[0], 1)
-        self.layer2 = self._layer(4, widths[0], widths[1], 2)
-        self.layer3 = self._layer(6, widths[1], widths[2], 2)
-        self.layer4 = self._layer(3, widths[2], widths[3], 1)
+        self.layer1 = self._layer(o.blocks[0], widths[0], widths[0], 1)
+        self.layer2 = self._layer(o.blocks[1], widths[0], widths[1], 2)
+        self.layer3 = self._layer(o.blocks[2], widths[1], widths[2], 2)
+        self.layer4 = self._layer(o.blocks[3], widths[2], widths[3], 1)
         self.pool = SelfAttentivePooling(widths[3])
         self.fc = nn.Linear(widths[3], o.dim)
         for module in self.modules():
