@@ -121,11 +121,11 @@ def test_what_is_not_looked_at_is_named_by_kind_and_count(tmp_path: Path) -> Non
     for name in ("a.txt", "b.TXT", "c.pdf", "README", ".hidden"):
         (tmp_path / "in" / name).write_text("")
     summary = prepare(tmp_path / "in", tmp_path / "m.csv")
-    assert "4 files not looked at: 2 .txt, 1 .pdf, 1 without suffix" in summary.notes
+    assert "5 files not looked at: 2 .txt, 1 .pdf, 1 hidden, 1 without suffix" in summary.notes
     for number in range(20):
         (tmp_path / "in" / f"x.s{number}").write_text("")
     notes = prepare(tmp_path / "in", tmp_path / "m.csv").notes
-    assert any(n.startswith("24 files not looked at: 2 .txt") and "and 15 more kinds" in n for n in notes)
+    assert any(n.startswith("25 files not looked at: 2 .txt") and "and 16 more kinds" in n for n in notes)
 
 
 def test_problems_of_an_earlier_run_do_not_stay(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_hidden_files_are_skipped_and_links_followed_once(tmp_path: Path) -> Non
     os.mkfifo(folder / "pipe.wav")
     found = find_audio(folder)
     assert found.files == ["elsewhere/c.wav", "z/a.wav"]
-    assert found.others[".txt"] == 1
+    assert found.others == {".txt": 1, "": 1, "hidden": 2, "pipe or device": 1}  # "": the link to itself
 
 
 @pytest.mark.parametrize(

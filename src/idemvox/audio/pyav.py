@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -34,9 +35,12 @@ BARE = frozenset({"aac", "amr", "ac3", "eac3", "mp3", "nistsphere", "au"})
 DEMUXERS = {"format_whitelist": ",".join(sorted(TIMED | BARE))}
 
 NEAR = 30  # seconds from the start of a file within which seeking is not worth the effort
-BEFORE = (2, 10)  # seconds before the wanted sample at which decoding begins, one after the other
+BEFORE = (2, 10)  # seconds before the wanted one at which decoding begins; the second where the first fails
 
 Wave: TypeAlias = npt.NDArray[np.float32]
+SECOND = np.dtype(
+    [("stamp", "i8"), ("start", "i8"), ("end", "i8"), ("crc", "u4")]
+)  # of the first frame; samples
 Key: TypeAlias = tuple[str, int, int]  # path, size, time of change: one state of a file
 
 
@@ -79,40 +83,55 @@ class AvFile:
 
     def seek(self, frame: int) -> None:
         """Read on from ``frame``, counted from the first sample that decoding the whole file gives."""
-        if frame == self._position:
-            return
-        position, self._blocks = self._near(frame)
-        self._rest = self._rest[:0]
-        while position < frame and (block := next(self._blocks, None)) is not None:
-            position += len(block)
-            self._rest = block[len(block) - max(0, position - frame) :]
-        self._position = frame
+        if frame != self._position:
+            self._blocks = self._from(frame)
+            self._rest = self._rest[:0]
+            self._position = frame
 
-    def _near(self, frame: int) -> tuple[int, Iterator[Wave]]:
-        """Where decoding begins for the sake of ``frame``, and what is decoded from there on.
+    def _from(self, frame: int) -> Iterator[Wave]:
+        """Decode from sample ``frame`` on, bit for bit as the whole file is decoded.
 
         Time stamps do not say which sample a packet holds: Matroska rounds them to milliseconds, they jump
         where packets were lost, and some demuxers get them wrong after a seek. Decoders also carry state from
-        packet to packet. So decoding begins a little early, and what comes out is believed from the
-        first second on whose samples are, bit for bit, those of the whole file's decoding. Where none is,
-        because a decoder makes up noise from a state that runs on (AAC may, AC-3 does), decoding begins at
-        the start of the file.
+        packet to packet. So decoding begins a little early, and every second that comes out is compared
+        with what the whole file's decoding gave. Where it differs, because a decoder makes up noise from a
+        state that runs on (AAC may, AC-3 does), decoding begins at the start of the file.
+        """
+        at = frame
+        index = _seconds(_key(self._path)) if frame > NEAR * self.samplerate else None
+        if index is not None:
+            number = int(np.searchsorted(index.seconds["end"], frame, side="right"))
+            for before in BEFORE:
+                if at > frame or not before <= number < len(index.seconds):
+                    break
+                for end, wave in self._checked(index.seconds[number - before :], before):
+                    yield wave[len(wave) - (end - at) :]
+                    at = end
+            if at == index.seconds["end"][-1] and index.whole:
+                return
+        position = 0
+        for block in self._from_start():
+            position += len(block)
+            if position > at:
+                yield block[max(0, len(block) - (position - at)) :]
+
+    def _checked(self, seconds: npt.NDArray[np.void], before: int) -> Iterator[tuple[int, Wave]]:
+        """Decode from the first second, and give the end and the samples of those from ``before`` on.
+
+        Stops where one differs from what the whole file's decoding gave.
         """
         stream = self._container.streams.audio[0]
-        seconds = _seconds(_key(self._path)) if frame > NEAR * self.samplerate else {}
-        for before in BEFORE:
-            early = [s for s, (at, _) in seconds.items() if at <= frame - before * self.samplerate]
-            if not early:
-                break
-            self._container.seek(early[-1], stream=stream)
-            decoded = self._container.decode(stream)
-            for one in decoded:
-                at, mark = seconds.get(one.pts or 0, (0, 0))
-                if at > frame:
-                    break
-                if at and mark == _mark(one):
-                    return at, self._waves(chain([one], decoded))
-        return 0, self._from_start()
+        self._container.seek(int(seconds["stamp"][0]), stream=stream)
+        decoded = dropwhile(lambda f: f.pts != seconds["stamp"][before], self._container.decode(stream))
+        for second in seconds[before:]:
+            frames: list[AudioFrame] = []
+            left, crc = int(second["end"] - second["start"]), 0
+            while left > 0 and (frame := next(decoded, None)) is not None:
+                frames.append(frame)
+                left, crc = left - frame.samples, _crc(frame, crc)
+            if left or crc != second["crc"]:
+                return
+            yield int(second["end"]), np.concatenate(list(self._waves(frames)))
 
     def _from_start(self) -> Iterator[Wave]:
         """Decode from the start. The file is opened again: a seek to 0 may leave out what is before."""
@@ -186,26 +205,34 @@ def _length(key: Key) -> int:
         return max(0, round(seconds * rate) - unheard)
 
 
-@lru_cache(256)
-def _seconds(key: Key) -> Mapping[int, tuple[int, int]]:
-    """Decode a file once for where each second of it begins: time stamp -> samples before it, its mark."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Index:
+    """What decoding a file from end to end gave, second by second."""
+
+    seconds: npt.NDArray[np.void]  # (N,) of SECOND
+    whole: bool  # False: it broke off with an error
+
+
+@lru_cache(1024)
+def _seconds(key: Key) -> _Index | None:
+    """Decode a file once for what each second of it holds; None where its frames have no time stamps."""
     from av import FFmpegError
 
-    seconds: dict[int, tuple[int, int]] = {}
-    position = due = latest = 0
+    seconds: list[tuple[int, int, int, int]] = []
+    whole = True
     with _container(key[0]) as container:
+        stamp = start = end = crc = 0
         try:
             for frame in container.decode(container.streams.audio[0]):
-                if position >= due and frame.pts is not None and frame.pts > latest and (m := _mark(frame)):
-                    seconds[frame.pts] = position, m
-                    due, latest = position + frame.sample_rate, frame.pts
-                position += frame.samples
-        except FFmpegError:  # a broken file: whoever reads on will be told
-            pass
-    return seconds
+                if end - start >= frame.sample_rate and frame.pts is not None and frame.pts > stamp:
+                    seconds.append((stamp, start, end, crc))
+                    stamp, start, crc = frame.pts, end, 0
+                end, crc = end + frame.samples, _crc(frame, crc)
+        except FFmpegError:  # whoever reads on will be told
+            whole = False
+        seconds.append((stamp, start, end, crc))
+    return _Index(np.array(seconds, SECOND), whole) if len(seconds) > 1 else None
 
 
-def _mark(frame: AudioFrame) -> int:
-    """Return a number that tells decoded samples from others; 0 for silence, which proves nothing."""
-    samples = frame.to_ndarray()
-    return zlib.crc32(samples.tobytes()) or 1 if np.ptp(samples) else 0
+def _crc(frame: AudioFrame, before: int) -> int:
+    return zlib.crc32(frame.to_ndarray().tobytes(), before)

@@ -75,7 +75,8 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> Wave:
     A crop is the same audio as that part of the whole: ``read(p, a, n)`` is ``read(p)[a:a + n]``, to within
     1e-3 more than 10 s into an Opus file, 1e-5 where resampled, exactly otherwise. Seeks where the format
     allows it: a crop of a long WAV or FLAC costs no more than its own length. What PyAV decodes is
-    decoded whole for the first crop more than 30 s from its start; later crops seek.
+    decoded whole for the first crop more than 30 s from its start; later crops seek, but not where the
+    decoder makes up noise (most AAC, AC-3).
 
     Args:
         path: WAV, FLAC, Ogg (Vorbis, Opus), MP3 or anything else libsndfile reads; else what PyAV reads:

@@ -47,7 +47,7 @@ def prepare_folder(
 
     Args:
         folder: any tree of audio files, known by their suffixes; hidden files are skipped, links followed.
-            The summary counts the files that are none.
+            The summary counts what is not looked at, by kind.
         out: the CSV file to write.
         min_seconds: shortest utterance to take, without the silence around it; a training crop is 2 s.
         speaker_from: where a path below ``folder`` names the speaker, such as ``"{speaker}/{recording}/*"``.

@@ -41,7 +41,7 @@ class Found:
     """What a walk through a folder found."""
 
     files: list[str]  # relative to the folder, forward slashes, sorted
-    others: Counter[str]  # how many files of each other extension
+    others: Counter[str]  # how many files of each other suffix, hidden names, pipes and devices
     closed: list[tuple[str, str]]  # folders that could not be listed, and why
 
 
@@ -88,13 +88,15 @@ def find_audio(folder: Path) -> Found:
             name = f"{below}/{entry.name}" if below else entry.name
             suffix = os.path.splitext(entry.name)[1].lower()
             if entry.name.startswith("."):
-                continue
-            if os.path.isdir(entry):
+                others["hidden"] += 1
+            elif os.path.isdir(entry):
                 (links if entry.is_symlink() else real).append(name)
             elif suffix not in SUFFIXES:
                 others[suffix] += 1
             elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
                 files.append(name)
+            else:
+                others["pipe or device"] += 1
     return Found(sorted(files), others, closed)
 
 
