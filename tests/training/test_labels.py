@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from idemvox.batch import Swap
 from idemvox.corpus.manifest import load_manifest
 from idemvox.errors import IdemvoxError
 from idemvox.model import load_model
@@ -99,7 +100,8 @@ def test_the_classes_are_no_truth_and_the_speakers_no_lesson(tiny_recipe, corpus
     assert not same(with_speakers, go("speakers", labelled=True))
     parts = assemble(tiny_recipe(labels, labelled=True, framework="supervised_gcl"))
     ids = torch.arange(24)
-    parts.gauge.update(ids, ids // 4 * 4)  # a first utterance of the right speaker
+    first = ids // 4 * 4  # an utterance of the right speaker
+    parts.gauge.update(ids, Swap(torch.zeros(24, 1), first >= 0, first))
     assert parts.gauge.result() == {"coverage": 1, "speaker_accuracy": 1, "recording_accuracy": 0.5}
 
 
