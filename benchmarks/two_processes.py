@@ -31,7 +31,7 @@ from common import measuring, publish
 from idemvox.corpus.simulated.voices import synthetic_voices
 from idemvox.frameworks.base import Framework
 from idemvox.recipe import Recipe
-from idemvox.registry import ENCODERS, FRAMEWORKS
+from idemvox.registry import FRAMEWORKS
 from idemvox.training.assembly import assemble
 from idemvox.training.launch import train_on
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
@@ -49,7 +49,6 @@ MEASURED = {
 
 def recipe_of(framework: str, positives: str, manifest: Path) -> Recipe:
     """Return a run of a few seconds."""
-    encoder = {"name": "fast_resnet34", **ENCODERS["fast_resnet34"].tiny}
     tiny = FRAMEWORKS[framework].tiny
     options = {"name": framework, **tiny, **{key: MEASURED[key] for key in tiny.keys() & MEASURED.keys()}}
     ssps = "{name: ssps, clusters: 12, queue: 30, seconds: 0.8}"
@@ -58,7 +57,7 @@ def recipe_of(framework: str, positives: str, manifest: Path) -> Recipe:
             f"name={framework}+{positives}",
             f"data.manifest={manifest}",
             "frontend.mels=20",
-            f"encoder={json.dumps(encoder)}",
+            "encoder={name: fast_resnet34, channels: [4, 8, 8, 8], dim: 16}",
             f"framework={json.dumps(options)}",
             f"positives={ssps if positives == 'ssps' else positives}",
             "augment.simulated_rooms=4",
