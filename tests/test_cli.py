@@ -210,7 +210,7 @@ def test_a_recipe_is_copied_to_be_edited(tmp_path, monkeypatch):
     for name in recipe_names():
         assert f"{name}.yaml" in call("recipes", "--copy", name)
         assert load_recipe(f"{name}.yaml") == load_recipe(name)
-    assert "simclr.yaml is there already" in refused("recipes", "--copy", "simclr")
+    assert "simclr.yaml exists already" in refused("recipes", "--copy", "simclr")
     assert "did you mean 'simclr'" in refused("recipes", "--copy", "simcrl")
 
 

@@ -23,13 +23,13 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="Learn from unlabelled recordings whether two of them are of the same person.\n\n"
-    "From speech to a verdict:\n\n"
+    help="Self-supervised speaker verification: are two recordings of the same person?\n\n"
+    "From recordings to a decision:\n\n"
     "  idemvox prepare folder recordings/ --out train.csv\n\n"
     "  idemvox train simclr data.manifest=train.csv --out runs/simclr\n\n"
     "  idemvox evaluate runs/simclr trials.txt --root recordings/\n\n"
     "  idemvox verify monday.wav tuesday.wav --model runs/simclr\n\n"
-    "Or see it all happen on real voices: idemvox demo",
+    "Or try all of it on real voices: idemvox demo",
 )
 app.add_typer(prepare, name="prepare")
 app.command(cls=CorporaCommand)(doctor)
@@ -38,7 +38,7 @@ for command in (pack, train, average, sweep, recipes, evaluate, embed, verify, p
 
 
 def main() -> None:
-    """Run the command line; what a user can put right is said without a traceback."""
+    """Run the command line; errors the user can fix are printed without a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         app(standalone_mode=True)

@@ -1,4 +1,4 @@
-"""What the commands share: the console, options that several have, and how a long one is stopped."""
+"""Parts that several commands share: the console, common options, and stopping with Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU
 
 
 def fetch_device(name: str | None) -> str:
-    """Return the device asked for, or the best there is."""
+    """Return the device that was asked for, or the best available one."""
     import torch
 
     return name or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextmanager
-def resumable(how: str = "stopped; run the same command again to go on") -> Iterator[None]:
-    """Say on Ctrl-C how to go on, in the words of what was stopped or in these; the exit status is 130."""
+def resumable(how: str = "stopped; run the same command again to resume") -> Iterator[None]:
+    """On Ctrl-C print how to resume, with the interrupted code's message or ``how``; exit status 130."""
     try:
         yield
     except KeyboardInterrupt as stop:

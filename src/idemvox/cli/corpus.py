@@ -1,4 +1,4 @@
-"""idemvox doctor and idemvox pack: a corpus examined, and made quick to read."""
+"""idemvox doctor and idemvox pack: check a corpus, and make it fast to read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def doctor(
     corpus: Annotated[
         str | None,
         typer.Option(
-            help="Compare the counts with the official ones",  # whose: CorporaCommand says
+            help="Compare the counts with the official ones",  # CorporaCommand adds the names
         ),
     ] = None,
     out: Annotated[
@@ -29,23 +29,24 @@ def doctor(
     ] = None,
     min_seconds: Annotated[
         float | None,
-        typer.Option(min=0, help="Shorter is an error; default: 2, a crop, and 0 for musan and rirs."),
+        typer.Option(min=0, help="Shorter files are errors; default: 2, a crop, and 0 for musan and rirs."),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 for warnings too.")] = False,
     workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:
-    """Examine a corpus: decode every file once, count, and list all that is wrong.
+    """Check a corpus: decode every file once, count, and list all problems.
 
-    Errors (exit status 1): not there, cannot be read, breaks off, empty, silent, too short, shorter than
-    listed, samples that are not numbers or not scaled to [-1, 1], the same audio under two speakers, other
-    counts than those of --corpus.
+    Errors (exit status 1): missing, unreadable, truncated, empty, silent, too short, shorter than listed,
+    samples that are NaN or not scaled to [-1, 1], the same audio under two speakers, counts that differ from
+    those of --corpus.
 
     Warnings (exit status 0, or 1 with --strict): clipped, nothing above 4 kHz (8-kHz audio in a file of a
-    higher rate), the same audio again (whatever the file's name, format or header), longer than listed or of
-    another rate, an Ogg stream without its end, other counts than those of a corpus recognised by its names.
+    higher rate), duplicate audio (whatever the file's name, format or header), longer than listed or of
+    another rate, an Ogg stream without its end, counts that differ from those of a corpus recognised by its
+    names.
 
-    No bad file stops it. Ctrl-C and the same command again go on where it was.
+    A bad file does not stop it. After Ctrl-C, run the same command again to resume.
 
     Example: idemvox doctor vox1.csv --corpus voxceleb1-dev --out problems.csv
     """
@@ -66,25 +67,25 @@ def doctor(
 
 
 def pack(
-    manifest: Annotated[Path, typer.Argument(help="Manifest to pack; with --check alone, the pack.")],
+    manifest: Annotated[Path, typer.Argument(help="Manifest to pack; with --check and no OUT, the pack.")],
     out: Annotated[Path | None, typer.Argument(help="Folder to write.")] = None,
     shard_gib: Annotated[float, typer.Option(help="Largest size of a shard, in GiB.")] = 2.0,
-    check: Annotated[bool, typer.Option("--check", help="Compare every sample with its hash.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Check all samples against their hashes.")] = False,
     workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:
-    """Decode a corpus once, into a few large files that crops are read from quickly; or check such a pack.
+    """Decode a corpus once, into a few large files from which crops are read fast; or check such a pack.
 
-    Ctrl-C and the same command again go on where it stopped. Train with data.manifest=OUT.
+    After Ctrl-C, run the same command again to resume. Train with data.manifest=OUT.
 
     Examples: idemvox pack train.csv packed/    idemvox pack --check packed/
     """
     from idemvox.corpus.packs.pack import pack as run
 
     if out is None and not check:
-        raise IdemvoxError(f"name a folder to pack {manifest} into, or add --check to check a pack")
+        raise IdemvoxError(f"give a folder to pack {manifest} into, or --check to check a pack")
     if out is not None:
-        with resumable(f"stopped; the same command goes on where it was (all is in {out})"):
+        with resumable(f"stopped; run the same command again to resume (everything is in {out})"):
             summary = run(manifest, out, shard_gib=shard_gib, workers=workers, progress=not quiet)
         console.print(summary.table())
     if check:
@@ -94,12 +95,12 @@ def pack(
 def _check_pack(folder: Path, workers: int | None, quiet: bool) -> None:
     from idemvox.corpus.packs.check import check
 
-    found = check(folder, workers=workers, progress=not quiet)
-    for name in (*found.files, *found.damaged):
+    result = check(folder, workers=workers, progress=not quiet)
+    for name in (*result.files, *result.damaged):
         console.print(f"damaged: {name}", markup=False, highlight=False, soft_wrap=True)
-    if found.files or found.damaged:
+    if result.files or result.damaged:
         raise IdemvoxError(
-            f"{folder} is damaged in {len(found.damaged):,} of {found.utterances:,} utterances and "
-            f"{len(found.files)} other files; copy it again, or delete it and pack again"
+            f"{folder} is damaged in {len(result.damaged):,} of {result.utterances:,} utterances and "
+            f"{len(result.files)} other files; copy it again, or delete it and pack again"
         )
-    console.print(f"{folder}: all {found.utterances:,} utterances are as they were packed")
+    console.print(f"{folder}: all {result.utterances:,} utterances are intact")

@@ -1,4 +1,4 @@
-"""The commands of ``idemvox prepare`` that the importers give: one each, made from its signature and help."""
+"""One command of ``idemvox prepare`` for each importer, generated from its signature and help."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 __all__ = ["CorporaCommand", "ImportersGroup"]
 
-Folder = Annotated[Path, typer.Argument(help="The corpus, unpacked as it is published.")]
+Folder = Annotated[Path, typer.Argument(help="The corpus, unpacked as published.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Manifest to write; default: FOLDER/manifest.csv")]
 MinSeconds = Annotated[float, typer.Option(min=0.01, help="Leave out shorter files.")]
 
 
 class ImportersGroup(TyperGroup):
-    """A group of commands that gets one for every importer when they are listed, or one of them is called.
+    """A command group that adds the importers' commands when they are listed or one of them is called.
 
-    So commands that need no importer do not wait for all of them to be imported.
+    So other commands do not have to import all importers first.
     """
 
     def _add_importers(self) -> None:
         from idemvox.corpus.importers.registry import IMPORTERS
 
-        made = typer.Typer(rich_markup_mode="rich")
+        app = typer.Typer(rich_markup_mode="rich")
         for name in IMPORTERS:
             importer = IMPORTERS[name]
-            made.command(name, help=escape(importer.help))(_command(importer))
-        for name, command in typer.main.get_group(made).commands.items():
+            app.command(name, help=escape(importer.help))(_command(importer))
+        for name, command in typer.main.get_group(app).commands.items():
             self.commands.setdefault(name, command)
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -50,33 +50,33 @@ class ImportersGroup(TyperGroup):
 
 
 class CorporaCommand(TyperCommand):
-    """A command whose help of ``--corpus`` names the corpora whose counts are known."""
+    """A command whose help for ``--corpus`` lists the corpora with known counts."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from idemvox.corpus.checks.official import corpora
 
-        named = [each.name + (f" ({each.note})" if each.note else "") for each in corpora().values()]
+        names = [c.name + (f" ({c.note})" if c.note else "") for c in corpora().values()]
         for option in self.params:
             if isinstance(option, TyperOption) and option.name == "corpus":
-                option.help = f"{option.help}: {', '.join(named[:-1])} or {named[-1]}."
+                option.help = f"{option.help}: {', '.join(names[:-1])} or {names[-1]}."
         super().format_help(ctx, formatter)
 
 
 def _command(importer: Importer) -> Callable[..., None]:
-    """Return the function that typer makes a command of."""
+    """Return the function that typer turns into a command."""
 
     def command(folder: Path, out: Path | None, quiet: bool, **options: Any) -> None:
         with resumable():
-            done = importer.run(folder, out or folder / "manifest.csv", progress=not quiet, **options)
-        for summary in done:
+            summaries = importer.run(folder, out or folder / "manifest.csv", progress=not quiet, **options)
+        for summary in summaries:
             console.print(summary.table())
 
-    _, _, *own = inspect.signature(importer.prepare, eval_str=True).parameters.values()
+    _, _, *keywords = inspect.signature(importer.prepare, eval_str=True).parameters.values()
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
             _parameter("folder", Folder),
             _parameter("out", Out, None),
-            *(_parameter(p.name, _option(p), p.default) for p in own if p.name != "progress"),
+            *(_parameter(p.name, _option(p), p.default) for p in keywords if p.name != "progress"),
             _parameter("quiet", Quiet, False),
         ]
     )
@@ -89,9 +89,9 @@ def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empt
 
 
 def _option(parameter: inspect.Parameter) -> Any:
-    """Return what typer reads of an importer's keyword, which has a ``Setting`` or is one that all have."""
+    """Return the typer annotation of an importer's keyword: from its ``Setting``, or a common option."""
     if get_origin(parameter.annotation) is not Annotated:
         return {"min_seconds": MinSeconds, "workers": Workers}[parameter.name]
     kind, setting = get_args(parameter.annotation)
-    names = [f"--{parameter.name}"] if kind is bool else []  # a bool would get a --no- too
+    names = [f"--{parameter.name}"] if kind is bool else []  # a bool would also get --no-NAME
     return Annotated[kind, typer.Option(*names, help=setting.help, min=setting.least)]

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["average", "demo", "recipes", "sweep", "train"]
 
-RecipeName = Annotated[
-    str, typer.Argument(help="A name that `idemvox recipes` lists, or the path of a YAML file.")
-]
+RecipeName = Annotated[str, typer.Argument(help="A name from `idemvox recipes`, or the path of a YAML file.")]
 
 
 def train(
@@ -32,18 +30,18 @@ def train(
         typer.Argument(help="KEY=VALUE, such as training.epochs=10", metavar="[KEY=VALUE]..."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/NAME-OF-RECIPE")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint.")] = False,
     devices: Annotated[
-        int, typer.Option(min=1, help="GPUs (or parts of a CPU) to train on; training.batch is of all.")
+        int, typer.Option(min=1, help="GPUs (or parts of a CPU) to train on; they share training.batch.")
     ] = 1,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Two steps of every phase: what time and memory it all takes.")
+        bool, typer.Option("--dry-run", help="Run two steps of each phase; estimate time and memory.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train an encoder by a recipe.
+    """Train an encoder with a recipe.
 
-    Labels are read by supervised recipes only. To go on with another recipe from a finished run:
+    Only supervised recipes read labels. To continue a finished run with another recipe:
     idemvox train simclr-ssps start_from=runs/simclr data.manifest=train.csv
     """
     from idemvox.recipe import load_recipe
@@ -53,16 +51,16 @@ def train(
     if dry_run:
         if devices > 1:
             raise IdemvoxError(
-                f"a dry run is of one device: leave --devices out, and give that device's part of the batch, "
+                "a dry run uses one device: leave out --devices, and set training.batch to its share, "
                 f"training.batch={max(1, resolved.training.batch // devices)}"
             )
-        _rehearse(resolved)
+        _dry_run(resolved)
         return
     folder = out or Path("runs") / resolved.name
-    how = "stopped; go on with the same command and --resume"
+    how = "stopped; run the same command with --resume to resume"
     with resumable(how):
         trained = train_on(devices, resolved, folder, resume=resume, progress=not quiet)
-    if trained is None:  # another process of torchrun's says it
+    if trained is None:  # another process of torchrun prints the results
         return
     table = Table(title=f"{resolved.name}: {trained.epochs} epochs", show_header=False)
     for name, value in trained.numbers.items():
@@ -71,32 +69,32 @@ def train(
     console.print(f"model: {trained.model}")
 
 
-def _rehearse(recipe: Recipe) -> None:
-    """Print what a dry run found."""
+def _dry_run(recipe: Recipe) -> None:
+    """Print the time and memory that a dry run estimates."""
     from idemvox.training.watch.dry_run import rehearse
     from idemvox.training.watch.forecast import span
 
-    found = rehearse(recipe)
+    estimate = rehearse(recipe)
     table = Table(title=f"{recipe.name}: two steps of every phase")
-    for heading in ("phase", "each", "how many", "in all", "memory, GiB"):
+    for heading in ("phase", "time each", "number", "total", "memory, GiB"):
         table.add_column(heading, justify="left" if heading == "phase" else "right")
-    for phase in found.phases:
+    for phase in estimate.phases:
         each, memory = f"{phase.each:.3g} s", f"{phase.memory / 2**30:.2f}"
         table.add_row(phase.name, each, f"{phase.units:,}", span(phase.seconds), memory)
     console.print(table)
-    console.print(found.said, highlight=False)
+    console.print(estimate.said, highlight=False)
 
 
 def average(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     last: Annotated[
-        int, typer.Option(min=1, help="Checkpoints of whole epochs; training.keep are kept.")
+        int, typer.Option(min=1, help="Number of epochs to average; at most training.keep are stored.")
     ] = 2,
 ) -> None:
     """Average the weights of a run's last epochs into a model.
 
-    idemvox train simclr training.keep=10 ... and then
+    Example: idemvox train simclr training.keep=10 ..., then
     idemvox average runs/simclr --last 10 --out runs/simclr-averaged
     """
     from idemvox.training.state.averaging import average as averaged
@@ -111,14 +109,14 @@ def sweep(
     overrides: Annotated[
         list[str],
         typer.Argument(
-            help="KEY=VALUE for all runs; KEY=VALUE,VALUE,... to try each", metavar="KEY=VALUE,VALUE..."
+            help="KEY=VALUE for all runs; KEY=VALUE,VALUE,... to try each value", metavar="KEY=VALUE,VALUE..."
         ),
     ],
     trials: Annotated[list[Path], typer.Option(help="VoxCeleb-style lists to score on.")],
-    manifest: Annotated[Path, typer.Option(help="Manifest with the trials' utterances.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the runs; default: runs/sweep-RECIPE")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each combination.")] = 1,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; more than one only on CPUs.")] = 1,
+    manifest: Annotated[Path, typer.Option(help="Manifest with the utterances of the trials.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the runs; default: runs/sweep-RECIPE")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs per combination.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time; on a GPU only 1.")] = 1,
     quiet: Quiet = False,
 ) -> None:
     """Train a recipe with every combination of some settings, and score each.
@@ -129,8 +127,8 @@ def sweep(
     positives.clusters=6000,10000,25000,150000 positives.neighbours=0,1,2
     --trials vox1-O.txt --manifest vox1.csv
 
-    Choose on speakers of the training corpus that you hold out, not on the list that you report. Writes
-    sweep.md and sweep.json beside the runs. Ctrl-C and the same command again go on where it stopped.
+    Choose settings on held-out speakers of the training corpus, not on the list whose results you report.
+    Writes sweep.md and sweep.json beside the runs. After Ctrl-C, run the same command again to resume.
     """
     from idemvox.processes import command_line
     from idemvox.recipe import load_recipe
@@ -145,7 +143,7 @@ def sweep(
     folder = out or Path("runs") / f"sweep-{common.name}"
     tests = tuple(TestSet(path.stem, path, manifest) for path in trials)
     runs = Sweep(folder, common, grid, tests, tuple(range(common.seed, common.seed + seeds)), jobs)
-    with resumable(f"stopped; the same command goes on where it was (all is in {folder})"):
+    with resumable(f"stopped; run the same command again to resume (everything is in {folder})"):
         runs.run(console, progress=not quiet)
     rows = runs.rows()
     table = Table(title=f"{common.name}: {len(runs.points())} combinations, {seeds} of each")
@@ -169,13 +167,13 @@ def sweep(
 
 def recipes(
     folder: Annotated[
-        Path | None, typer.Argument(help="Folder of recipes; default: those that come with idemvox.")
+        Path | None, typer.Argument(help="Folder of recipes; default: the recipes that come with idemvox.")
     ] = None,
     copy: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Write that recipe into this folder, to edit it.")
+        str | None, typer.Option(metavar="NAME", help="Copy this recipe into the current folder, to edit it.")
     ] = None,
 ) -> None:
-    """List the recipes that come with idemvox, with what the paper reports for each.
+    """List the recipes that come with idemvox, with the published results of each.
 
     Their names work in any folder: idemvox train simclr data.manifest=train.csv
     """
@@ -205,19 +203,19 @@ def recipes(
         eer = f"{r.published.eer:.2f}" if r.published else ""
         dcf = f"{r.published.mindcf_001:.4f}" if r.published and r.published.mindcf_001 else ""
         voices = f"{r.published.voices_eer:.2f}" if r.published and r.published.voices_eer else ""
-        table.add_row(file.stem, eer, dcf, voices, Text(r.description))  # brackets are no markup
-    wide = console if console.is_terminal else Console(width=1000)  # a line each in a file or for grep
+        table.add_row(file.stem, eer, dcf, voices, Text(r.description))  # Text: brackets are not markup
+    wide = console if console.is_terminal else Console(width=1000)  # one line per recipe in a file or pipe
     wide.print(table)
 
 
 def _copy_recipe(name: str) -> None:
-    """Write a recipe's file, comments and all, into the current folder."""
+    """Copy a recipe's file, with its comments, into the current folder."""
     from idemvox.recipes import find_recipe
 
     file = find_recipe(name)
     copied = Path(file.name)
     if copied.exists():
-        raise IdemvoxError(f"{copied} is there already: move it away or rename it, then copy again")
+        raise IdemvoxError(f"{copied} exists already: move or rename it, then copy again")
     with atomic_write(copied) as out:
         out.write(file.read_text(encoding="utf-8"))
     console.print(f"written: {copied}; edit it, then: idemvox train {copied} data.manifest=...", markup=False)
@@ -226,29 +224,29 @@ def _copy_recipe(name: str) -> None:
 def demo(
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for everything it makes; default: runs/demo, with -full or -CORPUS added."),
+        typer.Option(help="Folder for all output; default: runs/demo, with -full or -CORPUS added."),
     ] = None,
     corpus: Annotated[
         Path | None,
-        typer.Option(help="A labelled manifest to run the same study on, instead of the demo's voices."),
+        typer.Option(help="A labelled manifest to run the same study on instead of the demo's voices."),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Longer training, more simulated recordings.")] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Repeat the whole study with this many seeds.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Repeat the study with this many seeds.")] = 1,
     synthetic: Annotated[
         bool,
-        typer.Option("--synthetic", help="Use built-in synthetic voices even where real ones could be had."),
+        typer.Option("--synthetic", help="Use built-in synthetic voices even if real ones are available."),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show the main job on real voices: SimCLR, then SSPS against two other ways to go on.
+    """Run the main study on real voices: SimCLR, then SSPS against two other ways to continue training.
 
-    Ctrl-C and the same command again go on where it stopped.
+    After Ctrl-C, run the same command again to resume.
     """
     from idemvox.studies.demo import FULL, SMALL, run_demo
 
     parts = ["demo", *([corpus.stem] if corpus else []), *(["full"] if full else [])]
     out = out or Path("runs") / "-".join(parts)
-    with resumable(f"stopped; the same command goes on where it was (all is in {out})"):
+    with resumable(f"stopped; run the same command again to resume (everything is in {out})"):
         run_demo(
             out,
             corpus,

@@ -1,4 +1,4 @@
-"""idemvox prepare: folders, tables and manifests; public corpora have their commands from the importers."""
+"""idemvox prepare: folders, tables and joined manifests; the importers add a command per public corpus."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ MinSeconds = Annotated[float, typer.Option(min=0.1, help="Leave out files shorte
 @prepare.command("folder")
 def prepare_folder_command(
     folder: Annotated[
-        Path, typer.Argument(help="Any tree of audio: wav, flac, ogg, opus, mp3, m4a, webm, amr and others.")
+        Path,
+        typer.Argument(
+            help="Any folder of audio, with subfolders: wav, flac, ogg, opus, mp3, m4a, webm, amr ..."
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="Manifest to write; default: FOLDER/manifest.csv")] = None,
     speaker_from: Annotated[
         str | None,
         typer.Option(
-            help="Where the speaker is in a path, such as '{speaker}/*/*'. Never needed for training."
+            help="Where the speaker is in a path, such as '{speaker}/*/*'. Not needed for training."
         ),
     ] = None,
     recording_from: Annotated[
@@ -37,7 +40,7 @@ def prepare_folder_command(
     workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:
-    """Check every audio file of a tree and write a manifest; no labels needed.
+    """Check every audio file below a folder and write a manifest; no labels needed.
 
     Example: idemvox prepare folder calls/ --out calls.csv --recording-from '{recording}/*'
     """
@@ -58,11 +61,14 @@ def prepare_folder_command(
 
 @prepare.command("table")
 def prepare_table_command(
-    table: Annotated[Path, typer.Argument(help="A CSV file with at least a column 'path'.")],
+    table: Annotated[Path, typer.Argument(help="A CSV file with at least the column 'path'.")],
     out: Annotated[Path, typer.Option(help="Manifest to write.")],
-    root: Annotated[Path | None, typer.Option(help="Folder of the paths; default: the table's.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that paths start from; default: the table's.")
+    ] = None,
     where: Annotated[
-        list[str] | None, typer.Option(help="Only rows with COLUMN=VALUE[,VALUE]; may be given again.")
+        list[str] | None,
+        typer.Option(help="Only rows with COLUMN=VALUE[,VALUE]; may be given several times."),
     ] = None,
     min_seconds: MinSeconds = 2.0,
     workers: Workers = None,
@@ -70,7 +76,7 @@ def prepare_table_command(
 ) -> None:
     """Check the audio files that a CSV lists and write a manifest.
 
-    Columns id, speaker and recording are taken over if they are there.
+    The columns id, speaker and recording are copied if present.
 
     Example: idemvox prepare table corpus.csv --out train.csv --where split=train
     """
@@ -80,7 +86,7 @@ def prepare_table_command(
     for text in where or []:
         key, equals, value = text.partition("=")
         if not equals:
-            raise IdemvoxError(f"--where {text!r} is not COLUMN=VALUE")
+            raise IdemvoxError(f"--where {text!r} is not COLUMN=VALUE; an example: --where split=train")
         conditions[key] = value
     with resumable():
         summary = prepare_table(
@@ -97,19 +103,19 @@ def prepare_table_command(
 
 @prepare.command("join")
 def prepare_join_command(
-    manifests: Annotated[list[Path], typer.Argument(help="Manifests (.csv), two or more.")],
+    manifests: Annotated[list[Path], typer.Argument(help="Two or more manifests (.csv).")],
     out: Annotated[Path, typer.Option(help="Manifest to write, in any folder.")],
     quiet: Quiet = False,
 ) -> None:
-    r"""Join manifests into one; ids, speakers and recordings of two corpora stay apart.
+    r"""Join manifests into one, keeping ids, speakers and recordings of different corpora apart.
 
-    A corpus has the name of its file, or of its folder if the file is manifest.csv; where two are alike the
-    folder above comes in front. It is put before every id, speaker and recording: id10001 of vox1.csv becomes
-    vox1/id10001. Paths are rewritten to start from the folder of OUT; no audio is read or copied. A manifest
-    given twice, or audio that is in two of them, is refused.
+    Every id, speaker and recording is prefixed with the name of its corpus: id10001 of vox1.csv becomes
+    vox1/id10001. The name is that of the file, or of its folder if the file is manifest.csv; if two names are
+    equal, the folder above is added. Paths are rewritten to start from the folder of OUT; no audio is read or
+    copied. It is an error to give a manifest twice, or audio that is in two of them.
 
-    To train from several corpora no joining is needed: data.manifest=\[vox1.csv,vox2.csv] does the same, and
-    takes packs too. A joined manifest is for commands that take one file, such as pack, doctor or embed.
+    Training on several corpora needs no joining: data.manifest=\[vox1.csv,vox2.csv] does the same, and takes
+    packs too. A joined manifest is for commands that take one file, such as pack, doctor or embed.
 
     Example: idemvox prepare join vox1.csv vox2.csv --out vox12.csv
     """

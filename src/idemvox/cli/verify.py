@@ -1,4 +1,4 @@
-"""idemvox evaluate, embed, picture and verify: what a model is good for."""
+"""idemvox evaluate, embed, picture and verify: commands that use a trained model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["embed", "evaluate", "picture", "verify"]
 
 Root = Annotated[Path | None, typer.Option(help="Folder that the paths in the trials start from.")]
 ManifestFile = Annotated[
-    Path | None, typer.Option("--manifest", help="Manifest with the trials' utterances.")
+    Path | None, typer.Option("--manifest", help="Manifest with the utterances of the trials.")
 ]
 
 
@@ -30,18 +30,20 @@ def evaluate(
     ],
     root: Root = None,
     manifest: ManifestFile = None,
-    out: Annotated[Path | None, typer.Option(help="Write the report as JSON here too.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the reports to this JSON file.")] = None,
     store: Annotated[
-        bool, typer.Option(help="Keep the (first) report with the model, as the threshold of `verify`.")
+        bool, typer.Option(help="Store the (first) report with the model; `verify` uses its threshold.")
     ] = True,
     device: Device = None,
-    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the encoder's arithmetic.")] = "fp32",
+    precision: Annotated[
+        Literal["fp32", "bf16"], typer.Option(help="Precision of the encoder's arithmetic.")
+    ] = "fp32",
     quiet: Quiet = False,
 ) -> None:
-    """Score trial lists by full-length embeddings, compared as the model was trained to: EER and minDCF.
+    """Report EER and minDCF on trial lists, from embeddings of whole utterances and the model's scoring.
 
-    Give --manifest (its ids or paths are looked up; with speakers in it the EER gets a confidence
-    interval) or --root (the folder that paths start from).
+    Give --manifest (trials may name its ids or paths; if it has speakers, the EER gets a confidence interval)
+    or --root (the folder that paths start from).
     """
     from idemvox.files import write_json
     from idemvox.model import load_model
@@ -66,7 +68,7 @@ def evaluate(
         console.print(f"report: {out}")
     if store:
         path = store_report(loaded.folder, reports[0])
-        console.print(f"stored with the model, as the threshold of `idemvox verify`: {path}")
+        console.print(f"stored with the model, for the threshold of `idemvox verify`: {path}")
 
 
 def _source(root: Path | None, manifest: Path | None) -> Any:
@@ -82,13 +84,13 @@ def _source(root: Path | None, manifest: Path | None) -> Any:
 def embed(
     model: Model,
     audio: Annotated[list[Path], typer.Argument(help="Audio files, or one manifest (.csv).")],
-    out: Annotated[Path, typer.Option(help="File to write: ids and matrix (N, D), for numpy.load.")] = Path(
-        "embeddings.npz"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="File to write: ids and matrix (N, D); read it with numpy.load.")
+    ] = Path("embeddings.npz"),
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Embed recordings whole, one vector each."""
+    """Embed whole recordings, one vector each."""
     from idemvox.corpus.manifest import load_manifest
     from idemvox.model import load_model
     from idemvox.verification.embed import embed_files, save_embeddings
@@ -96,40 +98,43 @@ def embed(
 
     loaded = load_model(model)
     source = load_manifest(audio[0]) if len(audio) == 1 and audio[0].suffix == ".csv" else audio
-    found = embed_files(loaded.encoder, source, device=fetch_device(device), progress=not quiet)
-    save_embeddings(found, out)
-    numbers, scorer = found.matrix.shape[1], Scorer.of(loaded)
-    console.print(f"{len(found.ids):,} embeddings of {numbers} numbers, for {scorer}: {out}")
+    embeddings = embed_files(loaded.encoder, source, device=fetch_device(device), progress=not quiet)
+    save_embeddings(embeddings, out)
+    dim, scorer = embeddings.matrix.shape[1], Scorer.of(loaded)
+    console.print(f"{len(embeddings.ids):,} embeddings of {dim} numbers, to compare by {scorer}: {out}")
 
 
 def picture(
     models: Annotated[
         list[Path],
-        typer.Argument(help="Run folders, or the model folders in them: a panel each.", metavar="MODEL..."),
+        typer.Argument(help="Run folders, or the model folders in them; one panel each.", metavar="MODEL..."),
     ],
     manifest: Annotated[
-        Path | None, typer.Option(help="Manifest to choose utterances from; its speakers and recordings.")
+        Path | None, typer.Option(help="Manifest with speakers and recordings, to choose utterances from.")
     ] = None,
     trials: Annotated[
-        Path | None, typer.Option(help="Or a trial list: its targets tell who is the same speaker.")
+        Path | None,
+        typer.Option(help="Or a trial list, whose target trials show which utterances share a speaker."),
     ] = None,
     root: Root = None,
-    speakers: Annotated[int, typer.Option(min=2, max=20, help="Those with most utterances.")] = 10,
-    utterances: Annotated[int, typer.Option(min=1, help="Most of each speaker.")] = 50,
+    speakers: Annotated[
+        int, typer.Option(min=2, max=20, help="Number of speakers; those with the most utterances.")
+    ] = 10,
+    utterances: Annotated[int, typer.Option(min=1, help="Most utterances per speaker.")] = 50,
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("picture.png"),
-    seed: Annotated[int, typer.Option(help="Of the utterances drawn, and of t-SNE.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for choosing utterances and for t-SNE.")] = 0,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Draw how models see voices: t-SNE of the same utterances, one panel per model.
+    """Draw a t-SNE picture of the same utterances, one panel per model.
 
-    Colour is the speaker, marker the recording. A good model gathers a speaker's recordings in one place; one
-    that hears the channel instead makes an island of each (Figure 2 of the SSPS paper, before and after).
-    Distances between islands mean nothing.
+    Colours are speakers, markers recordings. A good model groups all recordings of a speaker; a model that
+    encodes the channel instead makes an island of each recording (Figure 2 of the SSPS paper, before and
+    after). Distances between islands mean nothing.
 
-    With --trials and --root, utterances that a chain of target trials connects are one speaker's, and the
-    folder of a file is its recording, as in VoxCeleb (speaker/recording/file.wav). With --trials and
-    --manifest, trials name ids or paths of the manifest, whose speakers count if it has them.
+    With --trials and --root, utterances connected by target trials belong to one speaker, and the folder of a
+    file is its recording, as in VoxCeleb (speaker/recording/file.wav). With --trials and --manifest, trials
+    name ids or paths of the manifest, and its speakers are used if it has them.
 
     Examples:
 
@@ -151,8 +156,8 @@ def picture(
         titles = [str(model) for model in models]
     panels = []
     for title, model in zip(titles, loaded, strict=True):
-        found = embed_files(model.encoder, chosen, device=fetch_device(device), progress=not quiet)
-        panels.append((title, found.matrix, who, where))
+        embeddings = embed_files(model.encoder, chosen, device=fetch_device(device), progress=not quiet)
+        panels.append((title, embeddings.matrix, who, where))
     tsne_picture(panels, out, seed=seed)
     console.print(f"{len(chosen):,} utterances of {len(set(who))} speakers: {out}")
 
@@ -160,7 +165,7 @@ def picture(
 def _choose(
     manifest: Path | None, trials: Path | None, root: Path | None, speakers: int, utterances: int, seed: int
 ) -> tuple[Manifest, Voices]:
-    """Return the utterances of a picture, and whose they are."""
+    """Return the utterances to draw, and their speakers and recordings."""
     from idemvox.corpus.manifest import load_manifest
     from idemvox.reports.voices import choose_voices, voices_in_manifest, voices_in_trials
     from idemvox.verification.evaluation import find_utterances, trial_utterances
@@ -179,7 +184,7 @@ def _choose(
     if not voices:
         raise IdemvoxError(
             f"{manifest} names no speaker: fill in its column speaker (`idemvox prepare folder` has "
-            "--speaker-from), or give --trials too, whose targets tell who is the same"
+            "--speaker-from), or also give --trials, whose targets show which utterances share one"
         )
     names = set(choose_voices(voices, speakers, utterances, seed))
     return listed.select(lambda utterance: utterance.id in names), voices
@@ -191,9 +196,10 @@ def verify(
     model: Annotated[Path, typer.Option(help="A run folder, or the model folder in it.")],
     device: Device = None,
 ) -> None:
-    """Say whether two recordings are of the same person.
+    """Decide whether two recordings are of the same person.
 
-    The threshold is that of the equal error rate in the report stored with the model by `idemvox evaluate`.
+    The threshold is the one at the equal error rate, from the report that `idemvox evaluate` stored with the
+    model.
     """
     from idemvox.verifier import Verifier
 

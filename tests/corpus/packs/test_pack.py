@@ -584,11 +584,11 @@ def test_the_command(listed: Path, whole: Path, tmp_path: Path) -> None:
     assert code == 0 and "6 utterances" in said and "4 shards" in said and "2, listed in" in said
     assert content(tmp_path / "p") == content(whole)
     code, said, _ = call(listed, tmp_path / "p", "--shard-gib", TINY, "--check", "-q")
-    assert code == 0 and "nothing to do" in said and "all 6 utterances are as they were packed" in said
+    assert code == 0 and "nothing to do" in said and "all 6 utterances are intact" in said
     flip(tmp_path / "p" / "shard-00000.pcm", 0)
     code, said, error = call("--check", tmp_path / "p", "-q")
     assert code == 1 and "damaged: a\n" in said and "damaged in 1 of 6 utterances" in error
-    assert "add --check" in call(listed)[2]
+    assert "--check to check" in call(listed)[2]
 
 
 def test_progress_goes_to_stderr(listed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
