@@ -13,6 +13,7 @@ import soundfile
 from idemvox.audio import opus, pyav
 from idemvox.audio.decoders import SUFFIXES, open_audio
 from idemvox.audio.read import SAMPLE_RATE, probe, read, read_pcm
+from idemvox.corpus.checks.problems import judge
 from idemvox.corpus.checks.scan import examine, find_audio
 from idemvox.errors import IdemvoxError
 
@@ -170,24 +171,27 @@ def counted(waves: list[int]) -> object:
     return count
 
 
-def opus_with_a_short_page(path: Path, seconds: float = 8) -> Path:
-    """Write Ogg Opus of which one page counts on by half a packet less than it holds, as some encoders do."""
+def write_opus(path: Path, seconds: float, moved: dict[int, int]) -> Path:
+    """Write Ogg Opus with the time stamps of packets moved by so many samples, each from a packet on."""
     with av.open(str(path), "w", format="ogg") as container:
         stream = container.add_stream("libopus", rate=48000, layout="mono")
         cut = av.AudioResampler("flt", "mono", 48000, frame_size=960)
         frame = av.AudioFrame.from_ndarray(sweep(seconds, 48000)[None].astype(np.float32), "fltp", "mono")
         frame.sample_rate, frame.pts = 48000, 0
-        for part in (*cut.resample(frame), *cut.resample(None), None):
-            for packet in stream.encode(part):
-                if packet.pts > 3 * 48000:
-                    packet.pts -= 480
-                    packet.dts = packet.pts
-                container.mux(packet)
+        packets = [
+            p for part in (*cut.resample(frame), *cut.resample(None), None) for p in stream.encode(part)
+        ]
+        for number, samples in moved.items():
+            for packet in packets[number:]:
+                packet.pts += samples
+                packet.dts = packet.pts
+        container.mux(packets)
     return path
 
 
 def test_opus_that_libsndfile_calls_malformed_is_read_whole(tmp_path: Path) -> None:
-    path = opus_with_a_short_page(tmp_path / "a.opus")
+    """A page counts on by half a packet less than it holds, as some encoders write it."""
+    path = write_opus(tmp_path / "a.opus", 8, {150: -480})
     with pytest.raises(soundfile.LibsndfileError, match="malformed"):
         soundfile.read(path)
     whole = read(path)
@@ -197,6 +201,13 @@ def test_opus_that_libsndfile_calls_malformed_is_read_whole(tmp_path: Path) -> N
     assert (facts.fault, facts.decoder) == ("", "PyAV") and facts.seconds == pytest.approx(8, abs=0.02)
     soundfile.write(tmp_path / "b.opus", sweep(8, 48000), 48000, format="OGG", subtype="OPUS")
     assert examine(tmp_path / "b.opus").decoder == "libsndfile"
+
+
+def test_opus_that_counts_a_part_of_a_packet_too_many_is_whole(tmp_path: Path) -> None:
+    path = write_opus(tmp_path / "a.opus", 3, {-1: 960})
+    facts = examine(path)
+    assert facts.decoder == "libsndfile" and facts.promised > facts.frames
+    assert judge("a.opus", facts, 2.0) is None
 
 
 def test_a_flac_of_unknown_length(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ SUFFIXES = (
 )
 """Names of files that are taken for audio, in any case of letters: the one list of them."""
 
-SLACK = 0.1  # seconds by which the header of an MP3 may be wrong
+SLACK = 0.1  # seconds by which the header of an MP3 may be wrong; some Opus encoders count a packet too many
 STREAMED = 0x7FFF_0000  # a WAV data length above this was written before it was known; not a broken file
 UNKNOWN = 2**62  # libsndfile gives a FLAC that was written to a pipe more frames than this
 
@@ -50,7 +50,7 @@ class SndFile(soundfile.SoundFile):  # type: ignore[misc]
     @property
     def slack(self) -> float:
         """Seconds by which a good file may be shorter than its header says."""
-        return SLACK if self.subtype.startswith("MPEG") else 0.0
+        return SLACK if self.subtype.startswith("MPEG") or self.subtype == "OPUS" else 0.0
 
     @property
     def ended(self) -> bool:
