@@ -69,6 +69,20 @@ def test_scores_as_the_model_was_trained_to(tones):
         assert verdict.score == pytest.approx(-float((apart**2).sum()), rel=1e-5) and verdict.same == same
 
 
+def test_of_a_recording_that_is_not_whole_or_not_sound_the_verifier_says_so(tones, caplog):
+    verifier = Verifier(Mean(), Scorer())
+    cut = tones / "low1.wav"
+    cut.write_bytes(cut.read_bytes()[:20_000])
+    assert verifier.verify(cut, tones / "low2.wav").score > 0.8
+    assert "low1.wav breaks off: its header promises 1.00 s" in caplog.text
+    soundfile.write(tones / "nan.wav", np.full(16_000, np.nan), 16_000, subtype="FLOAT")
+    with pytest.raises(IdemvoxError, match=r"nan\.wav: its samples are not numbers"):
+        verifier.verify(tones / "nan.wav", tones / "low2.wav")
+    low, _ = soundfile.read(tones / "low2.wav")
+    soundfile.write(tones / "opposite.wav", np.stack([low, -low], 1), 16_000)
+    assert verifier.verify(tones / "opposite.wav", tones / "low2.wav").score == pytest.approx(1, abs=1e-3)
+
+
 def test_no_report_no_verdict(tones):
     verdict = Verifier(Mean(), Scorer()).verify(tones / "low1.wav", tones / "low2.wav")
     assert verdict.same is None and verdict.threshold is None
