@@ -137,7 +137,7 @@ def step_right(args: argparse.Namespace, notes: Notes, device: torch.device) -> 
         notes.attempt("resume", lambda: resumed(manifest, Path(folder), args.device))
         if device.type == "cuda":
             notes.attempt("torchrun", lambda: under_torchrun(manifest, Path(folder), args.device))
-        notes.attempt("augmentation", lambda: augmented(manifest, Path(folder), device))
+        notes.attempt("augmentation", lambda: augmented(manifest, device))
         systems = [
             (name, positives, encoder)
             for encoder in ("fast_resnet34", "ecapa_tdnn")
@@ -179,25 +179,24 @@ def compared(
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False
     row: dict[str, Any] = {"system": f"{name}+{positives}+{encoder}"}
-    with tempfile.TemporaryDirectory() as folder:
-        on: dict[str, Any] = {}
-        for where, precision in (("cpu", "fp32"), (device, "fp32"), (device, "bf16")):
-            recipe = sized(name, positives, encoder, manifest, where, f"training.precision={precision}")
-            run, batches = begun(recipe, Path(folder) / f"{where}-{precision}")
-            if "given" not in on:
-                on["given"] = list(islice(batches, steps))
-            there = run.fabric.device
-            given = [moved(batch, there) for batch in on["given"]]
-            loss = run.differentiate(given[0]).step.loss
-            gradient = torch.cat(
-                [p.grad.flatten().double().cpu() for p in run.framework.parameters() if p.grad is not None]
-            )
-            run.optimizer.zero_grad(set_to_none=True)
-            losses = [run.learn([batch], 0, 0.1)[1] for batch in given]
-            on[f"{where}-{precision}"] = (float(loss), gradient, losses)
-            if there.type == "cuda":
-                row[f"waits_{precision}"] = waits(lambda r=run, g=given: r.learn([g[0]], 0, 0.1))
-                row[f"peak_mb_{precision}"] = torch.cuda.max_memory_allocated() / 1e6
+    on: dict[str, Any] = {}
+    for where, precision in (("cpu", "fp32"), (device, "fp32"), (device, "bf16")):
+        recipe = sized(name, positives, encoder, manifest, where, f"training.precision={precision}")
+        run, batches = begun(recipe)
+        if "given" not in on:
+            on["given"] = list(islice(batches, steps))
+        there = run.fabric.device
+        given = [moved(batch, there) for batch in on["given"]]
+        loss = run.differentiate(given[0]).step.loss
+        gradient = torch.cat(
+            [p.grad.flatten().double().cpu() for p in run.framework.parameters() if p.grad is not None]
+        )
+        run.optimizer.zero_grad(set_to_none=True)
+        losses = [run.step([batch], 0, 0.1).loss for batch in given]
+        on[f"{where}-{precision}"] = (float(loss), gradient, losses)
+        if there.type == "cuda":
+            row[f"waits_{precision}"] = waits(lambda r=run, g=given: r.step([g[0]], 0, 0.1))
+            row[f"peak_mb_{precision}"] = torch.cuda.max_memory_allocated() / 1e6
     loss, gradient, losses = on["cpu-fp32"]
     for precision in ("fp32", "bf16"):
         other, its, path = on[f"{device}-{precision}"]
@@ -227,12 +226,12 @@ def waits(work: Callable[[], Any]) -> list[str]:
     return sorted({f"{Path(w.filename).name}:{w.lineno}" for w in found if "synchroniz" in str(w.message)})
 
 
-def augmented(manifest: Path, folder: Path, device: torch.device) -> dict[str, Any]:
+def augmented(manifest: Path, device: torch.device) -> dict[str, Any]:
     """Augment the same batch on the CPU and on the device, and count the waits of getting one there."""
     given = {}
     for where in ("cpu", device.type):
         recipe = sized("simclr", "same", "fast_resnet34", manifest, where)
-        batches = begun(recipe, folder / f"augment-{where}")[1]
+        batches = begun(recipe)[1]
         given[where] = next(batches).views["anchor"].cpu()
         if where == "cuda":
             stalls = waits(lambda b=batches: next(b))
@@ -335,7 +334,7 @@ def step_speed(args: argparse.Namespace, notes: Notes, device: torch.device) -> 
             recipe = speed_recipe(name, pack, args, *VARIANTS[variant])
             row: dict[str, Any] = {"recipe": title}
             try:
-                row |= speed(recipe, Path(folder) / title.replace(" ", "-"), device, variant, args.tiny)
+                row |= speed(recipe, device, variant, args.tiny)
                 row["hours"] = WHOLE[name] * VOXCELEB2 / row["utterances_per_second"] / 3600
                 if most := peaks.get("product_bf16_tflops"):
                     rate = row["utterances_per_second"] * row["gflop_per_utterance"]
@@ -361,11 +360,11 @@ def speed_recipe(name: str, pack: Path, args: argparse.Namespace, *more: str) ->
     return recipe.override(["training.batch=8", "training.workers=0", *small])
 
 
-def speed(recipe: Recipe, folder: Path, device: torch.device, variant: str, tiny: bool) -> dict[str, Any]:
+def speed(recipe: Recipe, device: torch.device, variant: str, tiny: bool) -> dict[str, Any]:
     """Take some steps as a run does, then some under the profiler."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    run, batches = begun(recipe, folder)
+    run, batches = begun(recipe)
     row: dict[str, Any] = {}
     if variant == "channels-last":
         run.framework.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -375,7 +374,7 @@ def speed(recipe: Recipe, folder: Path, device: torch.device, variant: str, tiny
 
     def steps(count: int) -> None:
         for _ in range(count):
-            run.learn(islice(ahead, 1), 0, 0.1, ahead.prepare)
+            run.step(islice(ahead, 1), 0, 0.1, ahead.prepare)
 
     steps(1 if tiny else 6)
     count = 2 if tiny else 12

@@ -28,11 +28,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import count, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ from idemvox.corpus.packs.pack import pack
 from idemvox.encoders.base import Encoder
 from idemvox.recipe import Recipe
 from idemvox.registry import ENCODERS, FRAMEWORKS
-from idemvox.training.loop import _Run
+from idemvox.training.run import Run
 
 SECONDS = 5.0
 PARTS = ("reading", "augmentation", "features", "forward", "backward", "optimiser", "SSPS")
@@ -82,15 +83,15 @@ class Clock:
             self.charge()
             self._within.pop()
 
-    def time(self, owner: Any, method: str, name: str) -> None:
-        """Time a method of an object from now on."""
+    def timing(self, owner: Any, method: str, name: str) -> AbstractContextManager[Any]:
+        """Time a method of an object in a block."""
         whole: Callable[..., Any] = getattr(owner, method)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             with self.part(name):
                 return whole(*args, **kwargs)
 
-        object.__setattr__(owner, method, timed)
+        return mock.patch.object(owner, method, timed)
 
 
 def corpus(folder: Path, utterances: int) -> Path:
@@ -136,9 +137,9 @@ def peak(device: torch.device, precision: str, size: int) -> float:
     return 2 * size**3 / best
 
 
-def begun(recipe: Recipe, folder: Path) -> tuple[_Run, Iterator[Batch]]:
+def begun(recipe: Recipe) -> tuple[Run, Iterator[Batch]]:
     """Return a run before a step, and its batches without end."""
-    run = _Run(recipe, folder)
+    run = Run(recipe)
     if "reference" in run.positives.views():
         ids = torch.arange(run.batches.size, device=run.fabric.device)
         run.positives.observe(ids, torch.randn(len(ids), run.framework.embedder.dim, device=ids.device))
@@ -147,7 +148,7 @@ def begun(recipe: Recipe, folder: Path) -> tuple[_Run, Iterator[Batch]]:
     return run, (batch for epoch in count() for batch in run.batches.epoch(epoch, run.positives))
 
 
-def kept_mb(run: _Run, batch: Batch) -> float:
+def kept_mb(run: Run, batch: Batch) -> float:
     """Return what a forward pass keeps for the backward pass, in MB for each utterance."""
     weights = {p.untyped_storage().data_ptr() for p in run.framework.parameters()}
     shapes = {shape for p in run.framework.parameters() for shape in (p.shape, p.shape[::-1])}
@@ -165,10 +166,10 @@ def kept_mb(run: _Run, batch: Batch) -> float:
     return stored / len(batch.ids) / 1e6
 
 
-def first_step(run: _Run, batches: list[Batch]) -> dict[str, float]:
+def first_step(run: Run, batches: list[Batch]) -> dict[str, float]:
     """Take a step; return its operations and what it keeps, by utterance."""
     with FlopCounterMode(display=False) as counter:
-        run.learn(batches, 0, 0.1)
+        run.step(batches, 0, 0.1)
     utterances = sum(len(batch.ids) for batch in batches)
     return {
         "gflop_per_utterance": counter.get_total_flops() / utterances / 1e9,
@@ -179,17 +180,17 @@ def first_step(run: _Run, batches: list[Batch]) -> dict[str, float]:
 def measured(recipe: Recipe, rounds: int, most: float) -> dict[str, Any]:
     """Time so many steps, after two to warm up; ``most``: operations per second of the machine."""
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        run, batches = begun(recipe, Path(folder))
+    with ExitStack() as timing:
+        run, batches = begun(recipe)
         many, device = recipe.training.accumulate, run.fabric.device
         found = first_step(run, list(islice(batches, many)))
-        run.learn(islice(batches, many), 0, 0.1)
+        run.step(islice(batches, many), 0, 0.1)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         clock = Clock(device)
         for owner, method, name in (
-            (run.batches, "_read", "reading"),
-            (run.batches, "_prepare", "augmentation"),
+            (run.batches, "read", "reading"),
+            (run.batches, "prepare", "augmentation"),
             (run.framework, "forward", "forward"),
             (run.fabric, "backward", "backward"),
             (run.optimizer, "step", "optimiser"),
@@ -200,13 +201,13 @@ def measured(recipe: Recipe, rounds: int, most: float) -> dict[str, Any]:
             (run, "reference", "SSPS"),
             *((m.frontend, "forward", "features") for m in run.framework.modules() if isinstance(m, Encoder)),
         ):
-            clock.time(owner, method, name)
+            timing.enter_context(clock.timing(owner, method, name))
         rates, utterances = [], recipe.training.batch * many
         clock.charge()
         clock.spent.clear()
         for _ in range(rounds):
             before = clock.spent.total()
-            run.learn(islice(batches, many), 0, 0.1)
+            run.step(islice(batches, many), 0, 0.1)
             clock.charge()
             rates.append(utterances / (clock.spent.total() - before))
     rate = statistics.median(rates)

@@ -17,7 +17,8 @@ from idemvox.errors import IdemvoxError
 from idemvox.frameworks.simclr import SimCLR
 from idemvox.training import compilation
 from idemvox.training.compilation import compile_encoders
-from idemvox.training.loop import _Run, train
+from idemvox.training.loop import train
+from idemvox.training.run import Run
 
 pytestmark = pytest.mark.slow
 
@@ -72,21 +73,21 @@ def test_a_run_compiles_its_encoders_and_trains_as_without(tiny_recipe, tmp_path
 
 
 @pytest.mark.parametrize("encoder", ["fast_resnet34", "ecapa_tdnn"])
-def test_every_encoder_is_one_graph(tiny_recipe, tmp_path, monkeypatch, encoder):
+def test_every_encoder_is_one_graph(tiny_recipe, monkeypatch, encoder):
     """What breaks it in two is an error here; code for a processor is not made of it."""
     monkeypatch.setattr(compilation.shutil, "which", lambda name: name)
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function: real(function, backend="eager", fullgraph=True))
-    run = _Run(tiny_recipe("training.compile=true", encoder=encoder), tmp_path)
+    run = Run(tiny_recipe("training.compile=true", encoder=encoder))
     batch = next(iter(run.batches.epoch(0, run.positives)))
-    _, loss = run.learn([batch], 0, 0.1)
+    loss = run.step([batch], 0, 0.1).loss
     assert loss is not None and math.isfinite(loss)
 
 
-def test_without_a_compiler(tiny_recipe, tmp_path, monkeypatch):
+def test_without_a_compiler(tiny_recipe, monkeypatch):
     monkeypatch.setattr(compilation.shutil, "which", lambda name: None)
     with pytest.raises(IdemvoxError, match=r"needs a C\+\+ compiler on a CPU.*CXX"):
-        _Run(tiny_recipe("training.compile=true"), tmp_path)
+        Run(tiny_recipe("training.compile=true"))
 
 
 def test_it_does_not_go_with_recomputing(tiny_recipe):

@@ -19,20 +19,21 @@ from idemvox.errors import IdemvoxError
 from idemvox.frameworks.simclr import SimCLR
 from idemvox.recipe import Recipe
 from idemvox.registry import ENCODERS, FRAMEWORKS
-from idemvox.training.loop import _Run, train
+from idemvox.training.loop import train
+from idemvox.training.run import Run
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 
 LEARNING = [name for name in ENCODERS if not ENCODERS[name].fitted]
 
 
-def begun(recipe: Recipe, folder: Path) -> tuple[_Run, list[Batch]]:
+def begun(recipe: Recipe) -> tuple[Run, list[Batch]]:
     """Return a run before its first step, and the batches of its first epoch."""
-    run = _Run(recipe, folder)
+    run = Run(recipe)
     run.framework.train()
     return run, list(run.batches.epoch(0, run.positives))
 
 
-def taken(run: _Run, batches: list[Batch]) -> tuple[float, list[Tensor], list[Tensor]]:
+def taken(run: Run, batches: list[Batch]) -> tuple[float, list[Tensor], list[Tensor]]:
     """Return the mean loss of batches, the gradient of all parameters and the buffers afterwards."""
     loss = sum(float(run.differentiate(batch).step.loss) for batch in batches) / len(batches)
     gradients = [p.grad for p in run.framework.parameters() if p.grad is not None]
@@ -53,7 +54,7 @@ def weights(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("encoder", LEARNING)
 @pytest.mark.parametrize("framework", list(FRAMEWORKS))
-def test_recomputing_changes_no_bit(tiny_recipe, tmp_path, framework, encoder):
+def test_recomputing_changes_no_bit(tiny_recipe, framework, encoder):
     """Loss, gradients, running statistics, centre, discriminator: all as from the plain step."""
     found = []
     for recompute in ("false", "true"):
@@ -63,7 +64,7 @@ def test_recomputing_changes_no_bit(tiny_recipe, tmp_path, framework, encoder):
             encoder=encoder,
             labelled=FRAMEWORKS[framework].supervised,
         )
-        run, batches = begun(recipe, tmp_path)
+        run, batches = begun(recipe)
         assert run.framework.encoder.recompute is (recompute == "true")
         found.append(taken(run, batches[:2]))
     (loss, gradients, buffers), (again, its_gradients, its_buffers) = found
@@ -164,9 +165,9 @@ def adding(tiny_recipe) -> Callable[..., Recipe]:
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_step_takes_the_mean_gradient(adding, tmp_path):
+def test_a_step_takes_the_mean_gradient(adding):
     """Against a plain loop over the batches, and an optimiser's first step by hand."""
-    (run, batches), (plain, _) = (begun(adding(), tmp_path) for _ in range(2))
+    (run, batches), (plain, _) = (begun(adding()) for _ in range(2))
     parameters = list(plain.framework.parameters())
     losses, mean = [], [torch.zeros_like(p) for p in parameters]
     for batch in batches[:2]:
@@ -175,7 +176,8 @@ def test_a_step_takes_the_mean_gradient(adding, tmp_path):
         for total, gradient in zip(mean, torch.autograd.grad(loss, parameters), strict=True):
             total += gradient / 2
     expected = [p.detach() - 1e-3 * gradient for p, gradient in zip(parameters, mean, strict=True)]
-    ids, loss = run.learn(islice(iter(batches), 2), 0, 0.1)
+    result = run.step(islice(iter(batches), 2), 0, 0.1)
+    ids, loss = result.ids, result.loss
     assert ids.tolist() == [*batches[0].ids.tolist(), *batches[1].ids.tolist()]
     assert float(loss) == pytest.approx(sum(losses) / 2, rel=1e-9)
     torch.testing.assert_close(list(run.framework.parameters()), expected, rtol=1e-9, atol=1e-9)
@@ -183,9 +185,9 @@ def test_a_step_takes_the_mean_gradient(adding, tmp_path):
     assert [float(v) for v in run.place.sums["loss"]] == [float(loss)]
 
 
-def gradients(recipe: Recipe, folder: Path) -> list[Tensor]:
+def gradients(recipe: Recipe) -> list[Tensor]:
     """Return those of a step, with batch normalisation by running statistics."""
-    run, batches = begun(recipe, folder)
+    run, batches = begun(recipe)
     for module in run.framework.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.eval()
@@ -193,11 +195,11 @@ def gradients(recipe: Recipe, folder: Path) -> list[Tensor]:
 
 
 @pytest.mark.usefixtures("float64")
-def test_it_is_a_larger_batch_for_a_loss_of_single_utterances_alone(adding, tmp_path):
+def test_it_is_a_larger_batch_for_a_loss_of_single_utterances_alone(adding):
     def both(framework: str, labelled: bool) -> tuple[list[Tensor], list[Tensor]]:
         parts, whole = (), ("training.batch=8", "training.accumulate=1")
         one, other = (
-            gradients(adding("augment.policy=none", *how, framework=framework, labelled=labelled), tmp_path)
+            gradients(adding("augment.policy=none", *how, framework=framework, labelled=labelled))
             for how in (parts, whole)
         )
         return one, other
@@ -232,7 +234,7 @@ def test_an_epoch_counts_steps_and_broken_off_between_two_it_ends_with_the_same_
 
 
 def test_batches_that_are_left_over_come_in_another_epoch(adding, tmp_path):
-    run, batches = begun(adding("training.accumulate=4"), tmp_path)
+    run, batches = begun(adding("training.accumulate=4"))
     assert len(batches) == 6 and run.steps == 1 and run.left()["training"] == 2
     assert train(adding("training.accumulate=4"), tmp_path / "run", progress=False).epochs == 2
 

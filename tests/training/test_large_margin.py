@@ -7,7 +7,8 @@ import json
 import torch
 
 from idemvox.recipe import load_recipe
-from idemvox.training.loop import _Run, train
+from idemvox.training.loop import train
+from idemvox.training.run import Run
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 
 
@@ -33,7 +34,7 @@ def test_it_goes_on_with_the_class_vectors(tiny_recipe, tmp_path):
             "training.epochs=1",
         ]
     )
-    run = _Run(recipe, tmp_path / "large")
+    run = Run(recipe)
     assert recipe.start_from is not None
     run.start_from(recipe.start_from)
     for name, value in run.framework.state_dict().items():

@@ -23,10 +23,10 @@ from idemvox.modules import evaluating
 from idemvox.positives.ssps import SSPS
 from idemvox.recipe import Part, Published, Recipe
 from idemvox.training import assembly
-from idemvox.training.loop import _Run, train
+from idemvox.training.loop import Hooks, train
+from idemvox.training.run import Run
 from idemvox.training.schedules import warmup_cosine
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
-from idemvox.training.watch.gauges import progress_bar
 
 
 def quiet(recipe: Recipe, folder: Path, resume: bool = False) -> Any:
@@ -220,14 +220,14 @@ def test_the_same_framework_goes_on_whole(tiny_recipe, whole, tmp_path):
     assert resumed.epochs == 2
 
 
-def begun(recipe: Recipe, source: Path, tmp_path: Path) -> _Run:
-    run = _Run(recipe, tmp_path)
+def begun(recipe: Recipe, source: Path) -> Run:
+    run = Run(recipe)
     run.start_from(source)
     return run
 
 
-def test_the_same_framework_with_other_positives_goes_on_too(tiny_recipe, base, tmp_path):
-    run = begun(tiny_recipe(positives="ssps"), base, tmp_path)
+def test_the_same_framework_with_other_positives_goes_on_too(tiny_recipe, base):
+    run = begun(tiny_recipe(positives="ssps"), base)
     assert run.first == 1 and not run.filled and equal(run.framework.state_dict(), state(base)["framework"])
     assert run.optimizer.state_dict()["state"]
 
@@ -243,18 +243,18 @@ def test_the_epochs_of_the_start_count(tiny_recipe, base, tmp_path, monkeypatch)
     assert [e["epoch"] if "epoch" in e else e["at"] for e in log(tmp_path, "epoch")] == [2]
 
 
-def test_weight_decay_is_this_recipes(tiny_recipe, base, tmp_path):
-    run = begun(tiny_recipe("training.weight_decay=0.25"), base, tmp_path)
+def test_weight_decay_is_this_recipes(tiny_recipe, base):
+    run = begun(tiny_recipe("training.weight_decay=0.25"), base)
     assert run.optimizer.state_dict()["param_groups"][0]["weight_decay"] == 0.25
 
 
-def test_another_optimiser_begins_anew(tiny_recipe, base, tmp_path):
-    run = begun(tiny_recipe("training.optimizer=sgd"), base, tmp_path)
+def test_another_optimiser_begins_anew(tiny_recipe, base):
+    run = begun(tiny_recipe("training.optimizer=sgd"), base)
     assert run.first == 1 and not run.optimizer.state_dict()["state"]
 
 
-def test_a_teacher_begins_as_its_student(tiny_recipe, base, tmp_path):
-    run = begun(tiny_recipe(framework="dino"), base / "model", tmp_path)
+def test_a_teacher_begins_as_its_student(tiny_recipe, base):
+    run = begun(tiny_recipe(framework="dino"), base / "model")
     weights = load_model(base).encoder.state_dict()
     assert equal(run.framework.encoder.state_dict(), weights)
     assert equal(run.framework.teacher.state_dict(), weights)
@@ -294,15 +294,15 @@ def test_gradients_are_clipped_where_the_recipe_says_so(tiny_recipe, tmp_path, m
     assert free > 0.01 and len(largest) == 3 and max(largest) <= 1.0001e-3
 
 
-def test_a_model_folder_gives_the_encoder_alone(tiny_recipe, base, tmp_path):
-    run = begun(tiny_recipe(), base / "model", tmp_path)
+def test_a_model_folder_gives_the_encoder_alone(tiny_recipe, base):
+    run = begun(tiny_recipe(), base / "model")
     assert equal(run.framework.encoder.state_dict(), load_model(base).encoder.state_dict())
     assert run.first == 0 and not run.optimizer.state_dict()["state"]
 
 
-def test_another_framework_takes_the_encoder_alone(tiny_recipe, base, tmp_path):
+def test_another_framework_takes_the_encoder_alone(tiny_recipe, base):
     recipe = tiny_recipe(framework="supervised_aam", labelled=True)
-    fresh, run = _Run(recipe, tmp_path), begun(recipe, base, tmp_path)
+    fresh, run = Run(recipe), begun(recipe, base)
     assert equal(run.framework.encoder.state_dict(), load_model(base).encoder.state_dict())
     assert not equal(fresh.framework.encoder.state_dict(), run.framework.encoder.state_dict())
     assert torch.equal(run.framework.classes, fresh.framework.classes)
@@ -310,20 +310,20 @@ def test_another_framework_takes_the_encoder_alone(tiny_recipe, base, tmp_path):
 
 
 @pytest.mark.parametrize("part", ["", "model"])
-def test_an_encoder_that_does_not_fit_is_refused(tiny_recipe, base, tmp_path, part):
+def test_an_encoder_that_does_not_fit_is_refused(tiny_recipe, base, part):
     for change in ("encoder.dim=8", "encoder={name: ecapa_tdnn, channels: 16, mfa_channels: 24, dim: 16}"):
         with pytest.raises(IdemvoxError, match=r"start_from .*do not fit this recipe's encoder") as caught:
-            begun(tiny_recipe(change), base / part, tmp_path)
+            begun(tiny_recipe(change), base / part)
         assert len(str(caught.value)) < 600 + len(str(base)) and "set the same `encoder`" in str(caught.value)
 
 
-def test_an_encoder_that_heard_otherwise_is_refused(tiny_recipe, base, tmp_path):
+def test_an_encoder_that_heard_otherwise_is_refused(tiny_recipe, base):
     """Its weights would fit any number of mels."""
     recipe = tiny_recipe("frontend.window=hann", framework="finetune", labelled=True)
     with pytest.raises(
         IdemvoxError, match=r"start_from .*'hamming'.*this recipe gives it .*'hann'.*same `front"
     ):
-        begun(recipe, base, tmp_path)
+        begun(recipe, base)
 
 
 def test_nothing_to_start_from(tiny_recipe, tmp_path):
@@ -378,15 +378,50 @@ def test_every_utterance_needs_a_speaker_to_classify(tiny_recipe, corpus, tmp_pa
     recipe = tiny_recipe(f"data.manifest={partly}", framework="supervised_aam")
     with pytest.raises(IdemvoxError, match=r"needs a class for every.*the speaker column has none for 1 "):
         quiet(recipe, tmp_path)
-    _Run(
-        tiny_recipe(f"data.manifest={partly}", positives="supervised"), tmp_path
-    )  # the odd one keeps its own
+    Run(tiny_recipe(f"data.manifest={partly}", positives="supervised"))  # the odd one keeps its own
+
+
+# -- looking on -------------------------------------------------------------------------------
+
+
+def test_hooks_see_every_step_and_epoch_and_change_nothing(tiny_recipe, whole, tmp_path):
+    steps, epochs = [], []
+    hooks = Hooks(
+        on_step=lambda run, result: steps.append((run.place.steps, run.done, result.loss)),
+        on_epoch=lambda run: epochs.append((run.done, run.numbers["loss"])),
+    )
+    train(tiny_recipe("training.lr_every=1"), tmp_path, progress=False, hooks=hooks)
+    assert [(step, done) for step, done, _ in steps] == [(1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (3, 1)]
+    assert [e["loss"] for e in log(tmp_path, "step")] == [loss for *_, loss in steps]
+    assert epochs == [(1, log(tmp_path, "epoch")[0]["loss"]), (2, log(tmp_path, "epoch")[1]["loss"])]
+    assert equal(state(tmp_path)["framework"], state(whole)["framework"])
+
+
+def test_what_a_hook_raises_ends_the_run_which_resumes_from_its_last_checkpoint(tiny_recipe, whole, tmp_path):
+    recipe = tiny_recipe("training.lr_every=1", "training.save_steps=1")
+    with pytest.raises(ZeroDivisionError):
+        train(recipe, tmp_path, progress=False, hooks=Hooks(on_step=lambda run, result: 1 / (run.done - 1)))
+    assert (state(tmp_path)["done"], state(tmp_path)["place"]["steps"]) == (1, 0)
+    quiet(recipe, tmp_path, resume=True)
+    assert equal(state(tmp_path)["framework"], state(whole)["framework"])
+
+
+def test_an_epoch_may_be_left_and_continued(tiny_recipe, whole):
+    """Without a folder: two steps, then the third from where they ended, and another epoch."""
+    run = Run(tiny_recipe("training.lr_every=1"))
+    run.prepare()
+    losses = [result.loss for result in itertools.islice(run.epoch(), 2)]
+    assert (run.done, run.place.steps, len(losses)) == (0, 2, 2)
+    assert len(list(run.epoch())) == 1 and run.done == 1 and run.numbers["loss"] > 0
+    run.prepare()
+    assert len(list(run.epoch())) == 3 and run.left()["training"] == 0
+    assert equal(run.framework.state_dict(), state(whole)["framework"])
 
 
 # -- references -------------------------------------------------------------------------------
 
 
-def test_who_is_given_labels(tiny_recipe, tmp_path, monkeypatch):
+def test_who_is_given_labels(tiny_recipe, monkeypatch):
     sources = []
 
     def batches(source: Any, *rest: Any, **more: Any) -> SimpleNamespace:
@@ -394,9 +429,9 @@ def test_who_is_given_labels(tiny_recipe, tmp_path, monkeypatch):
         return SimpleNamespace(steps=1)
 
     monkeypatch.setattr(assembly, "Batches", batches)
-    ours = _Run(tiny_recipe(positives="ssps", labelled=True), tmp_path)
-    theirs = _Run(tiny_recipe(positives="supervised", labelled=True), tmp_path)
-    _Run(tiny_recipe(framework="supervised_aam", labelled=True), tmp_path)
+    ours = Run(tiny_recipe(positives="ssps", labelled=True))
+    theirs = Run(tiny_recipe(positives="supervised", labelled=True))
+    Run(tiny_recipe(framework="supervised_aam", labelled=True))
     assert ours.positives.setting.classes is None
     assert theirs.positives.setting.classes.tolist() == [n // 4 for n in range(24)]
     assert all(type(source) is FileSource for source, _ in sources)  # which has no labels to give
@@ -408,7 +443,7 @@ def test_a_voice_played_faster_is_another_class(tiny_recipe, tmp_path):
     recipe = tiny_recipe(
         "augment.speeds=[0.9, 1.0, 1.1]", "training.epochs=1", framework="supervised_aam", labelled=True
     )
-    run = _Run(recipe, tmp_path)
+    run = Run(recipe)
     classes = 3 * (run.batches.voices)
     assert len(run.framework.classes) == classes
     labels = [b.classes for epoch in range(6) for b in run.batches.epoch(epoch, run.positives)]
@@ -416,11 +451,11 @@ def test_a_voice_played_faster_is_another_class(tiny_recipe, tmp_path):
     train(recipe, tmp_path / "run", progress=False)
 
 
-def test_ssps_does_not_go_with_changing_voices(tiny_recipe, tmp_path):
+def test_ssps_does_not_go_with_changing_voices(tiny_recipe):
     with pytest.raises(
         IdemvoxError, match=r"augment\.speeds changes voices.*'ssps'.*leave augment\.speeds out"
     ):
-        _Run(tiny_recipe("augment.speeds=[0.9, 1.0]", positives="ssps"), tmp_path)
+        Run(tiny_recipe("augment.speeds=[0.9, 1.0]", positives="ssps"))
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -447,8 +482,8 @@ def test_a_pack_trains_to_the_same_bits_as_its_files(tiny_recipe, tmp_path, corp
     assert models[0].read_bytes() == models[1].read_bytes()
 
 
-def test_references_leave_the_statistics_of_the_encoder_alone(tiny_recipe, tmp_path):
-    run = _Run(tiny_recipe(positives="ssps"), tmp_path)
+def test_references_leave_the_statistics_of_the_encoder_alone(tiny_recipe):
+    run = Run(tiny_recipe(positives="ssps"))
     run.framework.train()
     batch = next(iter(run.batches.epoch(0, run.positives)))
     before = {k: v.clone() for k, v in run.framework.state_dict().items()}
@@ -462,11 +497,10 @@ def test_references_leave_the_statistics_of_the_encoder_alone(tiny_recipe, tmp_p
     assert not equal(run.framework.state_dict(), before)
 
 
-def test_the_fill_pass_sees_all_and_changes_nothing_that_learns(tiny_recipe, tmp_path):
-    run = _Run(tiny_recipe("positives.queue=24", positives="ssps"), tmp_path)
+def test_the_fill_pass_sees_all_and_changes_nothing_that_learns(tiny_recipe):
+    run = Run(tiny_recipe("positives.queue=24", positives="ssps"))
     before = {k: v.clone() for k, v in run.framework.state_dict().items()}
-    with progress_bar(False) as bar:
-        run.fill(bar)
+    assert len(list(run.fill())) == 3 and run.filled
     assert equal(run.framework.state_dict(), before) and run.framework.training
     assert run.positives.seen.all() and run.positives.queue.filled == 1.0
     with evaluating(run.framework):
@@ -475,13 +509,13 @@ def test_the_fill_pass_sees_all_and_changes_nothing_that_learns(tiny_recipe, tmp
             torch.testing.assert_close(run.positives.reference[batch.ids], run.reference(batch))
 
 
-def test_a_frozen_batch_normalisation_stays_in_eval_mode_after_the_references(tiny_recipe, tmp_path):
-    run = _Run(tiny_recipe(positives="ssps"), tmp_path)
+def test_a_frozen_batch_normalisation_stays_in_eval_mode_after_the_references(tiny_recipe):
+    run = Run(tiny_recipe(positives="ssps"))
     run.framework.train()
     frozen = run.framework.encoder.bn1.eval()
     batch = next(iter(run.batches.epoch(0, run.positives)))
     mean = frozen.running_mean.clone()
-    run.learn([batch], 0, 0.1)
+    run.step([batch], 0, 0.1)
     assert not frozen.training and torch.equal(frozen.running_mean, mean)
     assert all(part.training for part in run.framework.modules() if part is not frozen)
 
@@ -554,7 +588,7 @@ def test_an_untrained_encoder_is_a_start_too(tiny_recipe, tmp_path):
     recipe = tiny_recipe()
     encoder = build_encoder(recipe.encoder, recipe.frontend)
     save_model(tmp_path / "m", encoder, recipe.encoder, recipe.frontend, {}, scoring="cosine")
-    run = begun(recipe, tmp_path / "m", tmp_path)
+    run = begun(recipe, tmp_path / "m")
     assert equal(run.framework.encoder.state_dict(), encoder.state_dict())
 
 
@@ -563,8 +597,8 @@ def test_the_fill_pass_is_made_once_or_before_every_epoch(
     tiny_recipe, tmp_path, monkeypatch, refresh, passes
 ):
     made, seen = [], []
-    fill, observe = _Run.fill, SSPS.observe
-    monkeypatch.setattr(_Run, "fill", lambda self, bar: made.append(self.done) or fill(self, bar))
+    fill, observe = Run.fill, SSPS.observe
+    monkeypatch.setattr(Run, "fill", lambda self: made.append(self.done) or fill(self))
     monkeypatch.setattr(
         SSPS, "observe", lambda self, ids, x: seen.extend(ids.tolist()) or observe(self, ids, x)
     )

@@ -35,9 +35,11 @@ from idemvox.model import load_model
 from idemvox.positives.queue import EmbeddingQueue
 from idemvox.positives.ssps import SSPS
 from idemvox.recipe import Recipe, Training
-from idemvox.training.loop import _Run, train
+from idemvox.training import loop
+from idemvox.training.loop import train
+from idemvox.training.run import Run
 from idemvox.training.state import saving
-from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint, read_newest, save_checkpoint
+from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
 from idemvox.training.state.saving import Saver, Stop
 from idemvox.training.watch.gauges import Log
 
@@ -382,8 +384,8 @@ def test_one_that_is_damaged_or_foreign_is_passed_over_by_name(make, whole, brok
             quiet(make("simclr"), broken, resume=True)
             assert_same(left(broken), whole("simclr"))
         else:
-            run = _Run(make("simclr"), broken)
-            run.restore(read_newest(broken / "checkpoints", objection=run.objection))
+            run = Run(make("simclr"))
+            run.resume(broken / "checkpoints")
             assert (run.done, run.place.steps) == (1, 0)
     assert f"passed over: checkpoint {newest}" in caplog.text and said in caplog.text
 
@@ -406,7 +408,7 @@ def test_a_model_of_fewer_epochs_is_not_taken_for_this_ones(make, whole, tmp_pat
     """One epoch, finished; one more, killed before its model is written."""
     quiet(make("simclr", "training.epochs=1"), tmp_path)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(_Run, "save", lambda self, model: (_ for _ in ()).throw(Killed))
+        patch.setattr(loop, "save_trained", lambda *args: (_ for _ in ()).throw(Killed))
         quiet(make("simclr"), tmp_path, resume=True)
     quiet(make("simclr"), tmp_path, resume=True)
     assert load_model(tmp_path).provenance["epochs"] == 2

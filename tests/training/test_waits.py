@@ -5,6 +5,7 @@ On a GPU ``benchmarks/gpu.py`` asks CUDA itself.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import pytest
@@ -16,8 +17,7 @@ from idemvox.devices import Fetched
 from idemvox.frameworks.base import Framework
 from idemvox.positives import drawing, queue
 from idemvox.registry import FRAMEWORKS
-from idemvox.training.loop import _Run
-from idemvox.training.watch.gauges import progress_bar
+from idemvox.training.run import Run
 
 WAITS = {
     "_local_scalar_dense",  # item(), float(x), bool(x), int(x)
@@ -80,38 +80,37 @@ SYSTEMS = [
 ]
 
 
-def begin(run: _Run, batch: Batch) -> None:
+def begin(run: Run, batch: Batch) -> None:
     """Do all that precedes a step, and whatever is made once."""
-    with progress_bar(False) as bar:
-        if run.to_fill:
-            run.fill(bar)
-    run.positives.start_epoch(0)
-    run.learn([batch], 0, 0.1)
+    if run.to_fill:
+        deque(run.fill(), maxlen=0)
+    run.prepare()
+    run.step([batch], 0, 0.1)
 
 
 @pytest.mark.parametrize(("framework", "positives"), SYSTEMS)
-def test_a_step_waits_once(tiny_recipe, tmp_path, pretend, framework, positives):
+def test_a_step_waits_once(tiny_recipe, pretend, framework, positives):
     labelled = FRAMEWORKS[framework].supervised
-    run = _Run(tiny_recipe(labelled=labelled, framework=framework, positives=positives), tmp_path)
+    run = Run(tiny_recipe(labelled=labelled, framework=framework, positives=positives))
     first, second = (next(iter(run.batches.epoch(epoch, run.positives))) for epoch in (0, 1))
     begin(run, first)
     del pretend[:]
     with Waits() as waits:
-        run.learn([second], 0, 0.2)
+        run.step([second], 0, 0.2)
     assert waits.seen == []
     assert len(pretend) == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize(("framework", "positives"), SYSTEMS)
-def test_a_step_on_a_gpu_waits_for_its_result_alone(tiny_recipe, tmp_path, framework, positives):
+def test_a_step_on_a_gpu_waits_for_its_result_alone(tiny_recipe, framework, positives):
     labelled = FRAMEWORKS[framework].supervised
     recipe = tiny_recipe("training.device=cuda", labelled=labelled, framework=framework, positives=positives)
-    run = _Run(recipe, tmp_path)
+    run = Run(recipe)
     first, second = (next(iter(run.batches.epoch(epoch, run.positives))) for epoch in (0, 1))
     begin(run, first)
     torch.cuda.set_sync_debug_mode("error")  # waiting for an event, as Fetched does, is none of them
     try:
-        run.learn([second], 0, 0.2)
+        run.step([second], 0, 0.2)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -19,10 +19,10 @@ from idemvox.errors import RunError
 from idemvox.files import read_json, write_json
 from idemvox.model import build_encoder, load_model, save_model
 from idemvox.processes import command_line, process_pool
+from idemvox.progress import progress_bar
 from idemvox.recipe import Recipe
 from idemvox.training.loop import train
 from idemvox.training.watch.curves import read_log
-from idemvox.training.watch.gauges import progress_bar
 from idemvox.verification.embed import embed_files, save_embeddings
 from idemvox.verification.evaluation import evaluate_embeddings, trial_utterances
 from idemvox.verification.report import store_report

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch.optim import Optimizer
 
 from idemvox.corpus.classes import Classes, find_classes
-from idemvox.corpus.corpus import Corpus, is_pack, open_corpus
+from idemvox.corpus.corpus import Corpus, open_corpus
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Framework
 from idemvox.model import build_encoder
@@ -33,8 +33,7 @@ class Assembly:
     """All on the recipe's device.
 
     Attributes:
-        packed: whether every corpus is a pack.
-        names: of the utterances.
+        names: (N,) of the utterances.
         corpora: how many utterances each corpus has, by its name.
         classes: of the utterances; ``None`` where no part is supervised.
     """
@@ -45,7 +44,6 @@ class Assembly:
     optimizer: Optimizer
     batches: Batches
     gauge: PositiveGauge
-    packed: bool
     names: Sequence[str]
     corpora: Mapping[str, int]
     classes: Classes | None
@@ -121,9 +119,8 @@ def assemble(recipe: Recipe) -> Assembly:
         rank=rank(),
         world=world(),
     )
-    packed = all(is_pack(path) for path in recipe.data.corpora)
     return Assembly(
-        fabric, framework, positives, optimizer, batches, gauge, packed, corpus.ids, corpus.parts, classes
+        fabric, framework, positives, optimizer, batches, gauge, corpus.ids, corpus.parts, classes
     )
 
 

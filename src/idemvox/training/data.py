@@ -246,7 +246,7 @@ class Batches:
                 classes = to_device(classes, self.device)
             yield Batch(
                 to_device(ids, self.device),
-                {name: self._prepare(name, pcm, ids, speed, epoch) for name, pcm in views.items()},
+                {name: self.prepare(name, pcm, ids, speed, epoch) for name, pcm in views.items()},
                 classes,
             )
 
@@ -275,7 +275,7 @@ class Batches:
                         len(running) < max(_AHEAD * self.workers, 1)
                         and (ids := next(waiting, None)) is not None
                     ):
-                        running.append(pool.submit(self._read, ids, epoch, names, partners))
+                        running.append(pool.submit(self.read, ids, epoch, names, partners))
                     if not running:
                         return
                     ready = running.popleft().result()
@@ -284,7 +284,7 @@ class Batches:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _read(
+    def read(
         self, ids: Numbers, epoch: int, names: Sequence[str], partners: Numbers | None
     ) -> tuple[Numbers, dict[str, Tensor]]:
         """Read the views of a batch into (pinned) memory."""
@@ -305,7 +305,7 @@ class Batches:
         """Return whether anything may befall a view."""
         return self.views[name].augment and not (self.augmenter.idle and self.cropper.speeds == (1.0,))
 
-    def _prepare(self, name: str, pcm: Tensor, ids: Numbers, speed: Numbers, epoch: int) -> Tensor:
+    def prepare(self, name: str, pcm: Tensor, ids: Numbers, speed: Numbers, epoch: int) -> Tensor:
         """Move (B, n, T) samples to the device, to [-1, 1], and augment them."""
         wave, crop = pcm.to(self.device, non_blocking=True), self.views[name]
         if not crop.augment or self.augmenter.idle or self.cropper.speeds != (1.0,):

@@ -14,7 +14,8 @@ from idemvox.cli import app
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.simclr import SimCLR
 from idemvox.positives.ssps import SSPS
-from idemvox.training.loop import _Run, train
+from idemvox.training.loop import train
+from idemvox.training.run import Run
 from idemvox.training.watch import dry_run as rehearsal
 from idemvox.training.watch.dry_run import rehearse
 
@@ -84,8 +85,8 @@ def test_other_samplers_are_rehearsed_too(tiny_recipe, scratch, change):
 
 def test_it_begins_as_the_run_would(tiny_recipe, tmp_path, monkeypatch):
     source = train(tiny_recipe("training.epochs=1"), tmp_path / "base", progress=False)
-    begun, start = [], _Run.start_from
-    monkeypatch.setattr(_Run, "start_from", lambda self, path: begun.append(path) or start(self, path))
+    begun, start = [], Run.start_from
+    monkeypatch.setattr(Run, "start_from", lambda self, path: begun.append(path) or start(self, path))
     rehearse(tiny_recipe(f"start_from={source.folder}", positives="ssps"))
     assert begun == [source.folder]
 

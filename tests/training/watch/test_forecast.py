@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from idemvox.training.loop import _Run, train
+from idemvox.training.loop import train
+from idemvox.training.run import Run
 from idemvox.training.state.progress import Place
 from idemvox.training.watch import forecast as module
 from idemvox.training.watch.forecast import Forecast, span
@@ -99,9 +100,9 @@ def test_spans(seconds, text):
 
 
 @pytest.mark.parametrize(("refresh", "passes"), [("false", 1), ("true", 2)])
-def test_what_is_left_is_counted_as_it_comes(tiny_recipe, tmp_path, refresh, passes):
+def test_what_is_left_is_counted_as_it_comes(tiny_recipe, refresh, passes):
     """Two epochs of three steps, with a pass of three batches before one or both."""
-    run = _Run(tiny_recipe(f"positives.refresh={refresh}", positives="ssps"), tmp_path)
+    run = Run(tiny_recipe(f"positives.refresh={refresh}", positives="ssps"))
     assert run.left() == {"filling": 3 * passes, "clustering": 2, "training": 6}
     run.place = Place(filled=2)
     assert run.left() == {"filling": 3 * passes - 2, "clustering": 2, "training": 6}
@@ -109,7 +110,7 @@ def test_what_is_left_is_counted_as_it_comes(tiny_recipe, tmp_path, refresh, pas
     assert run.left() == {"filling": 3 * (passes - 1), "clustering": 1, "training": 5}
     run.done, run.place = 1, Place()
     assert run.left() == {"filling": 3 * (passes - 1), "clustering": 1, "training": 3}
-    assert _Run(tiny_recipe(), tmp_path).left() == {"filling": 0, "clustering": 0, "training": 6}
+    assert Run(tiny_recipe()).left() == {"filling": 0, "clustering": 0, "training": 6}
 
 
 def test_a_run_says_and_logs_it(tiny_recipe, tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from idemvox.batch import Swap
-from idemvox.training.watch.gauges import Log, PositiveGauge, mean
+from idemvox.training.watch.gauges import Log, PositiveGauge
 
 SPEAKERS = np.array([0, 0, 0, 1, 1, -1], np.int32)
 RECORDINGS = np.array([0, 0, 1, 2, -1, 3], np.int32)  # numbered by speaker and recording
@@ -98,7 +98,3 @@ def test_the_log_is_a_line_of_json_an_event(tmp_path):
         ("step", 4, 0.5, "x"),
     ]
     assert list((tmp_path / "tensorboard").iterdir())
-
-
-def test_mean_of_scalars():
-    assert mean([torch.tensor(1.0), torch.tensor(2.0)]) == 1.5

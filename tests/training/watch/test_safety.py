@@ -17,8 +17,9 @@ from idemvox.errors import IdemvoxError
 from idemvox.frameworks.dino import DINO
 from idemvox.frameworks.simclr import SimCLR
 from idemvox.positives.queue import EmbeddingQueue
-from idemvox.training import loop
-from idemvox.training.loop import _Run, train
+from idemvox.training import run as steps
+from idemvox.training.loop import train
+from idemvox.training.run import Run
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 from idemvox.training.watch import safety
 from idemvox.training.watch.safety import likeness, memory_named
@@ -29,19 +30,19 @@ def log(folder: Path, event: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == event]
 
 
-def learn(run: _Run, batch: Batch) -> torch.Tensor | None:
+def learn(run: Run, batch: Batch) -> float | None:
     """Take a step; return its loss."""
-    return run.learn([batch], 0, 0.1)[1]
+    return run.step([batch], 0, 0.1).loss
 
 
 # -- steps that come to nothing ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("framework", ["simclr", "dino"])
-def test_a_bad_step_leaves_no_trace(tiny_recipe, tmp_path, framework):
+def test_a_bad_step_leaves_no_trace(tiny_recipe, framework):
     """NaN in one utterance's audio: weights, statistics, centre, optimiser and queues stay as they were."""
     recipe = tiny_recipe("positives.queue=24", framework=framework, positives="ssps")
-    run = _Run(recipe, tmp_path)
+    run = Run(recipe)
     batches = list(run.batches.epoch(0, run.positives))
     for batch in run.batches.every(0):
         run.positives.observe(batch.ids, run.reference(batch))
@@ -63,8 +64,8 @@ def test_a_bad_step_leaves_no_trace(tiny_recipe, tmp_path, framework):
     assert learn(run, batches[1]) is not None and run.watch.bad == 0 and run.watch.skipped == 1
 
 
-def test_a_gradient_that_is_not_finite_is_no_better_than_such_a_loss(tiny_recipe, tmp_path, monkeypatch):
-    run = _Run(tiny_recipe(), tmp_path)
+def test_a_gradient_that_is_not_finite_is_no_better_than_such_a_loss(tiny_recipe, monkeypatch):
+    run = Run(tiny_recipe())
     batch = next(iter(run.batches.epoch(0, run.positives)))
     monkeypatch.setattr(run.framework, "loss", lambda query, *rest: (query - query).norm(dim=1).sqrt().sum())
     assert learn(run, batch) is None
@@ -115,8 +116,8 @@ def test_the_count_goes_on_with_the_run(tiny_recipe, tmp_path, monkeypatch):
     recipe = tiny_recipe("training.bad_steps=3", "training.save_steps=1")
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         diverging(patch, {1, 2})
-        inside = loop.learning_rate
-        patch.setattr(loop, "learning_rate", lambda t, e, s, *r: 1 / 0 if s == 2 else inside(t, e, s, *r))
+        inside = steps.learning_rate
+        patch.setattr(steps, "learning_rate", lambda t, e, s, *r: 1 / 0 if s == 2 else inside(t, e, s, *r))
         train(recipe, tmp_path, progress=False)
     diverging(monkeypatch, {1})
     with pytest.raises(IdemvoxError, match="3 steps in a row, last at epoch 1, step 3 "):
@@ -190,8 +191,8 @@ def test_untrained_encoders_do_not_look_collapsed(encoder, corpus):
         assert float(likeness(full(waves[::2]))) < 0.995 < safety.ALIKE
 
 
-def test_references_are_not_looked_at(tiny_recipe, tmp_path):
-    run = _Run(tiny_recipe(positives="ssps"), tmp_path)
+def test_references_are_not_looked_at(tiny_recipe):
+    run = Run(tiny_recipe(positives="ssps"))
     run.reference(next(iter(run.batches.every(0))))
     assert run.watch._embeddings is None
 

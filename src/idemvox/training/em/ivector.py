@@ -23,12 +23,13 @@ from idemvox.encoders.ivector import IVector
 from idemvox.encoders.mixture import from_upper_triangle, upper_triangle, widest
 from idemvox.errors import IdemvoxError, unknown_name
 from idemvox.model import build_encoder, save_model
+from idemvox.progress import progress_bar
 from idemvox.ranks import world
 from idemvox.recipe import Part, Recipe
 from idemvox.training.em.mixture import fit_mixture
 from idemvox.training.state.checkpoint import read_newest, save_checkpoint
 from idemvox.training.state.provenance import provenance
-from idemvox.training.watch.gauges import Log, progress_bar
+from idemvox.training.watch.gauges import Log
 
 __all__ = ["em_iteration", "fit_ivector", "sized"]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from idemvox.errors import IdemvoxError
-from idemvox.model import Model, build_encoder, load_model, save_model
+from idemvox.model import Model, build_encoder, load_model
 from idemvox.recipe import load_recipe
 from idemvox.registry import ENCODERS, FRAMEWORKS
 from idemvox.training.state.checkpoint import load_checkpoint, whole_epochs
-from idemvox.training.state.provenance import provenance
+from idemvox.training.state.provenance import save_trained
 
 __all__ = ["average"]
 
@@ -67,15 +67,15 @@ def average(run: Path, last: int, out: Path) -> Model:
             for name, value in total.items()
         }
     )
-    told = provenance(
+    save_trained(
+        out,
+        embedder,
         recipe,
-        state["first"] + state["done"],
-        state.get("utterances"),
-        state.get("labels"),
+        scoring=framework.scoring,
+        epochs=state["first"] + state["done"],
+        utterances=state.get("utterances"),
+        labels=state.get("labels"),
         corpora=state.get("corpora"),
-        framework=recipe.framework.model_dump(),
-        positives=recipe.positives.model_dump(),
         averaged=[path.name for path in found[-last:]],
     )
-    save_model(out, embedder, recipe.encoder, recipe.frontend, told, scoring=framework.scoring)
     return load_model(out)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 from idemvox.errors import IdemvoxError
-from idemvox.recipe import RESUMES, Recipe, load_recipe
+from idemvox.recipe import RESUMES, Recipe, load_recipe, parse_recipe
 
-__all__ = ["changed_keys", "refuse_another", "refuse_other_labels"]
+__all__ = ["changed_keys", "objection", "refuse_another", "refuse_other_labels"]
 
 
 def changed_keys(recipe: Recipe, other: Recipe) -> list[str]:
@@ -60,3 +61,16 @@ def refuse_other_labels(recipe: Recipe, before: str | None, now: str | None) -> 
             f"cannot resume: data.labels={recipe.data.labels} has changed since the run began (sha256 "
             f"{hashes}); restore the file, or choose another --out"
         )
+
+
+def objection(recipe: Recipe, corpora: Mapping[str, int], state: Mapping[str, Any]) -> str | None:
+    """Say why a state is of another run than a recipe on such corpora, name to utterances, if it is."""
+    utterances = sum(corpora.values())
+    its = state.get("utterances", utterances)
+    if its != utterances:
+        return f"is of {its} utterances, data.manifest has {utterances}"
+    theirs, ours = list(state.get("corpora", corpora).values()), list(corpora.values())
+    if theirs != ours:
+        return f"is of corpora of {theirs} utterances, those of data.manifest have {ours}"
+    changed = changed_keys(recipe, parse_recipe(state["recipe"])) if "recipe" in state else []
+    return f"is of another run: its recipe differs in {', '.join(changed)}" if changed else None

@@ -29,6 +29,10 @@ class Place:
     numbers: dict[str, float] = field(default_factory=dict)
     sums: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
 
+    def means(self) -> dict[str, float]:
+        """Return the mean of each of those scalars."""
+        return {name: float(torch.stack(values).mean()) for name, values in self.sums.items()}
+
     def state(self) -> dict[str, Any]:
         """Return it as tensors and plain values."""
         sums = {name: torch.stack(values) for name, values in self.sums.items()}

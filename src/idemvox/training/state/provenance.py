@@ -1,18 +1,22 @@
-"""Where a model comes from."""
+"""A model that was trained: where it comes from, and its folder."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from idemvox.encoders.base import Encoder, Scoring
+from idemvox.files import read_json
+from idemvox.model import save_model
 from idemvox.processes import command_line
 from idemvox.recipe import Recipe
 from idemvox.registry import FRAMEWORKS, POSITIVES
 
-__all__ = ["known", "provenance"]
+__all__ = ["epochs_behind", "known", "provenance", "save_trained"]
 
 
 def known(recipe: Recipe, labels: str | None = None) -> list[str]:
@@ -56,3 +60,20 @@ def provenance(
         "torch": torch.__version__,
         "command": command_line(),
     }
+
+
+def save_trained(
+    folder: Path, encoder: Encoder, recipe: Recipe, *, scoring: Scoring, epochs: int, **more: Any
+) -> None:
+    """Write the model folder of an encoder that a recipe trained; the rest is as for :func:`provenance`."""
+    framework, positives = recipe.framework.model_dump(), recipe.positives.model_dump()
+    told = provenance(recipe, epochs, framework=framework, positives=positives, **more)
+    save_model(folder, encoder, recipe.encoder, recipe.frontend, told, scoring=scoring)
+
+
+def epochs_behind(folder: Path) -> int | None:
+    """Return how many epochs the weights of a model folder have behind them; ``None`` if there is none."""
+    file = folder / "model.json"
+    found = read_json(file).get("provenance", {}) if file.is_file() else {}
+    epochs: int | None = found.get("epochs")
+    return epochs

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from itertools import islice
 
 import numpy as np
 import torch
@@ -16,14 +13,13 @@ import torch
 from idemvox.audio.read import from_pcm
 from idemvox.modules import evaluating
 from idemvox.recipe import Recipe
-from idemvox.training.loop import _Run
-from idemvox.training.state.saving import Saver
-from idemvox.training.watch.forecast import span
-from idemvox.training.watch.gauges import Log, progress_bar
+from idemvox.training.run import Run
+from idemvox.training.watch.forecast import Forecast, span
 from idemvox.training.watch.safety import memory_named
 
 __all__ = ["Phase", "Rehearsal", "rehearse"]
 
+_TAKEN = 2  # batches or steps of each phase
 _EVALUATED = 1000  # utterances that an evaluation is reckoned with
 _BLOCK = 1 << 16
 
@@ -51,24 +47,8 @@ class Rehearsal:
     said: str
 
 
-class _Enough(Exception):
-    """Two batches have been gone through."""
-
-
-class _Twice(Saver):
-    """Saves nothing, and stops at the second pause."""
-
-    def __init__(self) -> None:
-        self.left = 2
-
-    def pause(self, *args: Any, **kwargs: Any) -> None:
-        self.left -= 1
-        if not self.left:
-            raise _Enough
-
-
 def rehearse(recipe: Recipe) -> Rehearsal:
-    """Take two real steps of every phase that a recipe has, in a folder that is gone afterwards.
+    """Take two real steps of every phase that a recipe has; nothing is written.
 
     The fill pass and the steps are as in a run.  k-means clusters as many vectors as there will be, random
     ones but for those of the two batches.  Two utterances are embedded whole, as an evaluation does.
@@ -76,34 +56,32 @@ def rehearse(recipe: Recipe) -> Rehearsal:
     Raises:
         IdemvoxError: whatever the run would have raised; if memory does not suffice, by the keys to lower.
     """
-    with tempfile.TemporaryDirectory() as folder, memory_named(recipe):
-        run = _Run(recipe, Path(folder))
+    with memory_named(recipe):
+        run = Run(recipe)
         if recipe.start_from is not None:
             run.start_from(recipe.start_from)
         units, device, memory = run.left(), run.fabric.device, {}
-        log = Log(run.folder)
-        try:
-            with progress_bar(False) as bar:
-                if run.to_fill:
-                    run.saver = _Twice()
-                    with suppress(_Enough):
-                        run.fill(bar)
-                    memory["filling"] = _peak(device)
-                    _refer(run)
-                run.saver = _Twice()
-                with suppress(_Enough):
-                    run.epoch(run.first, bar, log)
-        finally:
-            log.close()
+        forecast = Forecast(device.type == "cuda")
+        if run.to_fill:
+            forecast.begin()
+            for _ in islice(run.fill(), _TAKEN):
+                forecast.tick("filling")
+            memory["filling"] = _peak(device)
+            _refer(run)
+        forecast.begin()
+        run.prepare()
+        forecast.tick("clustering")
+        for _ in islice(run.epoch(), _TAKEN):
+            forecast.tick("training")
         memory["clustering"] = memory["training"] = _peak(device)
-        paces = run.forecast.paces
+        paces = forecast.paces
         phases = [Phase(name, paces[name].each, units[name], memory[name]) for name in units if units[name]]
         phases.append(Phase("evaluation", _embed_two(run), _EVALUATED, _peak(device)))
         seconds = sum(phase.seconds for phase in phases)
-        return Rehearsal(tuple(phases), f"about {span(seconds)} in all: {run.forecast.told(seconds)}")
+        return Rehearsal(tuple(phases), f"about {span(seconds)} in all: {forecast.told(seconds)}")
 
 
-def _refer(run: _Run) -> None:
+def _refer(run: Run) -> None:
     """Give every utterance a random reference."""
     if "reference" in run.positives.views():
         dim = run.framework.embedder.dim
@@ -111,7 +89,7 @@ def _refer(run: _Run) -> None:
             run.positives.observe(ids, torch.randn(len(ids), dim, device=ids.device))
 
 
-def _embed_two(run: _Run) -> float:
+def _embed_two(run: Run) -> float:
     """Embed two whole utterances; return the seconds of the second."""
     source = run.batches.cropper.source
     with evaluating(run.framework.embedder):

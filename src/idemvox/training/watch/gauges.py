@@ -1,4 +1,4 @@
-"""What a run says of itself: progress bar, JSONL, TensorBoard; and how right the pseudo-positives are."""
+"""What a run writes of itself: JSONL, TensorBoard; and how right the pseudo-positives are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -21,23 +20,11 @@ from idemvox.clustering.purity import pair_share, purity
 from idemvox.files import atomic_write
 from idemvox.training.watch.curves import read_log, write_curves
 
-__all__ = ["Log", "PositiveGauge", "progress_bar"]
+__all__ = ["Log", "PositiveGauge"]
 
 Numbers = npt.NDArray[Any]
 
 _COUNTED_TOGETHER = 256  # steps
-
-
-def progress_bar(enabled: bool) -> Progress:
-    """Return the progress bar of all long work: description, bar, count, numbers, time left."""
-    return Progress(
-        TextColumn("{task.description:<22}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(compact=True),
-        disable=not enabled,
-    )
 
 
 class Log:
@@ -171,24 +158,3 @@ def _shares(counts: Mapping[str, float]) -> dict[str, float]:
         if counts.get(f"{name}_known"):
             shares[f"{name}_accuracy"] = counts[f"{name}_right"] / counts[f"{name}_known"]
     return shares
-
-
-def note(
-    progress: Progress,
-    task: TaskID,
-    advance: int,
-    loss: float | None,
-    since: float,
-    seen: int,
-    waiting: float = 0.0,
-) -> None:
-    """Advance a bar, showing the loss, utterances per second and, from 5 % on, the time lost to reading."""
-    rate = seen / max(time.perf_counter() - since, 1e-9)
-    text = "" if loss is None else f"loss {loss:.3f}  "
-    stalled = f"  waiting for audio {waiting:.0%}" if waiting >= 0.05 else ""
-    progress.update(task, advance=advance, note=f"{text}{rate:.0f} utt/s{stalled}")
-
-
-def mean(values: list[Tensor]) -> float:
-    """Return the mean of scalars kept on the device until now."""
-    return float(torch.stack(values).mean()) if values else float("nan")

@@ -1,0 +1,287 @@
+"""A run under way: fill, epoch, step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from idemvox.batch import Batch, Step
+from idemvox.errors import IdemvoxError
+from idemvox.modules import evaluating
+from idemvox.positives.gathered import Gathered
+from idemvox.ranks import gather, mean_gradients, world
+from idemvox.ranks import mean as mean_of_ranks
+from idemvox.recipe import Recipe
+from idemvox.training.assembly import assemble
+from idemvox.training.data import OneAhead
+from idemvox.training.optimizer import clip_each, learning_rate
+from idemvox.training.state.checkpoint import FORMAT, read_newest
+from idemvox.training.state.compatibility import objection, refuse_other_labels
+from idemvox.training.state.progress import Place
+from idemvox.training.state.start_from import begin_from
+from idemvox.training.watch.safety import Watch
+
+__all__ = ["Run", "StepResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step was: this rank's utterances (B,), the loss of all, ``None`` where nothing was learnt."""
+
+    ids: Tensor
+    loss: float | None
+
+
+class _Seen(NamedTuple):
+    """A batch whose gradient has been taken: its ids and references, and what the framework returned."""
+
+    ids: Tensor
+    reference: Tensor | None
+    step: Step
+
+
+class Run:
+    """A run under way: what a recipe needs to train, and how far it is.
+
+    :meth:`fill` and :meth:`epoch` are iterators, of a batch and a step at a time, so that whoever goes
+    through them sees each and may leave off after any.  Nothing is written here.
+
+    >>> run = Run(recipe)  # doctest: +SKIP
+    >>> for _ in run.fill(): ...
+    >>> run.prepare()
+    >>> losses = [result.loss for result in run.epoch()]
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Assemble what a recipe describes.
+
+        Raises:
+            IdemvoxError: if its parts do not fit each other, or the corpus.
+        """
+        self.recipe = recipe
+        parts = assemble(recipe)
+        self.fabric, self.framework, self.positives = parts.fabric, parts.framework, parts.positives
+        self.optimizer, self.batches, self.gauge = parts.optimizer, parts.batches, parts.gauge
+        self.steps = self.batches.steps // recipe.training.accumulate
+        """Steps of an epoch; each is the optimiser's, of ``training.accumulate`` batches."""
+        if not self.steps:
+            raise IdemvoxError(
+                f"an epoch has {self.batches.steps} batches, fewer than training.accumulate="
+                f"{recipe.training.accumulate}; lower it, or training.batch"
+            )
+        self.corpora = dict(parts.corpora)
+        """How many utterances each corpus has, by its name."""
+        self.labels = parts.classes.sha256 if parts.classes else None
+        """Of the table of classes, its SHA-256."""
+        self.swap = Gathered(self.positives)
+        self.watch = Watch(self.framework, recipe.training, parts.names)
+        self.first = 0
+        """Epochs that the starting weights have behind them."""
+        self.done = 0
+        """Epochs of this run."""
+        self.filled = False
+        """Whether the queues have been filled."""
+        self.place = Place()
+        self.numbers: dict[str, float] = {}
+        """The last epoch's numbers."""
+
+    # -- beginning -------------------------------------------------------------------------------------
+
+    def start_from(self, source: Path) -> None:
+        """Begin with another run's work."""
+        self.first = begin_from(source, self.recipe, self.framework, self.optimizer)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the rest of the run depends on."""
+        return {
+            "format": FORMAT,
+            "framework": self.framework.state_dict(),
+            "positives": self.positives.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "first": self.first,
+            "done": self.done,
+            "framework_name": self.recipe.framework.name,
+            "optimizer_name": self.recipe.training.optimizer,
+            "numbers": self.numbers,
+            "filled": self.filled,
+            "place": self.place.state(),
+            "gauge": self.gauge.state(),
+            "watch": self.watch.state(),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "utterances": self.batches.size,
+            "corpora": self.corpora,
+            "labels": self.labels,
+        }
+
+    def resume(self, checkpoints: Path) -> None:
+        """Resume from the newest checkpoint of a folder that is sound and of this run."""
+        state = read_newest(checkpoints, objection=lambda state: objection(self.recipe, self.corpora, state))
+        refuse_other_labels(self.recipe, state.get("labels"), self.labels)
+        self.framework.load_state_dict(state["framework"])
+        self.positives.load_state_dict(state["positives"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.first, self.done, self.numbers = state["first"], state["done"], state["numbers"]
+        self.filled = state.get("filled", True)  # before checkpoints within an epoch, all were of whole ones
+        if "place" in state:
+            self.place = Place.restored(state["place"], self.fabric.device)
+            self.gauge.restore(state["gauge"])
+            self.watch.restore(state["watch"])
+
+    # -- how far it is ---------------------------------------------------------------------------------
+
+    @property
+    def behind(self) -> int:
+        """Epochs behind the weights: the number of the next one, from 0."""
+        return self.first + self.done
+
+    @property
+    def last(self) -> int:
+        """Epochs that will be behind the weights when the run ends."""
+        return self.first + self.recipe.training.epochs
+
+    @property
+    def to_fill(self) -> bool:
+        """Whether the pass that fills the queues comes next, or its rest."""
+        begun = self.place.steps > 0
+        return self.positives.needs_fill and not begun and (self.positives.refresh or not self.filled)
+
+    def left(self) -> dict[str, int]:
+        """Return the batches of fill passes, the clusterings and the steps that are still to be done."""
+        epochs, begun = self.recipe.training.epochs - self.done, self.place.steps > 0
+        passes, clusterings = 0, 0
+        if self.positives.needs_fill:
+            clusterings = epochs - begun
+            passes = clusterings if self.positives.refresh else int(self.to_fill)
+        batches = passes * math.ceil(self.batches.size / (self.batches.batch * self.batches.world))
+        return {
+            "filling": batches - self.place.filled * self.to_fill,
+            "clustering": clusterings,
+            "training": epochs * self.steps - self.place.steps,
+        }
+
+    # -- fill, epoch, step -----------------------------------------------------------------------------
+
+    def fill(self) -> Iterator[Tensor]:
+        """Pass over the corpus once, forward only, to fill both queues; yield the ids of each batch."""
+        views = None if self.positives.stores else ["reference"]
+        for batch in self.batches.every(self.behind, self.place.filled, views):
+            if "reference" in batch.views:
+                self.swap.observe(batch.ids, self.reference(batch))
+            if self.positives.stores:
+                with evaluating(self.framework), self.fabric.autocast():
+                    self.swap.store(batch.ids, self.framework.target(batch))
+            self.place.filled += 1
+            yield batch.ids
+        self.filled = True
+
+    def prepare(self) -> None:
+        """Let the positive sampler prepare the next epoch: k-means, for SSPS."""
+        self.place.numbers = self.positives.start_epoch(self.behind)
+        self.place.numbers |= self.gauge.clusters(self.positives.partition())
+        self.place.numbers |= self.gauge.partners(self.positives.partners(self.behind))
+        self.watch.skipped = 0
+
+    def epoch(self) -> Iterator[StepResult]:
+        """Take the steps of an epoch, or what is left of them; then its numbers are in :attr:`numbers`."""
+        training, batches, place, epoch = self.recipe.training, self.batches, self.place, self.behind
+        planned = training.schedule_epochs or self.last
+        self.framework.train()
+        self.framework.start_epoch(epoch)
+        ahead = self.fabric.device.type == "cuda"
+        coming = OneAhead(batches.epoch(epoch, self.positives, place.steps * training.accumulate), ahead)
+        began, seen = time.perf_counter(), 0
+        for step in range(place.steps, self.steps):
+            lr = learning_rate(training, epoch, step, self.steps, planned)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            progress = (epoch * self.steps + step + 1) / (planned * self.steps)
+            result = self.step(islice(coming, training.accumulate), epoch, progress, coming.prepare)
+            seen += len(result.ids) * world()
+            place.steps += 1
+            yield result
+        self.numbers = {
+            **place.numbers,
+            **place.means(),
+            "utterances_per_second": seen / (time.perf_counter() - began),
+            "waiting_for_audio": batches.stalls.share(),
+            "lr": self.lr,
+            **self.gauge.result(),
+        }
+        if self.watch.skipped:
+            self.numbers["skipped"] = self.watch.skipped
+        self.done, self.place = self.done + 1, Place()
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def step(
+        self,
+        batches: Iterable[Batch],
+        epoch: int,
+        progress: float,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> StepResult:
+        """Take one step with the mean gradient of some batches.
+
+        Args:
+            batches: of this step.
+            epoch: from 0.
+            progress: share of the schedule that is done after this step.
+            meanwhile: called while a device still works on the gradient; it may give it more to do.
+
+        Returns:
+            What it was; its loss is ``None`` where that, or a gradient, was not finite: nothing was learnt.
+        """
+        self.watch.begin()
+        seen = [self.differentiate(batch) for batch in batches]
+        ids = torch.cat([one.ids for one in seen])
+        loss = mean_of_ranks(torch.stack([one.step.loss.detach() for one in seen]).mean())
+        mean_gradients(self.framework.parameters())
+        found = self.watch.look(loss, self.framework.parameters())
+        meanwhile()
+        where = f"epoch {epoch + 1}, step {self.place.steps + 1}"
+        known = self.watch.learn_from(found, ids, where)
+        if known is None:
+            self.optimizer.zero_grad(set_to_none=True)
+            return StepResult(ids, None)
+        self.framework.after_backward(epoch)
+        if self.recipe.training.clip:
+            clip_each(self.framework.parameters(), self.recipe.training.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.framework.after_step(progress)
+        for one in seen:
+            if one.reference is not None:
+                self.swap.observe(one.ids, one.reference)
+            if one.step.swap is not None:
+                self.swap.learnt(one.ids, one.step.swap)
+                self.gauge.update(gather(one.ids), one.step.swap)
+        self.place.sums["loss"].append(loss)
+        for name in seen[0].step.metrics:
+            values = torch.stack([one.step.metrics[name].detach() for one in seen])
+            self.place.sums[name].append(mean_of_ranks(values.mean()))
+        return StepResult(ids, known)
+
+    def differentiate(self, batch: Batch) -> _Seen:
+        """Add a batch's part of the gradient."""
+        reference = self.reference(batch) if "reference" in batch.views else None
+        with self.fabric.autocast():  # Fabric's wrapper would round the waveforms to bf16 too
+            step = self.framework(batch, self.swap)
+        self.fabric.backward(step.loss / self.recipe.training.accumulate)
+        return _Seen(batch.ids, reference, step.detached())
+
+    def reference(self, batch: Batch) -> Tensor:
+        """Represent the clean reference views (B, dim), in eval mode and without a gradient."""
+        with evaluating(self.framework.embedder), self.fabric.autocast():
+            reference: Tensor = self.framework.embedder(batch.views["reference"][:, 0])
+            return reference
