@@ -64,6 +64,36 @@ def test_a_bad_step_leaves_no_trace(tiny_recipe, framework):
     assert learn(run, batches[1]) is not None and run.watch.bad == 0 and run.watch.skipped == 1
 
 
+@pytest.mark.parametrize("when", ["in the bad step", "in the one before"])
+def test_a_buffer_that_a_step_replaces_is_taken_back_too(tiny_recipe, monkeypatch, when):
+    """By another of the same size, by a longer one, and where there was none."""
+    run = Run(tiny_recipe())
+    batches = list(run.batches.epoch(0, run.positives))
+    run.framework.train()
+    run.framework.register_buffer("queue", torch.zeros(2))
+    run.framework.register_buffer("longer", torch.zeros(1))
+    run.framework.register_buffer("late", None)
+    forward = SimCLR.forward
+
+    def replacing(self: SimCLR, batch: Batch, positives: Any) -> Any:
+        self.queue = self.queue + 1
+        self.longer = torch.cat([self.longer, self.longer + 1])
+        self.late = torch.ones(1)
+        return forward(self, batch, positives)
+
+    with monkeypatch.context() as patch:
+        if when == "in the one before":
+            patch.setattr(SimCLR, "forward", replacing)
+            assert learn(run, batches[0]) is not None
+    before = {k: v.clone() for k, v in run.framework.state_dict().items()}
+    bad = batches[1]._replace(views={k: view * math.nan for k, view in batches[1].views.items()})
+    monkeypatch.setattr(SimCLR, "forward", replacing)
+    assert learn(run, bad) is None
+    after = run.framework.state_dict()
+    assert after.keys() == before.keys() and all(torch.equal(after[k], before[k]) for k in before)
+    assert learn(run, batches[2]) is not None and run.framework.queue[0] == before["queue"][0] + 1
+
+
 def test_a_gradient_that_is_not_finite_is_no_better_than_such_a_loss(tiny_recipe, monkeypatch):
     run = Run(tiny_recipe())
     batch = next(iter(run.batches.epoch(0, run.positives)))

@@ -52,8 +52,10 @@ class Watch:
         self.alike = 0
         self.skipped = 0  # steps of the epoch
         self._embeddings: Tensor | None = None
-        self._buffers = list(framework.buffers())
-        self._before = [buffer.clone() for buffer in self._buffers]
+        self._modules = list(framework.modules())
+        self._held: list[dict[str, Tensor | None]] = []  # by each module
+        self._buffers: list[Tensor] = []
+        self._before: list[Tensor] = []
         framework.embedder.register_forward_hook(self._see)
 
     def _see(self, module: nn.Module, args: Any, output: Tensor) -> None:
@@ -69,8 +71,19 @@ class Watch:
         self.bad, self.alike, self.skipped = state["bad"], state["alike"], state["skipped"]
 
     def begin(self) -> None:
-        """Remember what a step may have to take back."""
-        torch._foreach_copy_(self._before, self._buffers)
+        """Remember what a step may have to take back: which buffers there are, and what is in them."""
+        self._held = [dict(module._buffers) for module in self._modules]
+        self._buffers = [buffer for held in self._held for buffer in held.values() if buffer is not None]
+        if [_kind(b) for b in self._buffers] == [_kind(b) for b in self._before]:
+            torch._foreach_copy_(self._before, self._buffers)
+        else:
+            self._before = [buffer.clone() for buffer in self._buffers]
+
+    def _take_back(self) -> None:
+        """Give each module the buffers that it had, with what was in them."""
+        for module, held in zip(self._modules, self._held, strict=True):
+            module._buffers.update(held)
+        torch._foreach_copy_(self._buffers, self._before)
 
     def look(self, loss: Tensor, parameters: Iterator[nn.Parameter]) -> Fetched:
         """Have the device check a step, and send for what it finds; nobody waits.
@@ -107,7 +120,7 @@ class Watch:
             self.bad = 0
             self._stop_if_alike(alike, where)
             return loss
-        torch._foreach_copy_(self._buffers, self._before)
+        self._take_back()
         self.bad, self.skipped = self.bad + 1, self.skipped + 1
         if self.bad >= self.training.bad_steps:
             raise RunError(
@@ -131,6 +144,10 @@ class Watch:
                 "training.warmup_epochs, a larger training.batch; with a teacher, framework.momentum nearer "
                 "to 1 or a lower framework.teacher_temperature; or another seed"
             )
+
+
+def _kind(buffer: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return buffer.shape, buffer.dtype, buffer.device
 
 
 @contextmanager
