@@ -9,10 +9,10 @@ from pathlib import Path
 
 from idemvox.corpus.checks.problems import Summary, counted
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
-from idemvox.corpus.packs.pack import packing_bar
 from idemvox.corpus.prepare import output_file
 from idemvox.corpus.several import corpus_names, prefixed, refuse_repeats, refuse_shared
 from idemvox.errors import CorpusError
+from idemvox.progress import task_bar
 
 __all__ = ["join_manifests"]
 
@@ -37,7 +37,7 @@ def join_manifests(files: Sequence[str | Path], out: str | Path, *, progress: bo
     _refuse(paths, out)
     names = corpus_names(paths)
     manifests: dict[str, Manifest] = {}
-    with packing_bar("joining manifests", len(paths) + 1, 0, progress) as bar:
+    with task_bar("joining manifests", len(paths) + 1, progress) as bar:
         for name, path in zip(names, paths, strict=True):
             bar.update(bar.task_ids[0], note=f"reading {path}")
             manifests[name] = load_manifest(path)

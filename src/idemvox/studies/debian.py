@@ -14,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from idemvox.audio.channel import active_rms
 from idemvox.audio.decoders import SUFFIXES
@@ -25,6 +23,7 @@ from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_man
 from idemvox.corpus.simulated.recordings import stable_seed
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write, read_json, write_json
+from idemvox.progress import progress_bar
 
 __all__ = ["VOICES", "Fetched", "Voice", "fetch_voices", "join_clips", "trim"]
 
@@ -117,8 +116,7 @@ def fetch_voices(cache: Path, progress: bool = True) -> Fetched:
     lacking = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
     if lacking:
         return _without([f"no {' and no '.join(lacking)} here, so no packages with real voices"])
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+    with progress_bar(progress, stderr=True) as bar:
         packages = sorted({voice.package for voice in VOICES})
         notes = _fetch_packages(cache, bar.track(packages, description="packages with real voices"))
         if not any(_unpacked(cache, package).is_dir() for package in packages):

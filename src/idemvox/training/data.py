@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +29,12 @@ from idemvox.devices import to_device
 from idemvox.draws import mix, name_number
 from idemvox.errors import RecipeError
 from idemvox.positives.base import Positives
+from idemvox.processes import read_ahead
 from idemvox.recipe import Augment
 
 __all__ = ["Batches", "OneAhead", "Stalls", "build_augmenter", "load_pieces"]
+
+T = TypeVar("T")
 
 _BABBLE_CLIPS = 400
 _AHEAD = 2  # batches that each reader has under way or done
@@ -101,6 +104,14 @@ class Stalls:
     def restart(self) -> None:
         """Count from now on."""
         self.seconds, self._since = 0.0, time.perf_counter()
+
+    def waiting(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield items, counting the time that each is waited for."""
+        began = time.perf_counter()
+        for item in items:
+            self.seconds += time.perf_counter() - began
+            yield item
+            began = time.perf_counter()
 
     def advice(self, workers: int, packed: bool) -> str | None:
         """Say what to do where more than a tenth of the time was spent waiting, else ``None``."""
@@ -265,24 +276,11 @@ class Batches:
         Several threads read the next ones meanwhile.
         """
         self.stalls.restart()
-        waiting = iter(batches)
-        running: deque[Future[tuple[Numbers, dict[str, Tensor]]]] = deque()
-        with ThreadPoolExecutor(max(self.workers, 1), "reader") as pool:
-            try:
-                while True:
-                    began = time.perf_counter()
-                    while (
-                        len(running) < max(_AHEAD * self.workers, 1)
-                        and (ids := next(waiting, None)) is not None
-                    ):
-                        running.append(pool.submit(self.read, ids, epoch, names, partners))
-                    if not running:
-                        return
-                    ready = running.popleft().result()
-                    self.stalls.seconds += time.perf_counter() - began
-                    yield ready
-            finally:
-                pool.shutdown(cancel_futures=True)
+        ready = read_ahead(
+            lambda ids: self.read(ids, epoch, names, partners), batches, self.workers, _AHEAD * self.workers
+        )
+        with closing(ready):
+            yield from self.stalls.waiting(ready)
 
     def read(
         self, ids: Numbers, epoch: int, names: Sequence[str], partners: Numbers | None

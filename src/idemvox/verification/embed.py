@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import nn
 
 from idemvox.audio.read import SAMPLE_RATE, probe, read
@@ -23,6 +21,8 @@ from idemvox.corpus.manifest import Manifest, Utterance
 from idemvox.errors import AudioError, CorpusError, IdemvoxError, ModelError
 from idemvox.files import atomic_write
 from idemvox.modules import evaluating
+from idemvox.processes import read_ahead
+from idemvox.progress import task_bar
 
 __all__ = ["Embedder", "Embeddings", "embed_files", "embed_waves", "load_embeddings", "save_embeddings"]
 
@@ -31,6 +31,7 @@ Precision = Literal["fp32", "bf16"]
 Embedder: TypeAlias = Callable[[torch.Tensor, torch.Tensor], Any]
 """(wave (B, T) float32 at 16 kHz, valid samples of each (B,)) -> (B, D), a tensor or an array."""
 WHOLE = "whole utterances"
+_AHEAD = 3  # batches of audio that are read or wait to be embedded
 _SHORTEST = 400  # samples: one 25 ms window
 
 
@@ -114,12 +115,15 @@ def embed_files(
         raise CorpusError("there is nothing to embed: the manifest or list is empty")
     rows: list[Any] = [None] * len(jobs)
     batches = _batches(jobs, batch_seconds)
-    loaded = _read_ahead(batches, workers)
-    for batch, waves in track(loaded, "embedding", total=len(batches), disable=not progress):
-        names = [str(job.path) for job in batch]
-        matrix = embed_waves(encoder, waves, names=names, device=device, precision=precision)
-        for job, vector in zip(batch, matrix, strict=True):
-            rows[job.row] = vector
+    in_order, most = chain.from_iterable(batches), _AHEAD * batch_seconds
+    loaded = read_ahead(_read, in_order, workers, len(jobs), weigh=lambda job: job.seconds, most=most)
+    with closing(loaded), task_bar("embedding", len(batches), progress) as bar:
+        for batch in batches:
+            waves, names = list(islice(loaded, len(batch))), [str(job.path) for job in batch]
+            matrix = embed_waves(encoder, waves, names=names, device=device, precision=precision)
+            for job, vector in zip(batch, matrix, strict=True):
+                rows[job.row] = vector
+            bar.advance(bar.task_ids[0])
     of = WHOLE if max_seconds is None else f"the first {max_seconds:g} s"
     if precision != "fp32":
         of += f", {precision}"
@@ -221,25 +225,6 @@ def _read(job: _Job) -> Floats:
     except IdemvoxError as error:
         raise AudioError(f"cannot embed {job.id!r}: {error}; repair the file or leave it out") from error
     return wave
-
-
-def _read_ahead(
-    batches: list[list[_Job]], workers: int, ahead: int = 2
-) -> Iterator[tuple[list[_Job], list[Floats]]]:
-    """Yield each batch with its waves, while threads read the next ``ahead`` batches."""
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        waiting: deque[tuple[list[_Job], list[Future[Floats]]]] = deque()
-        try:
-            for batch in batches:
-                waiting.append((batch, [pool.submit(_read, job) for job in batch]))
-                if len(waiting) > ahead:
-                    jobs, futures = waiting.popleft()
-                    yield jobs, [future.result() for future in futures]
-            while waiting:
-                jobs, futures = waiting.popleft()
-                yield jobs, [future.result() for future in futures]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def save_embeddings(embeddings: Embeddings, path: str | Path) -> None:

@@ -9,28 +9,27 @@ import stat
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from idemvox.audio.decoders import SUFFIXES, open_audio
 from idemvox.audio.read import cancelling, mono
 from idemvox.audio.speech import Activity
 from idemvox.errors import IdemvoxError
+from idemvox.processes import read_ahead
+from idemvox.progress import task_bar
 
 __all__ = ["Facts", "Found", "examine", "examine_all", "examined", "find_audio"]
 
 SILENCE = 1e-3  # peak below -60 dB of full scale
+_AHEAD = 64  # files that each thread may be ahead of the first that is not done: only facts are held
 BLOCK = 1 << 17  # frames decoded at a time: memory stays bounded however long the file
 
-T = TypeVar("T")
 F = TypeVar("F", bound="Facts")
 Mark = tuple[str, int, int]
 Hear = Callable[[npt.NDArray[np.float32], int], None]
@@ -200,7 +199,7 @@ def examined(
     look: Callable[[Path, threading.Event], F],
     revive: Callable[[str, list[Any]], F],
 ) -> Iterator[tuple[int, F]]:
-    """Examine files in parallel and give each one's index and facts, in the order in which they are done.
+    """Examine files in parallel and give each one's index and facts, in their order.
 
     ``journal`` remembers what is done, so that an interrupted scan goes on. It is left in place: the caller
     deletes it when the result is safe. A file whose size or time of change is not what the journal says is
@@ -216,46 +215,33 @@ def examined(
     workers = workers or os.cpu_count() or 1
     known = _read_journal(journal, revive)
     done = 0
-    stop = threading.Event()
+    stop, writing = threading.Event(), threading.Lock()
 
-    def visit(name: str | Path) -> tuple[Mark, F]:
+    def visit(name: str | Path) -> F:
         path = Path(name)
         mark = _mark(path)
-        return mark, known.get(mark) or look(path, stop)
+        if mark in known:
+            return known[mark]
+        fact = look(path, stop)
+        if not fact.fault and not stop.is_set():  # a fault may pass: look again next time
+            with writing:
+                log.write(json.dumps([*mark, *astuple(fact)]) + "\n")
+        return fact
 
-    with ExitStack() as stack:
-        log = stack.enter_context(_open_journal(journal))
-        bar = stack.enter_context(_progress(len(files))) if progress else None
-        pool = stack.enter_context(ThreadPoolExecutor(workers))
+    with (
+        _open_journal(journal) as log,
+        task_bar("checking audio", len(files), progress) as bar,
+        closing(read_ahead(visit, files, workers, _AHEAD * workers, stop=stop)) as facts,
+    ):
         try:
-            for index, (mark, fact) in _as_done(pool, visit, files, 4 * workers):
-                if mark not in known and not fact.fault:  # a fault may pass: look again next time
-                    log.write(json.dumps([*mark, *astuple(fact)]) + "\n")
-                if bar:
-                    bar.advance(bar.task_ids[0])
+            for index, fact in enumerate(facts):
+                bar.advance(bar.task_ids[0])
                 done += 1
                 yield index, fact
-        except BaseException as error:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(
-                    f"stopped after {done} of {len(files)} files; run the same command again to go on"
-                ) from error
-            raise
-
-
-def _as_done(
-    pool: ThreadPoolExecutor, call: Callable[[str | Path], T], files: Sequence[str | Path], ahead: int
-) -> Iterator[tuple[int, T]]:
-    """Results with their index as they come; at most ``ahead`` are in flight: a million cost no memory."""
-    running: dict[Future[T], int] = {}
-    for index, path in enumerate(files):
-        running[pool.submit(call, path)] = index
-        last = index == len(files) - 1
-        while len(running) >= ahead or (last and running):
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(
+                f"stopped after {done} of {len(files)} files; run the same command again to go on"
+            ) from error
 
 
 def _mark(path: Path) -> Mark:
@@ -291,11 +277,3 @@ def _read_journal(journal: Path, revive: Callable[[str, list[Any]], F]) -> dict[
             except (ValueError, TypeError):
                 continue
     return known
-
-
-def _progress(total: int) -> Progress:
-    """A progress bar on stderr, so that stdout stays clean."""
-    columns = (TextColumn("checking audio"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True))
-    bar.add_task("", total=total)
-    return bar

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from idemvox.corpus.packs.pack import advance, file_hash, in_order, packing_bar
+from idemvox.corpus.packs.pack import advance, file_hash
 from idemvox.corpus.packs.packed import IDS, Lines, checksum, load_index, read_header
+from idemvox.processes import read_ahead
+from idemvox.progress import task_bar
 
 __all__ = ["CheckSummary", "check"]
 
@@ -57,9 +58,9 @@ def check(out: str | Path, *, workers: int | None = None, progress: bool = True)
             bad = [block + n for n, row in enumerate(some) if not _intact(files, row)]
             return bad, 2 * int(some["samples"].sum())
 
-        bar = stack.enter_context(packing_bar("checking", len(rows), 0, progress))
-        pool = stack.enter_context(ThreadPoolExecutor(workers))
-        for bad, read in in_order(pool, look, range(0, len(rows), BLOCK), 4 * workers):
+        bar = stack.enter_context(task_bar("checking", len(rows), progress))
+        blocks = range(0, len(rows), BLOCK)
+        for bad, read in stack.enter_context(closing(read_ahead(look, blocks, workers, 4 * workers))):
             damaged += bad
             size += read
             advance(bar, BLOCK, size, began)

@@ -8,19 +8,15 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -45,12 +41,12 @@ from idemvox.corpus.packs.packed import (
 from idemvox.corpus.packs.shards import JOURNAL, Shards, locked_journal, refuse_others, sweep, sync_folder
 from idemvox.errors import CorpusError, IdemvoxError
 from idemvox.files import atomic_write, write_json
+from idemvox.processes import read_ahead
+from idemvox.progress import task_bar
 
-__all__ = ["PackSummary", "advance", "file_hash", "in_order", "pack", "packing_bar"]
+__all__ = ["PackSummary", "advance", "file_hash", "pack"]
 
 AHEAD = 1 << 25  # samples decoded ahead of the writer at most: 35 min, 64 MiB
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +177,12 @@ def _fill(shards: Shards, manifest: Manifest, workers: int, progress: bool) -> N
     left = range(shards.next, len(manifest))
     began, written = time.monotonic(), 0
     with (
-        packing_bar("packing", len(manifest), shards.next, progress) as bar,
-        ThreadPoolExecutor(workers) as pool,
-        closing(in_order(pool, decode, left, 4 * workers, source.lengths)) as decoded,
+        task_bar("packing", len(manifest), progress, done=shards.next) as bar,
+        closing(
+            read_ahead(
+                decode, left, workers, 4 * workers, weigh=lambda index: int(source.lengths[index]), most=AHEAD
+            )
+        ) as decoded,
     ):
         for found in decoded:
             if isinstance(found, str):
@@ -193,35 +192,6 @@ def _fill(shards: Shards, manifest: Manifest, workers: int, progress: bool) -> N
                 written += 2 * len(found[0])
             advance(bar, 1, written, began)
     shards.commit()
-
-
-def in_order(
-    pool: ThreadPoolExecutor,
-    call: Callable[[int], T],
-    items: Iterable[int],
-    ahead: int,
-    weights: npt.NDArray[np.int64] | None = None,
-) -> Generator[T, None, None]:
-    """Yield what ``call`` makes of each item, in their order; closing it cancels what has not begun.
-
-    At most ``ahead`` items are in flight, and no more after the first than weigh ``AHEAD`` together.
-    """
-    flying: deque[tuple[Future[T], int]] = deque()
-    heavy = 0
-    try:
-        for item in items:
-            weight = 0 if weights is None else int(weights[item])
-            while flying and (len(flying) >= ahead or heavy + weight > AHEAD):
-                future, part = flying.popleft()
-                yield future.result()
-                heavy -= part
-            flying.append((pool.submit(call, item), weight))
-            heavy += weight
-        while flying:
-            yield flying.popleft()[0].result()
-    finally:
-        for future, _ in flying:
-            future.cancel()
 
 
 def _finish(shards: Shards, manifest: Manifest, job: Mapping[str, Any]) -> None:
@@ -279,20 +249,6 @@ def file_hash(file: Path) -> str:
     """SHA-256 of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def packing_bar(what: str, total: int, done: int, progress: bool) -> Progress:
-    """A progress bar on stderr."""
-    columns = (
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=Console(stderr=True), disable=not progress)
-    bar.add_task("", total=total, completed=done, note="")
-    return bar
 
 
 def advance(bar: Progress, utterances: int, size: int, began: float) -> None:

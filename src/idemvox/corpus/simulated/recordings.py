@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import soxr
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from idemvox.audio.channel import ChannelSpec, draw_channel
 from idemvox.audio.read import SAMPLE_RATE, probe, read, write_wav
@@ -25,6 +23,7 @@ from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_man
 from idemvox.errors import CorpusError
 from idemvox.files import read_json, write_json
 from idemvox.processes import process_pool
+from idemvox.progress import task_bar
 
 __all__ = ["finished", "simulate_recordings", "stable_seed"]
 
@@ -237,13 +236,11 @@ def _run(
     for piece in pieces:
         tasks[f"{piece.speaker is not None}:{piece.recording}"].append(piece)
     lengths: dict[str, float] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
-        shown = bar.add_task("simulated recordings", total=len(pieces))
+    with task_bar("simulated recordings", len(pieces), progress) as bar:
 
         def take(some: dict[str, float]) -> None:
             lengths.update(some)
-            bar.advance(shown, len(some))
+            bar.advance(bar.task_ids[0], len(some))
 
         if workers == 1:
             for task in tasks.values():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from idemvox.encoders.ivector import IVector
 from idemvox.encoders.mixture import from_upper_triangle, upper_triangle, widest
 from idemvox.errors import IdemvoxError, unknown_name
 from idemvox.model import build_encoder, save_model
+from idemvox.processes import read_ahead
 from idemvox.progress import progress_bar
 from idemvox.ranks import world
 from idemvox.recipe import Part, Recipe
@@ -159,22 +158,12 @@ class _Speech:
                 batches.append([])
             batches[-1].append(number)
         task = self.bar.add_task(title, total=len(ids), note="")
-        waiting = iter(batches)
-        running: deque[tuple[list[int], Future[tuple[Tensor, Tensor]]]] = deque()
         device = self.encoder.means.device
-        with ThreadPoolExecutor(max(self.workers, 1), "reader") as pool:
-            try:
-                while True:
-                    while len(running) <= self.workers and (batch := next(waiting, None)) is not None:
-                        running.append((batch, pool.submit(self._read, batch)))
-                    if not running:
-                        break
-                    batch, future = running.popleft()
-                    pcm, sizes = future.result()
-                    yield batch, *self.encoder.frontend(to_wave(pcm.to(device)), sizes)
-                    self.bar.update(task, advance=len(batch))
-            finally:
-                pool.shutdown(cancel_futures=True)
+        read = read_ahead(self._read, batches, self.workers, self.workers + 1)
+        with closing(read):
+            for batch, (pcm, sizes) in zip(batches, read, strict=True):
+                yield batch, *self.encoder.frontend(to_wave(pcm.to(device)), sizes)
+                self.bar.update(task, advance=len(batch))
         self.bar.remove_task(task)
 
     def _read(self, batch: list[int]) -> tuple[Tensor, Tensor]:
