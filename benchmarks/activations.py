@@ -62,7 +62,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         manifest = corpus(Path(folder), 2 * BATCH)
         for name in recipe_names():
-            if ENCODERS[load_recipe(name).encoder.name].fitted or (args.quick and name != "simclr"):
+            if ENCODERS[load_recipe(name).encoder.name].fitter != "gradient" or (
+                args.quick and name != "simclr"
+            ):
                 continue
             rows.append(row(name, manifest))
             console.print(rows[-1])

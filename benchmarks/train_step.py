@@ -225,7 +225,7 @@ def measured(recipe: Recipe, rounds: int, most: float) -> dict[str, Any]:
 
 def main() -> None:
     """Run the benchmark."""
-    learning = [name for name in ENCODERS if not ENCODERS[name].fitted]
+    learning = [name for name in ENCODERS if ENCODERS[name].fitter == "gradient"]
     systems = [*FRAMEWORKS, "simclr+ssps", "dino+ssps"]
     parser = measuring(
         __doc__, rounds=5, quick="SimCLR-SSPS on Fast ResNet-34 in batches of 4; writes nothing"

@@ -17,7 +17,8 @@ from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Framework
 from idemvox.model import load_model
 from idemvox.registry import ENCODERS, FRAMEWORKS, POSITIVES
-from idemvox.training.loop import Trained, train
+from idemvox.training.fitters.base import Trained
+from idemvox.training.loop import train
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 
 
@@ -40,7 +41,7 @@ class Combination:
         return f"{self.framework}+{self.positives}+{self.encoder}"
 
 
-LEARNING = [name for name in ENCODERS if not ENCODERS[name].fitted]
+LEARNING = [name for name in ENCODERS if ENCODERS[name].fitter == "gradient"]
 ALL = [Combination(*names) for names in itertools.product(FRAMEWORKS, POSITIVES, LEARNING)]
 FITTING = [c for c in ALL if c.fits]
 SELF_SUPERVISED = [c for c in FITTING if not c.supervised]

@@ -17,7 +17,9 @@ from idemvox.model import FORMAT, build_encoder, load_model, save_model
 from idemvox.recipe import Part
 from idemvox.registry import ENCODERS
 
-PARTS = {name: Part(name=name, **ENCODERS[name].tiny) for name in ENCODERS if not ENCODERS[name].fitted}
+PARTS = {
+    name: Part(name=name, **ENCODERS[name].tiny) for name in ENCODERS if ENCODERS[name].fitter == "gradient"
+}
 FRONTEND = {"mels": 24, "window": "hann", "normalise": "mean"}
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 
 from idemvox.errors import unknown_name
 
-__all__ = ["ENCODERS", "FRAMEWORKS", "MEMORY", "POSITIVES", "Memory", "Registry", "load_modules"]
+__all__ = ["ENCODERS", "FITTERS", "FRAMEWORKS", "MEMORY", "POSITIVES", "Memory", "Registry", "load_modules"]
 
 V = TypeVar("V")
 MEMORY = "strongly affects memory"
@@ -71,5 +71,6 @@ class Registry:
 
 
 ENCODERS = Registry("encoder", "idemvox.encoders")
+FITTERS = Registry("fitter", "idemvox.training.fitters")
 FRAMEWORKS = Registry("framework", "idemvox.frameworks")
 POSITIVES = Registry("positive sampler", "idemvox.positives")

@@ -23,7 +23,7 @@ def waves(seed: int = 0) -> Tensor:
     return 0.03 * noise + 0.2 * torch.stack(tones)
 
 
-LEARNING = [name for name in ENCODERS if not ENCODERS[name].fitted]
+LEARNING = [name for name in ENCODERS if ENCODERS[name].fitter == "gradient"]
 """Encoders that learn by gradient."""
 
 

@@ -17,7 +17,8 @@ from idemvox.model import load_model
 from idemvox.recipe import Recipe
 from idemvox.studies.jobs import Job, TestSet, results_row, run_jobs
 from idemvox.training.assembly import assemble
-from idemvox.training.loop import Trained, train
+from idemvox.training.fitters.base import Trained
+from idemvox.training.loop import train
 from idemvox.training.state.averaging import average
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 from idemvox.verification.trials import make_trials

@@ -23,7 +23,7 @@ from idemvox.training.loop import train
 from idemvox.training.run import Run
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 
-LEARNING = [name for name in ENCODERS if not ENCODERS[name].fitted]
+LEARNING = [name for name in ENCODERS if ENCODERS[name].fitter == "gradient"]
 
 
 def begun(recipe: Recipe) -> tuple[Run, list[Batch]]:

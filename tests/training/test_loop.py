@@ -23,7 +23,8 @@ from idemvox.modules import evaluating
 from idemvox.positives.ssps import SSPS
 from idemvox.recipe import Part, Published, Recipe
 from idemvox.training import assembly
-from idemvox.training.loop import Hooks, train
+from idemvox.training.fitters.base import Hooks
+from idemvox.training.loop import train
 from idemvox.training.run import Run
 from idemvox.training.schedules import warmup_cosine
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint

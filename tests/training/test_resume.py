@@ -35,7 +35,7 @@ from idemvox.model import load_model
 from idemvox.positives.queue import EmbeddingQueue
 from idemvox.positives.ssps import SSPS
 from idemvox.recipe import Recipe, Training
-from idemvox.training import loop
+from idemvox.training.fitters import gradient
 from idemvox.training.loop import train
 from idemvox.training.run import Run
 from idemvox.training.state import saving
@@ -408,7 +408,7 @@ def test_a_model_of_fewer_epochs_is_not_taken_for_this_ones(make, whole, tmp_pat
     """One epoch, finished; one more, killed before its model is written."""
     quiet(make("simclr", "training.epochs=1"), tmp_path)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(loop, "save_trained", lambda *args: (_ for _ in ()).throw(Killed))
+        patch.setattr(gradient, "save_trained", lambda *args, **more: (_ for _ in ()).throw(Killed))
         quiet(make("simclr"), tmp_path, resume=True)
     quiet(make("simclr"), tmp_path, resume=True)
     assert load_model(tmp_path).provenance["epochs"] == 2

@@ -22,9 +22,9 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU
 
 def fetch_device(name: str | None) -> str:
     """Return the device that was asked for, or the best available one."""
-    import torch
+    from idemvox.devices import device_named
 
-    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+    return name or device_named("auto").type
 
 
 @contextmanager

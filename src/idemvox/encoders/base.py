@@ -28,8 +28,8 @@ class Encoder(nn.Module):
     dim: int
     """Width of the representation."""
 
-    fitted: ClassVar[bool] = False
-    """Whether it is fitted by EM, without a framework or gradients, as i-vectors are."""
+    fitter: ClassVar[str] = "gradient"
+    """What fits it, by its name in the registry of fitters: a framework's gradients, or ``em``."""
 
     tiny: ClassVar[Mapping[str, Any]] = {}
     """Options that make it small enough to train in a test."""

@@ -52,7 +52,7 @@ class IVector(Encoder):
     ``idemvox train`` fits it by EM, not by gradient, with a recipe whose encoder is ``ivector``.
     """
 
-    fitted = True
+    fitter = "em"
 
     tiny: ClassVar[Mapping[str, Any]] = {"components": 8, "dim": 16}
 

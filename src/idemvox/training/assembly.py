@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from idemvox.corpus.classes import Classes, find_classes
 from idemvox.corpus.corpus import Corpus, open_corpus
+from idemvox.devices import device_named
 from idemvox.errors import IdemvoxError
 from idemvox.frameworks.base import Framework
 from idemvox.model import build_encoder
@@ -69,7 +70,7 @@ def assemble(recipe: Recipe) -> Assembly:
         )
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision
     fabric = Fabric(
-        accelerator=_accelerator(training.device),
+        accelerator=device_named(training.device).type,
         devices=[int(os.environ["LOCAL_RANK"])] if world() > 1 and torch.cuda.is_available() else 1,
         precision="bf16-mixed" if training.precision == "bf16" else "32-true",
     )
@@ -135,12 +136,3 @@ def _classes(recipe: Recipe, corpus: Corpus) -> Classes | None:
             "or choose another, such as framework.name=supervised_aam"
         )
     return None
-
-
-def _accelerator(name: str) -> str:
-    """Check a recipe's device, which is Fabric's accelerator."""
-    if name not in ("auto", "cpu", "cuda", "mps"):
-        raise IdemvoxError(f"training.device is auto, cpu, cuda or mps, not {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise IdemvoxError("training.device is cuda, but torch sees no GPU; use training.device=cpu")
-    return name

@@ -21,7 +21,8 @@ from torch.multiprocessing.spawn import start_processes
 from idemvox import errors
 from idemvox.errors import IdemvoxError, RunError
 from idemvox.recipe import Recipe
-from idemvox.training.loop import Trained, train
+from idemvox.training.fitters.base import Trained
+from idemvox.training.loop import train
 
 __all__ = ["train_on"]
 

@@ -17,6 +17,7 @@ from idemvox.model import load_model
 from idemvox.recipe import Part, parse_recipe
 from idemvox.training.em import ivector as module
 from idemvox.training.em.ivector import em_iteration, sized
+from idemvox.training.fitters import em
 from idemvox.training.loop import train
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 from idemvox.verification.evaluation import evaluate
@@ -191,7 +192,7 @@ def test_interrupted_and_resumed_it_ends_with_the_same_bits(recipe, trained, tmp
         return em_iteration(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "em_iteration", interrupted)
+        patch.setattr(em, "em_iteration", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(recipe(), tmp_path, progress=False)
     assert not (tmp_path / "model").exists()
@@ -206,10 +207,20 @@ def test_interrupted_and_resumed_it_ends_with_the_same_bits(recipe, trained, tmp
     assert weights(tmp_path) != weights(trained.folder)
 
 
+def test_a_model_of_fewer_iterations_is_not_taken_for_this_ones(recipe, tmp_path, monkeypatch):
+    """One iteration, finished; one more, killed before its model is written."""
+    train(recipe("training.epochs=1"), tmp_path, progress=False)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(em, "save_trained", lambda *rest, **more: (_ for _ in ()).throw(KeyboardInterrupt))
+        train(recipe("training.epochs=2"), tmp_path, resume=True, progress=False)
+    train(recipe("training.epochs=2"), tmp_path, resume=True, progress=False)
+    assert load_model(tmp_path).provenance["epochs"] == 2
+
+
 def test_settings_without_a_part_in_it_are_refused(recipe, tmp_path):
     with pytest.raises(IdemvoxError, match=r"leave them out: framework\.name, training\.lr"):
         train(recipe("framework.name=dino", "training.lr=0.1"), tmp_path, progress=False)
-    with pytest.raises(IdemvoxError, match=r"unknown training\.device 'gpu'"):
+    with pytest.raises(IdemvoxError, match=r"training\.device is auto, cpu, cuda or mps, not 'gpu'"):
         train(recipe("training.device=gpu"), tmp_path, progress=False)
 
 

@@ -103,5 +103,5 @@ def test_what_is_no_run_or_has_nothing_to_average(runs, tiny_recipe, tmp_path):
     with pytest.raises(IdemvoxError, match="holds a model: choose another --out"):
         average(runs["simclr"], 1, runs["simclr"] / "model")
     tiny_recipe(encoder="ivector").save(tmp_path / "recipe.yaml")
-    with pytest.raises(IdemvoxError, match="of ivector, which is fitted"):
+    with pytest.raises(IdemvoxError, match="of ivector, which is not trained by gradients"):
         average(tmp_path, 1, tmp_path / "mean")

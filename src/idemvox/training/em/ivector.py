@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,90 +13,24 @@ from torch import Tensor
 
 from idemvox.audio.memory import to_wave
 from idemvox.audio.read import SAMPLE_RATE
-from idemvox.corpus.corpus import open_corpus
 from idemvox.corpus.crops import AudioSource
 from idemvox.draws import draw_seed
 from idemvox.encoders.ivector import IVector
 from idemvox.encoders.mixture import from_upper_triangle, upper_triangle, widest
-from idemvox.errors import IdemvoxError, unknown_name
-from idemvox.model import build_encoder, save_model
 from idemvox.processes import read_ahead
-from idemvox.progress import progress_bar
-from idemvox.ranks import world
-from idemvox.recipe import Part, Recipe
+from idemvox.recipe import Part
 from idemvox.training.em.mixture import fit_mixture
-from idemvox.training.state.checkpoint import read_newest, save_checkpoint
-from idemvox.training.state.provenance import provenance
 from idemvox.training.watch.gauges import Log
 
-__all__ = ["em_iteration", "fit_ivector", "sized"]
+__all__ = ["Speech", "em_iteration", "fit_ubm", "sized"]
 
 KEPT = 2 * 2**30  # bytes of statistics that are kept between iterations; more are made anew for each
 BATCH_SECONDS = 480.0  # large, as adding to the sums over a batch costs as much as ten utterances
 PER_UTTERANCE = 200  # frames of an utterance that the mixture is fitted to, where there are utterances enough
 SIZES = ((3.0, 256, 100), (100.0, 512, 200), (500.0, 1024, 300), (math.inf, 2048, 400))
 """Up to so many hours of speech: Gaussians and dimensions; the last are Kaldi's for VoxCeleb."""
-USED = (
-    *("name", "description", "published", "seed", "data.manifest", "frontend", "encoder"),
-    *("training.epochs", "training.device", "training.workers", "training.keep"),
-)
-"""What of a recipe has a part in it."""
-
 Statistics = tuple[Tensor, Tensor]
 """Of a batch, as :meth:`IVector.statistics` gives them: counts (B, C) and whitened sums (B, C, D)."""
-
-
-def fit_ivector(recipe: Recipe, folder: Path, *, progress: bool = True) -> tuple[int, dict[str, float]]:
-    """Fit the i-vectors that a recipe names, without labels, and write them as an ordinary model folder.
-
-    ``training.epochs`` are the iterations of EM for the total variability; each of them, and the mixture
-    before, leaves a checkpoint, from which the same call goes on.
-
-    Returns:
-        The iterations behind the model, and numbers: ``log_likelihood`` of a frame under the mixture, and by
-        how much the last iteration found it raised by the total variability (``gain``), in nats.
-
-    Raises:
-        IdemvoxError: the recipe sets what has no part in this, or the corpus is too small.
-    """
-    if world() > 1:
-        raise IdemvoxError("i-vectors are fitted in one process: leave --devices out")
-    idle = [key for key in recipe.differences(Recipe()) if not key.startswith(USED)]
-    if idle:
-        raise IdemvoxError(
-            f"i-vectors are fitted by EM to whole clean utterances; these settings have no part in it, leave "
-            f"them out: {', '.join(idle)}"
-        )
-    corpus = open_corpus(recipe.data.corpora)
-    source = corpus.source
-    torch.manual_seed(recipe.seed)
-    part = sized(recipe.encoder, source)
-    encoder = build_encoder(part, recipe.frontend).to(_device(recipe.training.device)).eval()
-    assert isinstance(encoder, IVector)
-    recipe.save(folder / "recipe.yaml")
-    checkpoints, keep, epochs = folder / "checkpoints", recipe.training.keep, recipe.training.epochs
-    state = read_newest(checkpoints, {"encoder", "done", "numbers"})
-    before = encoder.options.mixture_iterations * (1 + (encoder.options.covariance == "full"))
-    step = before + state["done"] if state else 0
-    with torch.no_grad(), progress_bar(progress) as bar, closing(Log(folder, step)) as log:
-        speech = _Speech(encoder, source, recipe.training.workers, bar)
-        if state:
-            encoder.load_state_dict(state["encoder"])
-        else:
-            value = _mixture(encoder, speech, recipe.seed, log)
-            state = {"encoder": encoder.state_dict(), "done": 0, "numbers": {"log_likelihood": value}}
-            save_checkpoint(checkpoints, 0, state, keep)
-        if state["done"] >= epochs and (folder / "model" / "model.json").is_file():
-            return state["done"], state["numbers"]
-        while state["done"] < epochs:
-            gain = em_iteration(encoder, speech.statistics(f"{recipe.name} {state['done'] + 1}/{epochs}"))
-            numbers = {**state["numbers"], "gain": gain}
-            state = {"encoder": encoder.state_dict(), "done": state["done"] + 1, "numbers": numbers}
-            log.write("epoch", before + state["done"] - 1, at=state["done"], **numbers)
-            save_checkpoint(checkpoints, state["done"], state, keep)
-    told = provenance(recipe, state["done"], len(source), corpora=dict(corpus.parts))
-    save_model(folder / "model", encoder, part, recipe.frontend, told, scoring="cosine")
-    return state["done"], state["numbers"]
 
 
 def sized(part: Part, source: AudioSource) -> Part:
@@ -108,14 +41,7 @@ def sized(part: Part, source: AudioSource) -> Part:
     return Part(**{"components": components, "dim": dim, **given})
 
 
-def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda", "mps"):
-        raise unknown_name("training.device", name, ("auto", "cpu", "cuda", "mps"))
-    best = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(best if name == "auto" else name)
-
-
-class _Speech:
+class Speech:
     """Whole utterances of a corpus, as what i-vectors are fitted to."""
 
     def __init__(self, encoder: IVector, source: AudioSource, workers: int, bar: Progress) -> None:
@@ -176,7 +102,7 @@ class _Speech:
         return torch.from_numpy(pcm), torch.tensor(sizes)
 
 
-def _mixture(encoder: IVector, speech: _Speech, seed: int, log: Log) -> float:
+def fit_ubm(encoder: IVector, speech: Speech, seed: int, log: Log) -> float:
     """Fit the mixture; return the mean log-likelihood of a frame."""
     o, components = encoder.options, len(encoder.means)
     frames = speech.draw(o.frames * components, seed)

@@ -38,9 +38,10 @@ def average(run: Path, last: int, out: Path) -> Model:
     if (out / "model.json").exists():
         raise IdemvoxError(f"{out} holds a model: choose another --out")
     recipe = load_recipe(run / "recipe.yaml")
-    if ENCODERS[recipe.encoder.name].fitted:
+    if ENCODERS[recipe.encoder.name].fitter != "gradient":
         raise IdemvoxError(
-            f"{run} is of {recipe.encoder.name}, which is fitted: its last checkpoint is the best"
+            f"{run} is of {recipe.encoder.name}, which is not trained by gradients: "
+            "its last checkpoint is the best"
         )
     found = whole_epochs(run / "checkpoints")
     if not 1 <= last <= len(found):

@@ -66,8 +66,9 @@ def save_trained(
     folder: Path, encoder: Encoder, recipe: Recipe, *, scoring: Scoring, epochs: int, **more: Any
 ) -> None:
     """Write the model folder of an encoder that a recipe trained; the rest is as for :func:`provenance`."""
-    framework, positives = recipe.framework.model_dump(), recipe.positives.model_dump()
-    told = provenance(recipe, epochs, framework=framework, positives=positives, **more)
+    if encoder.fitter == "gradient":
+        more |= {"framework": recipe.framework.model_dump(), "positives": recipe.positives.model_dump()}
+    told = provenance(recipe, epochs, **more)
     save_model(folder, encoder, recipe.encoder, recipe.frontend, told, scoring=scoring)
 
 

@@ -1,0 +1,1 @@
+"""How an encoder learns: by gradients, or by expectation-maximisation."""

@@ -1,0 +1,83 @@
+"""Training by gradients: the epochs of a run, from where it is to its model."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from rich.progress import Progress
+
+from idemvox.progress import progress_bar
+from idemvox.ranks import is_first
+from idemvox.recipe import Recipe
+from idemvox.registry import FITTERS
+from idemvox.training.fitters.base import Hooks, Trained
+from idemvox.training.run import Run
+from idemvox.training.state.checkpoint import remove_partial
+from idemvox.training.state.provenance import epochs_behind, save_trained
+from idemvox.training.state.saving import Saver, Stop
+from idemvox.training.watch.reporter import Reporter
+
+__all__ = ["Gradient"]
+
+
+@FITTERS.register("gradient")
+class Gradient:
+    """Trains an encoder within a framework; Ctrl-C and SIGTERM save first."""
+
+    def fit(self, recipe: Recipe, folder: Path, *, resume: bool, progress: bool, hooks: Hooks) -> Trained:
+        run = Run(recipe)
+        if is_first():
+            recipe.save(folder / "recipe.yaml")
+            remove_partial(folder / "checkpoints")
+        if resume:
+            run.resume(folder / "checkpoints")
+        elif recipe.start_from is not None:
+            run.start_from(recipe.start_from)
+        stop = Stop()
+        saver = Saver(folder / "checkpoints", recipe.training, stop, run.fabric.device)
+        with stop.listening(), progress_bar(progress and is_first()) as bar:
+            if run.done < recipe.training.epochs or epochs_behind(folder / "model") != run.behind:
+                _finish(run, folder, saver, bar, hooks)
+        return Trained(folder, folder / "model", run.behind, run.numbers)
+
+
+def _finish(run: Run, folder: Path, saver: Saver, bar: Progress, hooks: Hooks) -> None:
+    """Do what is left of a run: its epochs, each after a fill pass where one is due, and its model."""
+    recipe = run.recipe
+    taken = run.behind * run.steps + run.place.steps
+    told = folder if is_first() else None
+    with closing(Reporter(recipe, run.batches, run.watch, told, taken, bar)) as reporter:
+        reporter.beginning(run.corpora)
+        while run.done < recipe.training.epochs:
+            if run.to_fill:
+                reporter.filling(run.place.filled)
+                for ids in run.fill():
+                    reporter.filled(ids)
+                    saver.pause(bar.console, run.done, run.state, ("fill", run.place.filled))
+                reporter.ended()
+            epoch = run.behind
+            if run.place.steps == 0:
+                reporter.clustering()
+                run.prepare()
+                reporter.clustered()
+            reporter.training(epoch, run.last, run.steps, run.place.steps)
+            for result in run.epoch():
+                reporter.stepped(epoch, run.place.steps - 1, result.ids, result.loss, run.lr, run.left())
+                hooks.on_step(run, result)
+                if run.place.steps < run.steps:  # after the last one, the epoch's numbers go along
+                    saver.pause(bar.console, run.done, run.state, ("step", run.place.steps))
+            reporter.trained(epoch, run.numbers)
+            hooks.on_epoch(run)
+            saver.pause(bar.console, run.done, run.state)
+        if is_first():
+            save_trained(
+                folder / "model",
+                run.framework.embedder,
+                recipe,
+                scoring=run.framework.scoring,
+                epochs=run.behind,
+                utterances=run.batches.size,
+                labels=run.labels,
+                corpora=run.corpora,
+            )
