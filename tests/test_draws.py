@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from idemvox.draws import draw_seed, mix, name_number, uniform
+from idemvox.draws import draw_seed, mix, name_number, stable_seed, uniform
 
 
 def test_seeds_mix_all_their_numbers():
@@ -42,3 +42,8 @@ def test_uniform_numbers():
 
 def test_names_have_numbers_of_their_own():
     assert len({name_number(n) for n in ("anchor", "positive", "positive2", "reference", "local")}) == 5
+
+
+def test_stable_seed_is_pinned() -> None:
+    assert stable_seed("channel", 1, "ann", 0) == 4761365583455141075
+    assert stable_seed("a", 1) != stable_seed("a", "1")

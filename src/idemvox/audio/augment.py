@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from idemvox.arrays import Numbers
 from idemvox.audio.banks import Bank, coloured_noises
 from idemvox.audio.memory import empty, to_wave
 from idemvox.audio.policies import POLICIES, SNR, Draws, PolicyName
@@ -28,7 +29,6 @@ from idemvox.errors import RecipeError, unknown_name
 
 __all__ = ["Augmenter"]
 
-Numbers = npt.NDArray[np.int64]
 
 _SILENT = 1e-12  # power below which noise counts as silence
 _ROWS = 64  # samples whose transforms a CPU makes together: to prepare for one length costs as much as two

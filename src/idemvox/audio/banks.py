@@ -11,8 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from idemvox.arrays import Pcm
 from idemvox.audio.decoders import SUFFIXES
-from idemvox.audio.read import FULL_SCALE, SAMPLE_RATE, Pcm, from_pcm, read_pcm
+from idemvox.audio.read import FULL_SCALE, SAMPLE_RATE, from_pcm, read_pcm
 from idemvox.devices import to_device
 from idemvox.errors import AudioError, IdemvoxError, RecipeError
 

@@ -15,14 +15,14 @@ from scipy import signal
 from scipy.fft import next_fast_len
 from scipy.interpolate import PchipInterpolator
 
+from idemvox.arrays import Wave
+from idemvox.audio.read import SAMPLE_RATE
 from idemvox.audio.rooms import simulate_room
 from idemvox.errors import RecipeError, unknown_name
 
 __all__ = ["CODECS", "Channel", "ChannelSpec", "active_rms", "device_response", "draw_channel"]
 
-Wave = NDArray[np.float32]
 
-RATE = 16_000
 TAPS = 257
 POINTS = 10  # control points of a device's response, evenly spaced in mel from 100 Hz to 8 kHz
 FRAME = 320  # samples, 20 ms: the frames in which speech is looked for
@@ -32,28 +32,28 @@ MARGIN = 0.99  # highest peak
 
 def _g711(wave: Wave) -> Wave:
     """8 kHz, 8-bit mu-law (ITU-T G.711)."""
-    narrow = np.clip(soxr.resample(wave, RATE, RATE // 2), -1, 1)
-    return _widen(_through(narrow, RATE // 2, "WAV", "ULAW"), len(wave))
+    narrow = np.clip(soxr.resample(wave, SAMPLE_RATE, SAMPLE_RATE // 2), -1, 1)
+    return _widen(_through(narrow, SAMPLE_RATE // 2, "WAV", "ULAW"), len(wave))
 
 
 def _gsm(wave: Wave) -> Wave:
     """8 kHz, GSM 06.10 full rate, 13 kbit/s."""
-    narrow = np.clip(soxr.resample(wave, RATE, RATE // 2), -1, 1)
-    return _widen(_through(narrow, RATE // 2, "WAV", "GSM610"), len(wave))
+    narrow = np.clip(soxr.resample(wave, SAMPLE_RATE, SAMPLE_RATE // 2), -1, 1)
+    return _widen(_through(narrow, SAMPLE_RATE // 2, "WAV", "GSM610"), len(wave))
 
 
 def _opus(wave: Wave) -> Wave:
     """16 kHz, Opus at about 20 kbit/s."""
-    return _through(wave, RATE, "OGG", "OPUS", 0.95)
+    return _through(wave, SAMPLE_RATE, "OGG", "OPUS", 0.95)
 
 
 def _mp3(wave: Wave) -> Wave:
     """16 kHz, MPEG-2 layer III at about 20 kbit/s."""
-    return _through(wave, RATE, "MP3", "MPEG_LAYER_III", 0.9)
+    return _through(wave, SAMPLE_RATE, "MP3", "MPEG_LAYER_III", 0.9)
 
 
 def _widen(narrow: Wave, samples: int) -> Wave:
-    wide: Wave = soxr.resample(narrow, RATE // 2, RATE)
+    wide: Wave = soxr.resample(narrow, SAMPLE_RATE // 2, SAMPLE_RATE)
     return _fit(wide, samples)
 
 
@@ -201,7 +201,7 @@ def device_response(rng: np.random.Generator, response_db: float, narrowband: fl
     Control points evenly spaced in mel, monotone cubic between them (so never beyond them). With
     probability ``narrowband`` it also has band edges of 24 dB an octave, at 50-300 Hz and 3.4-8 kHz.
     """
-    grid = np.linspace(0, RATE / 2, 2049)
+    grid = np.linspace(0, SAMPLE_RATE / 2, 2049)
     places = np.linspace(_mel(100.0), _mel(8000.0), POINTS)
     levels = rng.uniform(-response_db, response_db, POINTS)
     curve = PchipInterpolator(places, levels)(np.clip(_mel(grid), places[0], places[-1]))
@@ -232,7 +232,7 @@ def _coloured_noise(rng: np.random.Generator, samples: int, colour: float) -> ND
     """Return Gaussian noise of RMS 1 whose power falls as frequency ** ``colour`` from 50 Hz up."""
     length = next_fast_len(samples, real=True)
     spectrum = np.fft.rfft(rng.standard_normal(length))
-    hertz = np.fft.rfftfreq(length, 1 / RATE)
+    hertz = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)
     shape = (np.maximum(hertz, 50.0) / 50.0) ** (colour / 2)
     shape[0] = 0.0
     noise = np.fft.irfft(spectrum * shape, length)[:samples]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from idemvox.arrays import Wave
 from idemvox.errors import AudioError
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ DEMUXERS = {"format_whitelist": ",".join(sorted(TIMED | BARE))}
 NEAR = 30  # seconds from the start of a file within which seeking is not worth the effort
 BEFORE = (2, 10)  # seconds before the wanted one at which decoding begins; the second where the first fails
 
-Wave: TypeAlias = npt.NDArray[np.float32]
 SECOND = np.dtype(
     [("stamp", "i8"), ("start", "i8"), ("end", "i8"), ("crc", "u4")]
 )  # of the first frame; samples

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from idemvox.arrays import Pcm, Wave
 from idemvox.audio.decoders import AudioFile, open_audio
 from idemvox.errors import AudioError
 from idemvox.files import atomic_write
@@ -37,8 +38,6 @@ _LOG = logging.getLogger(__name__)
 SAMPLE_RATE = 16_000
 FULL_SCALE = 32_768  # of 16-bit samples
 
-Wave = npt.NDArray[np.float32]
-Pcm = npt.NDArray[np.int16]
 
 CONTEXT = 0.1  # seconds on each side of a crop that the resampling filter may look at
 CANCELLED = 0.01  # power of the channels' average, against the louder one's, below which they cancel

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from idemvox.audio.read import SAMPLE_RATE, Wave, mono, read
+from idemvox.arrays import Wave
+from idemvox.audio.read import SAMPLE_RATE, mono, read
 from idemvox.errors import AudioError, IdemvoxError
 
 __all__ = ["Recording", "read_recording"]

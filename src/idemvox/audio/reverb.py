@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from idemvox.arrays import Numbers
 from idemvox.audio.banks import Bank
 from idemvox.devices import to_device
 
@@ -16,8 +16,6 @@ __all__ = ["Reverb"]
 
 _KEPT = 1 << 26  # numbers of transfer functions kept: 512 MiB
 _CLASSES = 16  # rooms come in classes of this share of a sample's length, so that many share a transform
-
-Numbers = npt.NDArray[np.int64]
 
 
 class Reverb(nn.Module):

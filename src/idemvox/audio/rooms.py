@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
+from idemvox.audio.read import SAMPLE_RATE
 from idemvox.errors import RecipeError
 
 __all__ = ["eyring_reflection", "image_source", "measure_rt60", "room_bank", "simulate_room"]
 
-RATE = 16_000
 SOUND = 343.0  # m/s, air at 20 degrees Celsius
 OVERSAMPLE = 4  # images fall on a grid of 64 kHz, which a windowed sinc then brings to 16 kHz
 SMALLEST = (3.0, 3.0, 2.4)  # m
@@ -70,13 +70,13 @@ def image_source(
     gains = np.multiply.outer(gx, gy).ravel()
     order = np.argsort(plane)
     plane, gains = plane[order].astype(np.float32), gains[order].astype(np.float32)
-    fine = np.zeros(math.ceil(seconds * RATE * OVERSAMPLE) + 2)
+    fine = np.zeros(math.ceil(seconds * SAMPLE_RATE * OVERSAMPLE) + 2)
     for height, gain in zip(dz, gz, strict=True):  # layer by layer: those in reach are a prefix
         count = int(np.searchsorted(plane, reach**2 - height**2))
         if not count:
             continue
         distance = np.sqrt(plane[:count] + np.float32(height**2))
-        late = (distance - np.float32(direct)) * np.float32(RATE * OVERSAMPLE / SOUND)
+        late = (distance - np.float32(direct)) * np.float32(SAMPLE_RATE * OVERSAMPLE / SOUND)
         hits = np.bincount(np.rint(late).astype(np.intp), weights=gains[:count] / distance)[: len(fine)]
         fine[: len(hits)] += gain * hits
     response: NDArray[np.float64] = signal.resample_poly(fine, 1, OVERSAMPLE) * OVERSAMPLE
@@ -89,7 +89,7 @@ def measure_rt60(response: NDArray[np.floating]) -> float:
     Schroeder's backward integral (1965) of all that follows the direct sound (first 3 ms), a line fitted
     from -5 to -25 dB. A response without such a decay has 0 s.
     """
-    late = response[round(0.003 * RATE) :].astype(np.float64)
+    late = response[round(0.003 * SAMPLE_RATE) :].astype(np.float64)
     left = np.cumsum(late[::-1] ** 2)[::-1]
     if len(left) < 2 or left[0] <= 0:
         return 0.0
@@ -97,7 +97,7 @@ def measure_rt60(response: NDArray[np.floating]) -> float:
     times = np.flatnonzero((level <= -5) & (level >= -25))
     if len(times) < 2:
         return 0.0
-    slope = float(np.polyfit(times / RATE, level[times], 1)[0])
+    slope = float(np.polyfit(times / SAMPLE_RATE, level[times], 1)[0])
     return -60 / slope
 
 
@@ -109,7 +109,7 @@ def _decay_as_wanted(response: NDArray[np.float64], rt60: float) -> NDArray[np.f
     have = measure_rt60(response)
     if have <= 0:
         return response
-    times = np.arange(len(response)) / RATE
+    times = np.arange(len(response)) / SAMPLE_RATE
     return response * np.exp(-3 * math.log(10) * (1 / rt60 - 1 / have) * times)
 
 
@@ -134,7 +134,7 @@ def simulate_room(rng: np.random.Generator, rt60: tuple[float, float] = (0.1, 0.
     while np.linalg.norm(source - microphone) < APART:
         microphone = rng.uniform(APART, size - APART)
     response = image_source(size, source, microphone, eyring_reflection(size, wanted), wanted)
-    response = signal.sosfilt(signal.butter(2, HIGH_PASS, "highpass", fs=RATE, output="sos"), response)
+    response = signal.sosfilt(signal.butter(2, HIGH_PASS, "highpass", fs=SAMPLE_RATE, output="sos"), response)
     response = _decay_as_wanted(response, wanted)
     left = np.cumsum(response[::-1] ** 2)[::-1]
     response = response[: max(1, int(np.searchsorted(-left, -left[0] * 1e-6)))]

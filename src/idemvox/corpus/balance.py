@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from idemvox.arrays import Numbers
 from idemvox.errors import RecipeError
 
 __all__ = ["Balance", "BalancedOrder"]
-
-Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from idemvox.audio.read import FULL_SCALE, SAMPLE_RATE, Pcm, Wave, read_pcm
+from idemvox.arrays import Numbers, Pcm, Wave
+from idemvox.audio.read import FULL_SCALE, SAMPLE_RATE, read_pcm
 from idemvox.corpus.manifest import Manifest
 from idemvox.draws import mix, name_number, uniform
 from idemvox.errors import CorpusError
 
 __all__ = ["AudioSource", "Crop", "Cropper", "FileSource", "Views", "samples_before"]
-
-Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

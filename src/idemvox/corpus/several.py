@@ -13,9 +13,9 @@ from typing import overload
 
 import numpy as np
 
-from idemvox.audio.read import Pcm
+from idemvox.arrays import Numbers, Pcm
 from idemvox.corpus.checks.problems import counted
-from idemvox.corpus.crops import AudioSource, Numbers
+from idemvox.corpus.crops import AudioSource
 from idemvox.corpus.manifest import Manifest
 from idemvox.corpus.packs.pack import file_hash
 from idemvox.corpus.packs.packed import read_header

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from idemvox.arrays import Wave
 from idemvox.audio.channel import active_rms
 from idemvox.audio.decoders import SUFFIXES
 from idemvox.audio.read import SAMPLE_RATE, read, write_wav
 from idemvox.audio.speech import active
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
-from idemvox.corpus.simulated.recordings import stable_seed
+from idemvox.draws import stable_seed
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write, read_json, write_json
 from idemvox.progress import progress_bar
@@ -29,7 +29,6 @@ __all__ = ["VOICES", "Fetched", "Voice", "fetch_voices", "join_clips", "trim"]
 
 log = logging.getLogger(__name__)
 
-Wave = NDArray[np.float32]
 
 SHORTEST, USUAL, LONGEST = 3.0, 4.5, 6.0  # seconds of an utterance: clips are added up to 3-4.5 s, cut at 6
 GAP = 0.1  # seconds between clips

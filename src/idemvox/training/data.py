@@ -15,16 +15,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from idemvox.arrays import Numbers, Pcm
 from idemvox.audio.augment import Augmenter
 from idemvox.audio.banks import Bank, coloured_noises, load_bank, load_rooms, trim_room
 from idemvox.audio.memory import empty, to_wave
-from idemvox.audio.read import SAMPLE_RATE, Pcm, from_pcm
+from idemvox.audio.read import SAMPLE_RATE, from_pcm
 from idemvox.audio.rooms import room_bank
 from idemvox.audio.speed import change_speed
 from idemvox.batch import Batch
 from idemvox.corpus.balance import Balance, BalancedOrder
 from idemvox.corpus.corpus import is_corpus, open_corpus
-from idemvox.corpus.crops import AudioSource, Cropper, Numbers, Views, samples_before
+from idemvox.corpus.crops import AudioSource, Cropper, Views, samples_before
 from idemvox.devices import to_device
 from idemvox.draws import mix, name_number
 from idemvox.errors import RecipeError

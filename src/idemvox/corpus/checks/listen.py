@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from idemvox.arrays import Wave
 from idemvox.audio.read import to_pcm
 from idemvox.corpus.checks.scan import Facts, examine
 
 __all__ = ["WHOLE", "Heard", "Sound", "listen", "reviver"]
 
-Wave = npt.NDArray[np.float32]
-Pcm = npt.NDArray[np.int16]
 Window = tuple[float, float]  # where in the file an utterance begins and how long it is, in seconds
 
 WHOLE: Window = (0.0, math.inf)

@@ -20,7 +20,8 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from idemvox.audio.read import SAMPLE_RATE, Pcm
+from idemvox.arrays import Pcm
+from idemvox.audio.read import SAMPLE_RATE
 from idemvox.corpus.checks.problems import Problem, counted, duration, printable, write_problems
 from idemvox.corpus.crops import FileSource
 from idemvox.corpus.labels import number_labels

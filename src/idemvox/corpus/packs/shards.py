@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from idemvox.audio.read import Pcm
+from idemvox.arrays import Pcm
 from idemvox.corpus.packs.packed import HEADER, IDS, INDEX, PROBLEMS, RECORDINGS, ROW, SPEAKERS
 from idemvox.errors import CorpusError
 

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from idemvox.audio.channel import ChannelSpec, draw_channel
 from idemvox.audio.read import SAMPLE_RATE, probe, read, write_wav
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
+from idemvox.draws import stable_seed
 from idemvox.errors import CorpusError
 from idemvox.files import read_json, write_json
 from idemvox.processes import process_pool
 from idemvox.progress import task_bar
 
-__all__ = ["finished", "simulate_recordings", "stable_seed"]
+__all__ = ["finished", "simulate_recordings"]
 
 VERSION = 1  # of what the same settings give; raise it when the channels change
 PRECISION = 1e-9  # seconds
@@ -115,12 +116,6 @@ def simulate_recordings(
     result = Manifest(rows, out)
     save_manifest(result, out / "manifest.csv")
     return load_manifest(out / "manifest.csv")
-
-
-def stable_seed(*parts: str | int) -> int:
-    """Return a 63-bit seed that is the same in every process and on every machine."""
-    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 def _pieces(

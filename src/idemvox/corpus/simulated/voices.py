@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
+from idemvox.arrays import Wave
 from idemvox.audio.channel import active_rms
 from idemvox.audio.read import SAMPLE_RATE, probe, write_wav
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
-from idemvox.corpus.simulated.recordings import finished, stable_seed
+from idemvox.corpus.simulated.recordings import finished
+from idemvox.draws import stable_seed
 from idemvox.errors import CorpusError
 from idemvox.files import write_json
 from idemvox.processes import process_pool
 
 __all__ = ["SyntheticVoice", "draw_voice", "speak", "synthetic_voices"]
 
-Wave = NDArray[np.float32]
 Track = NDArray[np.float64]
 
 VERSION = 1
