@@ -123,7 +123,7 @@ def test_what_picture_refuses(home, trained, tmp_path, corpus):
     assert "not a model folder" in refused("picture", tmp_path, *listed)
     assert "no manifest" in refused("picture", trained, "--manifest", home / "cals.csv")
     assert "cannot read the trial list" in refused("picture", trained, "--trials", home / "none.txt")
-    assert "is it the right one" in refused("picture", trained, *tried, "--root", tmp_path)
+    assert "check the folder" in refused("picture", trained, *tried, "--root", tmp_path)
     one = load_manifest(home / "calls.csv").select(lambda u: u.speaker == "s1")
     save_manifest(one, home / "one.csv")
     assert "at least two speakers" in refused("picture", trained, "--manifest", home / "one.csv")

@@ -1,4 +1,4 @@
-"""Confidence intervals of error rates, by drawing the speakers of a trial list again (bootstrap)."""
+"""Confidence intervals of error rates, by resampling the speakers of a trial list (bootstrap)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Interval", "eer_interval", "percentile_interval", "resampled_eers"]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Confidence interval of a rate, as fractions."""
+    """Confidence interval of a rate; all values are fractions."""
 
     low: float
     high: float
@@ -32,10 +32,10 @@ def eer_interval(
     seed: int = 0,
     method: Method = "nearest",
 ) -> Interval:
-    """95 % confidence interval of the EER by resampling *speakers*, not trials.
+    """Return the 95 % confidence interval of the EER, by resampling *speakers*, not trials.
 
-    Percentiles 2.5 and 97.5 of :func:`resampled_eers`. With fewer than about 20 speakers even this interval
-    is somewhat too narrow. Arguments are those of :func:`resampled_eers`, for one system.
+    It spans percentiles 2.5 to 97.5 of :func:`resampled_eers`. With fewer than about 20 speakers even this
+    interval is somewhat too narrow. Arguments are as for :func:`resampled_eers`, for one system.
     """
     return percentile_interval(
         resampled_eers([scores], labels, enrol_speakers, test_speakers, draws, seed, method)[:, 0]
@@ -43,7 +43,7 @@ def eer_interval(
 
 
 def percentile_interval(values: Floats) -> Interval:
-    """95 % interval of what bootstrap draws (draws,) gave: their percentiles 2.5 and 97.5."""
+    """Return the 95 % interval of bootstrap values (draws,): their percentiles 2.5 and 97.5."""
     low, high = np.percentile(values, (2.5, 97.5))
     return Interval(float(low), float(high), len(values))
 
@@ -57,19 +57,19 @@ def resampled_eers(
     seed: int = 0,
     method: Method = "nearest",
 ) -> Floats:
-    """(draws, systems) EERs when the speakers are drawn again, the same speakers for all systems.
+    """Return (draws, systems) the EERs with resampled speakers, the same ones for all systems.
 
-    Trials that share a speaker are not independent, so each draw takes S of the S speakers with
-    replacement; an impostor trial then counts (times speaker a was drawn) x (times b was drawn), a target
-    trial counts as often as its one speaker was drawn.
+    Trials that share a speaker are not independent, so each draw takes S of the S speakers with replacement.
+    An impostor trial then counts (times speaker a was drawn) x (times b was drawn); a target trial counts as
+    often as its speaker was drawn.
 
     Args:
-        systems: (N,) scores of each, as in :func:`~idemvox.verification.metrics.error_rates`, of the same
-            trials in the same order.
-        labels: (N,) likewise.
+        systems: (N,) scores of each system, as in :func:`~idemvox.verification.metrics.error_rates`, for the
+            same trials in the same order.
+        labels: (N,) as in :func:`~idemvox.verification.metrics.error_rates`.
         enrol_speakers: (N,) speaker of each trial's first side; any names or numbers.
-        test_speakers: (N,) of its second side.
-        draws: bootstrap draws; those that leave out all targets or all impostors are drawn again.
+        test_speakers: (N,) speaker of its second side.
+        draws: bootstrap draws; a draw without targets or without impostors is repeated.
         seed: makes the draws repeatable.
         method: as in :func:`~idemvox.verification.metrics.eer`.
     """
@@ -83,7 +83,7 @@ def resampled_eers(
     for _ in range(20 * draws):
         times = rng.multinomial(speakers, np.full(speakers, 1 / speakers))  # (S,)
         row = [value for system in weighted if (value := system.eer(times)) is not None]
-        if len(row) == len(weighted):  # a draw without targets or impostors has none for all systems alike
+        if len(row) == len(weighted):  # a draw without targets or impostors lacks them for every system
             rows.append(row)
         if len(rows) == draws:
             return np.array(rows)
@@ -93,7 +93,7 @@ def resampled_eers(
 def _numbered(
     labels: ArrayLike, enrol_speakers: ArrayLike, test_speakers: ArrayLike
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], int]:
-    """Speakers of both sides as numbers from 0, and how many speakers there are."""
+    """Return the speakers of both sides as numbers from 0, and the number of speakers."""
     label, enrol, test = np.asarray(labels, np.bool_), np.asarray(enrol_speakers), np.asarray(test_speakers)
     if enrol.shape != label.shape or test.shape != label.shape:
         raise IdemvoxError("need one enrol speaker and one test speaker per trial")
@@ -118,7 +118,7 @@ class _Weighted:
         self.impostors_below = trials.below - self.targets_below
 
     def eer(self, times: NDArray[np.int64]) -> float | None:
-        """EER when speakers count so many ``times`` (S,); ``None`` without a target or an impostor."""
+        """Return the EER if each speaker counts ``times`` (S,); ``None`` without targets or impostors."""
         missed = _running(times[self.targets])
         rejected = _running(times[self.impostors[0]] * times[self.impostors[1]])
         if not missed[-1] or not rejected[-1]:
@@ -132,7 +132,7 @@ class _Weighted:
 
 
 def _running(weights: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(N + 1,) sums of the first so many weights, from 0 to all N."""
+    """Return (N + 1,) the sums of the first 0 to N weights."""
     sums = np.zeros(len(weights) + 1, np.int64)
     np.cumsum(weights, out=sums[1:])
     return sums

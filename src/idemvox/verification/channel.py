@@ -1,4 +1,4 @@
-"""How much of the recording channel embeddings give away, and how compact voices are in them."""
+"""How much embeddings reveal about the recording channel, and how compact speakers are in them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ __all__ = ["Channel", "channel_information"]
 
 Numbers = NDArray[np.float64]
 Labels = NDArray[np.int64]
-_RIDGE = 0.1  # of the mean squared length of a centred embedding
-_MOST = 60  # utterances of a speaker that the probe looks at
+_RIDGE = 0.1  # as a share of the mean squared length of a centred embedding
+_MOST = 60  # most utterances of a speaker that the probe uses
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """What embeddings hold besides the voice.
+    """What embeddings encode besides the voice.
 
     Attributes:
-        probe: how often a linear probe names the recording of an utterance, told who speaks. Every recording
-            and every speaker counts alike.
-        chance: how often guessing would.
-        speakers: those of at least two recordings with at least two utterances each; the probe needs them.
-        same_recording: mean cosine of two utterances of one recording.
-        other_recording: mean cosine of two utterances of one speaker in different recordings.
-        other_speaker: mean cosine of utterances of different speakers.
+        probe: accuracy of a linear probe that predicts an utterance's recording, given its speaker. All
+            recordings and all speakers have the same weight.
+        chance: accuracy of guessing.
+        speakers: number of speakers with at least two recordings of at least two utterances; the probe uses
+            only these.
+        same_recording: mean cosine of two utterances from one recording.
+        other_recording: mean cosine of two utterances of one speaker from different recordings.
+        other_speaker: mean cosine of two utterances of different speakers.
     """
 
     probe: float
@@ -43,18 +44,18 @@ class Channel:
 
 
 def channel_information(embeddings: Embeddings, utterances: Sequence[Utterance]) -> Channel:
-    """Measure how well recordings of one speaker can be told apart, and how close utterances are.
+    """Measure how well recordings of a speaker can be told apart, and how close utterances are.
 
-    The probe is ridge regression to the recordings of one speaker. It learns from all but one utterance of
-    each recording and is asked about those, until each has been left out; were only one left out at a time,
-    its recording would be the rarer for it, and an embedding of the voice alone would come out below chance.
+    The probe is ridge regression to the recordings of one speaker, with cross-validation. Each fold trains on
+    all but one utterance of each recording and predicts those left out. (Leaving out a single utterance would
+    make its recording rarer in training, and an embedding of the voice alone would score below chance.)
 
     Args:
-        embeddings: of all the utterances.
-        utterances: those to look at; they need a speaker and a recording.
+        embeddings: must hold all the utterances.
+        utterances: the utterances to use; those without speaker or recording are ignored.
 
     Raises:
-        IdemvoxError: no speaker has two recordings of two utterances each.
+        IdemvoxError: no speaker has two recordings with two utterances each.
     """
     known = [u for u in utterances if u.speaker is not None and u.recording is not None]
     speaker = _numbers([u.speaker or "" for u in known])
@@ -67,10 +68,10 @@ def channel_information(embeddings: Embeddings, utterances: Sequence[Utterance])
         rows = _repeated(rows, recording)
         classes = np.unique(recording[rows])
         if len(classes) > 1:
-            right.append(_told_apart(x[rows], np.searchsorted(classes, recording[rows])))
+            right.append(_probe_accuracy(x[rows], np.searchsorted(classes, recording[rows])))
             chance.append(1 / len(classes))
     if not right:
-        raise IdemvoxError("a channel probe needs a speaker of two recordings with two utterances each")
+        raise IdemvoxError("a channel probe needs a speaker with two recordings of two utterances each")
     return Channel(
         float(np.mean(right)), float(np.mean(chance)), len(right), *_cosines(x, speaker, recording)
     )
@@ -81,7 +82,7 @@ def _numbers(names: Sequence[str]) -> Labels:
 
 
 def _repeated(rows: Labels, recording: Labels) -> Labels:
-    """Return those rows whose recording has another one, recordings taking turns."""
+    """Return the rows whose recording has another row, in round-robin order of recordings."""
     name, inverse, count = np.unique(recording[rows], return_inverse=True, return_counts=True)
     kept = count[inverse] > 1
     turn = np.zeros(len(rows), np.int64)
@@ -90,8 +91,8 @@ def _repeated(rows: Labels, recording: Labels) -> Labels:
     return rows[kept][np.argsort(turn[kept], kind="stable")]
 
 
-def _told_apart(x: Numbers, label: Labels) -> float:
-    """Return the share of right answers about (n, D) vectors of R classes (n,), all of which count alike."""
+def _probe_accuracy(x: Numbers, label: Labels) -> float:
+    """Return the probe's accuracy on (n, D) vectors with classes (n,), averaged over the R classes."""
     members = [np.flatnonzero(label == number) for number in range(int(label.max()) + 1)]
     right, asked = np.zeros(len(x)), np.zeros(len(x))
     for fold in range(max(len(rows) for rows in members)):

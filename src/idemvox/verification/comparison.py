@@ -1,4 +1,4 @@
-"""Two systems on the same trials: by how much their EERs differ, and how sure that is."""
+"""The difference between two systems' EERs on the same trials, with its confidence interval."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ __all__ = ["EERDifference", "eer_difference"]
 
 @dataclass(frozen=True, slots=True)
 class EERDifference:
-    """EER of system b minus that of system a, as fractions: below 0, b is better."""
+    """EER of system b minus that of system a, as fractions; b is better if it is below 0.
+
+    Attributes:
+        eer_a, eer_b: mean over the seeds of each system.
+        difference: ``eer_b - eer_a``.
+        interval: 95 % interval of the difference, by resampling speakers.
+        relative: the difference as a fraction of ``eer_a``; ``None`` if that is 0 in the trials or in a draw.
+        relative_interval: 95 % interval of the relative difference.
+    """
 
     eer_a: float
-    """Mean over the seeds of system a."""
     eer_b: float
     difference: float
-    """``eer_b - eer_a``."""
     interval: Interval
-    """95 % interval of the difference, speakers resampled."""
     relative: float | None
-    """The difference as a fraction of ``eer_a``; ``None`` where that is 0, in the trials or in a draw."""
     relative_interval: Interval | None
-    """95 % interval of the relative difference."""
 
     @property
     def excludes_zero(self) -> bool:
@@ -55,22 +58,22 @@ def eer_difference(
     seed: int = 0,
     method: Method = "nearest",
 ) -> EERDifference:
-    """Difference of the EERs of two systems on the same trials, with its interval.
+    """Return the difference of two systems' EERs on the same trials, with its interval.
 
-    A paired bootstrap over *speakers*: each draw takes as many speakers as there are, with replacement, and
-    both systems (and all their seeds) are measured on that same draw. The speakers that are hard for both
-    then cancel, so the interval is narrower than the intervals of each EER suggest. Several seeds
-    of a system are averaged, EER by EER, within each draw.
+    This is a paired bootstrap over *speakers*: each draw resamples the speakers with replacement, and both
+    systems (with all their seeds) are measured on the same draw. Speakers that are hard for both cancel, so
+    the interval is narrower than the intervals of the two EERs suggest. EERs of several seeds are averaged
+    within each draw.
 
-    The interval says how much other speakers would change the difference, not how much other seeds would.
+    The interval shows how much other speakers would change the difference, not how much other seeds would.
 
     Args:
         scores_a: (N,) scores of the baseline, or (seeds, N), one row per seed.
-        scores_b: the same of the other system, on the same trials in the same order; any number of seeds.
+        scores_b: scores of the other system for the same trials in the same order, with any number of seeds.
         labels: (N,) 1 or True for target trials (same speaker), 0 or False for impostor trials.
         enrol_speakers: (N,) speaker of each trial's first side; any names or numbers
             (:meth:`Trials.speakers <idemvox.verification.trials.Trials.speakers>` gives both sides).
-        test_speakers: (N,) of its second side.
+        test_speakers: (N,) speaker of its second side.
         draws: bootstrap draws.
         seed: makes the interval repeatable.
         method: as in :func:`~idemvox.verification.metrics.eer`.
@@ -94,7 +97,7 @@ def eer_difference(
 
 
 def _seeds(scores: ArrayLike) -> NDArray[np.float64]:
-    """(seeds, N) scores of a system."""
+    """Return (seeds, N) the scores of a system."""
     rows = np.asarray(scores, np.float64)
     rows = rows[None] if rows.ndim == 1 else rows
     if rows.ndim != 2 or len(rows) == 0:

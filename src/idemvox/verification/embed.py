@@ -1,4 +1,4 @@
-"""Whole utterances to embeddings, in batches of similar length, reading ahead of the network."""
+"""Embeddings of whole utterances, in batches of similar length, with audio read ahead."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Embedder", "Embeddings", "embed_files", "embed_waves", "load_embeddi
 Floats = NDArray[np.float32]
 Precision = Literal["fp32", "bf16"]
 Embedder: TypeAlias = Callable[[torch.Tensor, torch.Tensor], Any]
-"""(wave (B, T) float32 at 16 kHz, valid samples of each (B,)) -> (B, D), a tensor or an array."""
+"""(wave (B, T) float32 at 16 kHz, valid samples (B,)) -> (B, D), a tensor or an array."""
 WHOLE = "whole utterances"
 _AHEAD = 3  # batches of audio that are read or wait to be embedded
 _SHORTEST = 400  # samples: one 25 ms window
@@ -37,15 +37,18 @@ _SHORTEST = 400  # samples: one 25 ms window
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embeddings:
-    """One vector per utterance id."""
+    """One vector per utterance id.
+
+    Attributes:
+        matrix: (N, D) output of the encoder, not normalised.
+        of: what was embedded, for reports.
+        rows: row of each id.
+    """
 
     ids: tuple[str, ...]
     matrix: Floats
-    """(N, D) as the encoder gives them, not normalised."""
     of: str = WHOLE
-    """What was embedded and how, for reports."""
     rows: dict[str, int] = field(init=False, repr=False)
-    """Row of each id."""
 
     def __post_init__(self) -> None:
         rows = {name: row for row, name in enumerate(self.ids)}
@@ -89,18 +92,18 @@ def embed_files(
     workers: int = 2,
     progress: bool = False,
 ) -> Embeddings:
-    """Embed whole utterances, each by one vector; padding and batch size change nothing but the time.
+    """Embed whole utterances, one vector each; padding and batch size do not change the result.
 
-    A module runs in evaluation mode without gradients; each of its parts gets its own mode back afterwards.
+    A module runs in evaluation mode without gradients; afterwards the mode of each part is restored.
 
     Args:
-        encoder: an :class:`~idemvox.encoders.base.Encoder`, or anything else that is called like one.
+        encoder: an :class:`~idemvox.encoders.base.Encoder`, or any other callable with its signature.
         source: a manifest (ids are its ids) or audio files (ids are the paths as given).
-        device: of the waves that the encoder is given; a module is moved there, to stay. ``None`` leaves a
-            module where it is, and is the CPU for anything else.
-        batch_seconds: most audio in a batch, padding included; a longer utterance goes alone.
-        precision: ``"bf16"`` runs the network, not the front end, under autocast.
-        max_seconds: cut longer utterances to their first seconds; ``None`` takes them whole.
+        device: device of the encoder's input; a module is moved there and stays there. ``None`` leaves a
+            module where it is, and means the CPU for any other callable.
+        batch_seconds: most audio in a batch, padding included; a longer utterance is a batch alone.
+        precision: ``"bf16"`` runs the network, but not the front end, under autocast.
+        max_seconds: cut longer utterances to their first seconds; ``None`` embeds them whole.
         workers: threads that read audio.
         progress: show a progress bar.
 
@@ -138,14 +141,14 @@ def embed_waves(
     device: str | torch.device | None = None,
     precision: Precision = "fp32",
 ) -> Floats:
-    """(N, D) embeddings of waves, each (T,) at 16 kHz with full scale at 1, as one batch.
+    """Return (N, D) the embeddings of waves, each (T,) at 16 kHz with full scale at 1, as one batch.
 
     Args:
         encoder: as for :func:`embed_files`.
-        waves: of any lengths.
-        names: what errors call them.
+        waves: waves of any lengths.
+        names: names of the waves in errors.
         device: as for :func:`embed_files`.
-        precision: likewise.
+        precision: as for :func:`embed_files`.
 
     Raises:
         AudioError: a wave is too short.
@@ -160,7 +163,7 @@ def embed_waves(
                 f"cannot embed {name}: {len(wave)} samples at 16 kHz are too few (at least {_SHORTEST});"
                 " use a longer recording, or leave it out"
             )
-    place = _placed(encoder, device)
+    place = _move(encoder, device)
     lengths = torch.tensor([len(wave) for wave in waves])
     padded = torch.zeros(len(waves), int(lengths.max()))  # (B, T)
     for row, wave in zip(padded, waves, strict=True):
@@ -178,8 +181,8 @@ def embed_waves(
     return matrix
 
 
-def _placed(encoder: Embedder, device: str | torch.device | None) -> torch.device:
-    """Move a module to ``device``; return the device of the waves that the encoder is given."""
+def _move(encoder: Embedder, device: str | torch.device | None) -> torch.device:
+    """Move a module to ``device``; return the device for the encoder's input."""
     if not isinstance(encoder, nn.Module):
         return torch.device(device or "cpu")
     tensor = next(iter([*encoder.parameters(), *encoder.buffers()]), None)
@@ -210,7 +213,7 @@ def _job(utterance: Utterance, path: Path, row: int, max_seconds: float | None) 
 
 
 def _batches(jobs: list[_Job], batch_seconds: float) -> list[list[_Job]]:
-    """Longest first, so that a batch too big for the memory fails at once."""
+    """Return batches, longest utterances first, so that one too large for memory fails at once."""
     batches: list[list[_Job]] = []
     for job in sorted(jobs, key=lambda job: -job.seconds):
         if not batches or batches[-1][0].seconds * (len(batches[-1]) + 1) > batch_seconds:
@@ -228,14 +231,14 @@ def _read(job: _Job) -> Floats:
 
 
 def save_embeddings(embeddings: Embeddings, path: str | Path) -> None:
-    """Write ids, matrix and what was embedded as ``.npz``, atomically."""
+    """Write embeddings as ``.npz``, atomically."""
     with atomic_write(path, "wb") as file:
         ids = np.array(embeddings.ids, dtype=np.str_)
         np.savez(file, ids=ids, matrix=embeddings.matrix, of=embeddings.of)
 
 
 def load_embeddings(path: str | Path) -> Embeddings:
-    """Read what :func:`save_embeddings` wrote; nothing in the file is executed."""
+    """Read a file written by :func:`save_embeddings`; nothing in it is executed."""
     try:
         with np.load(path, allow_pickle=False) as file:
             of = str(file["of"]) if "of" in file else WHOLE

@@ -1,4 +1,4 @@
-"""Evaluate a model on trial lists: find the utterances, embed each once, score, report."""
+"""Evaluate a model on trial lists: find utterances, embed each once, score, report."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ __all__ = [
 
 
 def trial_utterances(trials: Trials | Sequence[Trials], source: Manifest | str | Path) -> Manifest:
-    """Find the utterances that trials name; the result's ids are the names used in the trials.
+    """Find the utterances of trial lists; the result's ids are the names used in the trials.
 
     Args:
-        trials: one list, or several whose utterances are wanted together.
-        source: a manifest: names are ids, paths as the manifest writes them, or the last parts of exactly one
-            such path; or a folder: names are paths below it, and no speakers are known.
+        trials: one list, or several.
+        source: a manifest, where names are ids, paths as written in the manifest, or the end of exactly one
+            such path; or a folder, where names are paths below it and speakers are unknown.
 
     Raises:
-        CorpusError: names that are not found, with up to five of them.
+        CorpusError: some names are not found; the message shows up to five of them.
     """
     lists = [trials] if isinstance(trials, Trials) else list(trials)
     names = list(dict.fromkeys(name for trial_list in lists for name in trial_list.ids))
@@ -48,26 +48,27 @@ def trial_utterances(trials: Trials | Sequence[Trials], source: Manifest | str |
 
 
 def find_utterances(names: Sequence[str], source: Manifest | str | Path, trials: str) -> Manifest:
-    """Find utterances by the names that the trials so called give them, as :func:`trial_utterances` does."""
+    """Find utterances by name, as :func:`trial_utterances` does; ``trials`` names the list in messages."""
     if isinstance(source, Manifest):
-        found, root = _in_manifest(names, source), source.root
+        by_name, root = _in_manifest(names, source), source.root
     else:
         root = Path(source)
-        there = [name for name in names if (root / name).is_file()]
-        found = {name: Utterance(name, name, probe(root / name).seconds) for name in there}
-    if len(found) < len(names):
-        missing = [name for name in names if name not in found]
+        files = [name for name in names if (root / name).is_file()]
+        by_name = {name: Utterance(name, name, probe(root / name).seconds) for name in files}
+    if len(by_name) < len(names):
+        missing = [name for name in names if name not in by_name]
         raise missing_ids(missing, len(names), trials)
-    return Manifest([found[name] for name in names], root)
+    return Manifest([by_name[name] for name in names], root)
 
 
 def _in_manifest(names: Sequence[str], manifest: Manifest) -> dict[str, Utterance]:
+    """Return the utterance of each name that the manifest has, with that name as its id."""
     by_path: dict[str, Utterance] = {}
     by_end: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in manifest:
         by_path[utterance.path] = utterance
         by_end[Path(utterance.path).name].append(utterance)
-    found: dict[str, Utterance] = {}
+    by_name: dict[str, Utterance] = {}
     for name in names:
         hit = manifest.by_id.get(name) or by_path.get(name)
         if hit is None:
@@ -75,22 +76,22 @@ def _in_manifest(names: Sequence[str], manifest: Manifest) -> dict[str, Utteranc
             ends = [u for u in by_end[Path(name).name] if Path(u.path).parts[-len(parts) :] == parts]
             hit = ends[0] if len(ends) == 1 else None
         if hit is not None:
-            found[name] = replace(hit, id=name)
-    return found
+            by_name[name] = replace(hit, id=name)
+    return by_name
 
 
 def score_report(
     scores: ArrayLike, trials: Trials, speakers: Mapping[str, str] | None = None, draws: int = 200
 ) -> Report:
-    """Compute the metrics of given scores.
+    """Compute a report from scores.
 
     Args:
         scores: (N,) one per trial.
         trials: the trials, in the order of the scores.
-        speakers: speaker of each id, for the confidence interval; without all of them there is none.
+        speakers: speaker of each id, for the confidence interval; if one is missing there is no interval.
         draws: bootstrap draws; 0 for no interval.
     """
-    found = eer(scores, trials.labels)
+    equal = eer(scores, trials.labels)
     low = high = None
     if draws and speakers is not None and all(name in speakers for name in trials.ids):
         interval = eer_interval(scores, trials.labels, *trials.speakers(speakers), draws=draws)
@@ -99,8 +100,8 @@ def score_report(
         trials=trials.name,
         targets=trials.targets,
         impostors=trials.impostors,
-        eer=found.value,
-        eer_threshold=found.threshold,
+        eer=equal.value,
+        eer_threshold=equal.threshold,
         mindcf_001=min_dcf(scores, trials.labels, 0.01),
         mindcf_005=min_dcf(scores, trials.labels, 0.05),
         eer_low=low,
@@ -124,19 +125,20 @@ def evaluate_lists(
     workers: int = 2,
     progress: bool = False,
 ) -> list[Report]:
-    """Report EER and minDCF on each of several trial lists; every utterance is embedded once.
+    """Report EER and minDCF on several trial lists; every utterance is embedded once.
 
     Args:
-        model: what is evaluated; its embeddings are compared as it says.
+        model: the model to evaluate, with its own scoring.
         lists: the trial lists.
-        source: manifest or root folder, as for :func:`trial_utterances`; its speaker column, where filled,
-            gives the confidence interval.
+        source: manifest or root folder, as for :func:`trial_utterances`; a complete speaker column gives a
+            confidence interval.
         draws: bootstrap draws for the interval; 0 for none.
-        command: what to run to get these reports again.
-        device: where to embed, as the rest for :func:`~idemvox.verification.embed.embed_files`.
+        command: the command that reproduces these reports.
+        device: device to embed on; this and the rest as for
+            :func:`~idemvox.verification.embed.embed_files`.
         batch_seconds: most audio in a batch.
-        precision: of the network's arithmetic.
-        max_seconds: of each utterance; ``None`` takes it whole.
+        precision: precision of the network's arithmetic.
+        max_seconds: cut each utterance to its first seconds; ``None`` embeds it whole.
         workers: threads that read audio.
         progress: show a progress bar.
     """
@@ -193,15 +195,15 @@ def evaluate_embeddings(
     draws: int = 200,
     command: str = "",
 ) -> Report:
-    """Report on a trial list from embeddings of a model that are there already.
+    """Report on a trial list from embeddings computed before.
 
     Args:
-        model: says how embeddings are compared, and where they come from.
+        model: the model that computed them; gives the scoring and the provenance.
         embeddings: their ids are the names used in the trials.
         trials: the list.
-        utterances: of the trials; where all have speakers, there is a confidence interval.
+        utterances: utterances of the trials; if all have speakers, there is a confidence interval.
         draws: as for :func:`evaluate_lists`.
-        command: likewise.
+        command: as for :func:`evaluate_lists`.
     """
     scorer = Scorer.of(model)
     speakers = {u.id: u.speaker for u in utterances or () if u.speaker is not None}

@@ -1,7 +1,7 @@
 """Error rates of a verification trial list: EER and minDCF.
 
-A trial is accepted when its score is at or above the threshold. Rates are taken at the *distinct*
-scores, all trials of one score together, so the order of tied trials changes nothing.
+A trial is accepted if its score is at or above the threshold. Thresholds are the *distinct* scores, so the
+order of tied trials changes nothing.
 """
 
 from __future__ import annotations
@@ -29,29 +29,35 @@ __all__ = [
 Floats = NDArray[np.float64]
 Method = Literal["nearest", "interpolate"]
 Counts = Callable[[int], tuple[int, int]]
-"""Number of a threshold -> missed targets, accepted impostors."""
+"""Index of a threshold -> (missed targets, accepted impostors)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rates:
-    """Error rates by threshold, thresholds rising; the first accepts all, the last (``inf``) accepts none."""
+    """Error rates at rising thresholds; the first accepts all trials, the last (``inf``) accepts none.
+
+    Attributes:
+        thresholds: (K + 1,) the K distinct scores, then infinity.
+        fnr: (K + 1,) fraction of the target trials that are rejected; rises from 0 to 1.
+        fpr: (K + 1,) fraction of the impostor trials that are accepted; falls from 1 to 0.
+    """
 
     thresholds: Floats
-    """(K + 1,) the K distinct scores, then infinity."""
     fnr: Floats
-    """(K + 1,) fraction of the target trials that are rejected; rises from 0 to 1."""
     fpr: Floats
-    """(K + 1,) fraction of the impostor trials that are accepted; falls from 1 to 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class EER:
-    """Equal error rate and where it is reached."""
+    """Equal error rate and its threshold.
+
+    Attributes:
+        value: a fraction, 0.05 for 5 %.
+        threshold: accept at or above; always finite.
+    """
 
     value: float
-    """A fraction, 0.05 for 5 %."""
     threshold: float
-    """Accept at or above; always finite."""
 
 
 class SortedTrials:
@@ -66,7 +72,7 @@ class SortedTrials:
         self.thresholds = np.append(score[ends - 1], np.inf)  # (K + 1,)
 
     def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(missed targets, accepted impostors) at each threshold, both (K + 1,)."""
+        """Return (K + 1,) the missed targets and (K + 1,) the accepted impostors at each threshold."""
         missed = np.append(0, np.cumsum(self.label, dtype=np.int64))[self.below]
         rejected = self.below - missed
         return missed, rejected[-1] - rejected
@@ -102,11 +108,11 @@ def error_rates(scores: ArrayLike, labels: ArrayLike) -> Rates:
     """Return both error rates at every distinct threshold, in O(n log n).
 
     Args:
-        scores: (N,) higher means more alike; any finite numbers.
+        scores: (N,) finite numbers; higher means more similar.
         labels: (N,) 1 or True for target trials (same speaker), 0 or False for impostor trials.
 
     Raises:
-        IdemvoxError: a score is NaN or infinite, or one of the two kinds of trial is missing.
+        IdemvoxError: a score is NaN or infinite, or there are no targets or no impostors.
 
     >>> rates = error_rates([0.1, 0.4, 0.4, 0.8], [0, 0, 1, 1])
     >>> rates.fnr.tolist(), rates.fpr.tolist()
@@ -118,7 +124,7 @@ def error_rates(scores: ArrayLike, labels: ArrayLike) -> Rates:
 
 
 def eer_of_counts(thresholds: Floats, counts: Counts, method: Method) -> EER:
-    """EER from counts. FNR - FPR never falls, so the sign changes once; compared in exact integers."""
+    """Return the EER from counts, by bisection: FNR - FPR never falls. Compared in exact integers."""
     targets, impostors = counts(len(thresholds) - 1)[0], counts(0)[1]
 
     def gap(number: int) -> int:  # FNR - FPR, times both counts
@@ -143,13 +149,13 @@ def eer_of_counts(thresholds: Floats, counts: Counts, method: Method) -> EER:
 
 
 def eer(scores: ArrayLike, labels: ArrayLike, method: Method = "nearest") -> EER:
-    """Equal error rate, as a fraction, with its threshold.
+    """Return the equal error rate, as a fraction, with its threshold.
 
-    ``"nearest"``, the default, is what the field's toolkits print and so what published numbers mean:
-    at the threshold where |FNR - FPR| is smallest (the higher one of two), the larger of both rates.
-    ``"interpolate"`` draws a straight line between the two thresholds where FNR and FPR cross; it is never
-    above the other, and the two differ visibly only on small lists or with many tied scores: where all scores
-    are equal, the first says 1 and the second 0.5.
+    ``"nearest"``, the default, is what the field's toolkits print and what published numbers mean: the larger
+    of the two rates at the threshold where |FNR - FPR| is smallest (at a tie, the higher threshold).
+    ``"interpolate"`` interpolates linearly between the two thresholds where FNR and FPR cross. It is never
+    above ``"nearest"``. The two differ visibly only on small lists or with many tied scores: if all scores
+    are equal, the first gives 1 and the second 0.5.
 
     >>> eer([0.1, 0.3, 0.6, 0.2, 0.7, 0.9], [0, 0, 0, 1, 1, 1])
     EER(value=0.3333333333333333, threshold=0.6)
@@ -162,15 +168,15 @@ def eer(scores: ArrayLike, labels: ArrayLike, method: Method = "nearest") -> EER
 def min_dcf(
     scores: ArrayLike, labels: ArrayLike, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0
 ) -> float:
-    """Smallest normalised detection cost over all thresholds (NIST), between 0 and 1.
+    """Return the smallest normalised detection cost over all thresholds (NIST), between 0 and 1.
 
-    min over t of (c_miss p FNR(t) + c_fa (1 - p) FPR(t)) / min(c_miss p, c_fa (1 - p)), where accepting
-    all and accepting none are thresholds too. State ``p_target`` beside every printed value.
+    min over t of (c_miss p FNR(t) + c_fa (1 - p) FPR(t)) / min(c_miss p, c_fa (1 - p)), where the
+    thresholds include accepting all and accepting none. State ``p_target`` with every printed value.
 
     Args:
         scores: (N,) as in :func:`error_rates`.
-        labels: (N,) likewise.
-        p_target: prior probability of a target trial, strictly between 0 and 1 (0.01 or 0.05 as a rule).
+        labels: (N,) as in :func:`error_rates`.
+        p_target: prior probability of a target trial, strictly between 0 and 1 (usually 0.01 or 0.05).
         c_miss: cost of rejecting a target.
         c_fa: cost of accepting an impostor.
     """

@@ -1,4 +1,4 @@
-"""Results on a trial list: the numbers, and everything needed to get them again."""
+"""Reports of results on a trial list, with everything needed to reproduce them."""
 
 from __future__ import annotations
 
@@ -29,28 +29,31 @@ REPORT_FILE = "report.json"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Results of one model on one trial list; rates are fractions, 0.05 for 5 %."""
+    """Results of one model on one trial list; rates are fractions, 0.05 for 5 %.
+
+    Attributes:
+        eer: the larger of the two error rates at the threshold where they are nearest, as usual in the field.
+        eer_threshold: two recordings count as the same speaker if they score this or more.
+        mindcf_001: normalised minDCF with p_target = 0.01 and both costs 1.
+        mindcf_005: the same with p_target = 0.05.
+        eer_low, eer_high: 95 % confidence interval by resampling speakers; ``None`` if speakers are unknown.
+        model: provenance of the model.
+        date: UTC, ISO 8601.
+    """
 
     trials: str
     targets: int
     impostors: int
     eer: float
-    """Larger of both error rates where they are nearest, as the field's toolkits print it."""
     eer_threshold: float
-    """Two recordings are taken for one speaker when they score this or more."""
     mindcf_001: float
-    """Normalised minDCF with p_target = 0.01 and both costs 1."""
     mindcf_005: float
-    """The same with p_target = 0.05."""
     eer_low: float | None = None
-    """95 % confidence interval by resampling speakers; ``None`` where the speakers are not known."""
     eer_high: float | None = None
     scoring: str = "cosine"
     model: dict[str, Any] = field(default_factory=dict)
-    """Where the model came from."""
     command: str = ""
     date: str = ""
-    """UTC, ISO 8601."""
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -59,7 +62,7 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        """Read what :meth:`to_json` gave."""
+        """Read the text written by :meth:`to_json`."""
         try:
             values = json.loads(text)
             known = {item.name for item in fields(cls)}
@@ -68,11 +71,11 @@ class Report:
             raise ModelError(f"not an evaluation report ({error}); evaluate the model again") from error
 
     def table(self) -> Table:
-        """Return a table with this report alone."""
+        """Return a table of this report."""
         return reports_table([self])
 
     def eer_text(self) -> str:
-        """Return the EER in per cent, with its interval where there is one: ``5.12 (3.9 to 6.8)``."""
+        """Return the EER in per cent, with its interval if there is one: ``5.12 (3.9 to 6.8)``."""
         text = f"{100 * self.eer:.2f}"
         if self.eer_low is not None and self.eer_high is not None:
             text += f" ({100 * self.eer_low:.1f} to {100 * self.eer_high:.1f})"
@@ -98,18 +101,18 @@ def reports_table(reports: Iterable[Report]) -> Table:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of Python, idemvox, torch and NumPy."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python, idemvox, torch and NumPy."""
+    versions = {"python": platform.python_version()}
     for package in ("idemvox", "torch", "numpy"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+            versions[package] = "unknown"
+    return versions
 
 
 def store_report(folder: str | Path, report: Report) -> Path:
-    """Write ``report.json`` into a model folder, in the place of an older one."""
+    """Write ``report.json`` into a model folder, replacing an older one."""
     path = Path(folder) / REPORT_FILE
     with atomic_write(path) as file:
         file.write(report.to_json())
@@ -117,7 +120,7 @@ def store_report(folder: str | Path, report: Report) -> Path:
 
 
 def load_report(folder: str | Path) -> Report | None:
-    """Read the report stored with a model; ``None`` if it has not been evaluated."""
+    """Read the report stored with a model; ``None`` if the model has not been evaluated."""
     path = Path(folder) / REPORT_FILE
     if not path.is_file():
         return None

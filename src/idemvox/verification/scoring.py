@@ -1,4 +1,4 @@
-"""From embeddings to one score per trial."""
+"""Scores of trials from embeddings."""
 
 from __future__ import annotations
 
@@ -22,20 +22,23 @@ _WORDS: dict[Scoring, str] = {
     "cosine": "cosine",
     "euclidean": "minus squared Euclidean distance",
 }
-_SHORTEST = 1e-12  # an embedding shorter than this, such as one of zeros, scores about 0 by cosine
-_DENSE = 16  # up to so many pairs of a first and a second side for each trial, all are scored in one product
+_SHORTEST = 1e-12  # a shorter embedding, such as one of zeros, has a cosine of about 0
+_DENSE = 16  # most pairs of a first and a second side per trial for which all pairs are scored
 
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """How two embeddings are compared; ``str(scorer)`` says it in words.
+    """How two embeddings are compared; ``str(scorer)`` describes it.
+
+    Attributes:
+        compare: ``cosine``, in [-1, 1], or ``euclidean``, minus the squared distance, at most 0; higher means
+            more similar.
 
     >>> Scorer("cosine").score([3, 0], [1, 1]), Scorer("euclidean").score([3, 0], [1, 1])
     (0.7071067811865475, -5.0)
     """
 
     compare: Scoring = "cosine"
-    """Cosine, in [-1, 1], or minus the squared Euclidean distance, 0 at most: higher is more alike."""
 
     def __post_init__(self) -> None:
         if self.compare not in _WORDS:
@@ -43,31 +46,30 @@ class Scorer:
 
     @classmethod
     def of(cls, model: Model) -> Scorer:
-        """Return how the embeddings of a model are compared, as its model folder says."""
+        """Return the scorer of a model, as its folder says."""
         return cls(model.scoring)
 
     def __str__(self) -> str:
         return _WORDS[self.compare]
 
     def score(self, first: ArrayLike, second: ArrayLike) -> float:
-        """Compare two embeddings (D,), in float64."""
+        """Return the score of two embeddings (D,), computed in float64."""
         one, other = (self._prepare(np.asarray(side, np.float64)[None]) for side in (first, second))
         return float(self._pairs(one, other)[0])
 
     def scores(self, embeddings: Embeddings, trials: Trials, chunk: int = 1 << 20) -> Floats:
-        """(T,) scores of the trials.
+        """Return (T,) the scores of the trials.
 
-        By cosine, where most pairs of a first and a second side are trials, as in VOiCES, products of
-        matrices are taken; everything else is scored pair by pair.
+        If cosines are needed for most pairs of a first and a second side, as in VOiCES, they are matrix
+        products; otherwise trials are scored pair by pair.
 
         Args:
             embeddings: must hold every id of the trials.
             trials: the pairs.
-            chunk: scores or, pair by pair, numbers of embeddings made at a time; bounds the memory and
-                changes nothing else.
+            chunk: scores (pair by pair: numbers in embeddings) computed at a time; affects memory only.
 
         Raises:
-            CorpusError: ids of the trials without an embedding, with up to five of them.
+            CorpusError: ids of the trials have no embedding; the message shows up to five of them.
         """
         matrix = self._prepare(_matrix(embeddings, trials))
         enrolled, tested = (_used(i, len(matrix)) for i in (trials.enrol_index, trials.test_index))
@@ -81,28 +83,28 @@ class Scorer:
         return scores
 
     def _prepare(self, matrix: NDArray[Any]) -> NDArray[Any]:
-        """(N, D) embeddings as :meth:`_pairs` compares them: for the cosine, of length 1."""
+        """Return (N, D) embeddings ready for :meth:`_pairs`: of length 1 for the cosine."""
         if self.compare == "euclidean":
             return matrix
         unit: NDArray[Any] = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), _SHORTEST)
         return unit
 
     def _pairs(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
-        """(N,) scores of prepared embeddings (N, D), row by row."""
+        """Return (N,) the scores of prepared embeddings (N, D), row by row."""
         if self.compare == "euclidean":
-            apart = first - second
-            return -_inner(apart, apart)
+            difference = first - second
+            return -_inner(difference, difference)
         return _inner(first, second)
 
 
 def _inner(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
-    """(N,) inner products of the rows of two (N, D)."""
+    """Return (N,) the inner products of the rows of two (N, D) matrices."""
     products: NDArray[Any] = np.einsum("nd,nd->n", first, second)
     return products
 
 
 def _matrix(embeddings: Embeddings, trials: Trials) -> Floats:
-    """Return the embedding of each id of the trials, (ids, D)."""
+    """Return (ids, D) the embedding of each id of the trials."""
     rows = embeddings.rows
     missing = [i for i in trials.ids if i not in rows]
     if missing:
@@ -112,7 +114,7 @@ def _matrix(embeddings: Embeddings, trials: Trials) -> Floats:
 
 
 def _used(index: NDArray[np.int32], size: int) -> NDArray[np.intp]:
-    """The distinct values of an index below ``size``, sorted."""
+    """Return the sorted distinct values of an index below ``size``."""
     return np.flatnonzero(np.bincount(index, minlength=size))
 
 
@@ -123,25 +125,25 @@ def _by_products(
     tested: NDArray[np.intp],
     step: int,
 ) -> Floats:
-    """Score all the pairs of ``step`` first sides with every second one at a time; keep those asked for."""
+    """Score ``step`` first sides at a time against all second sides, and keep the trials."""
     scores = np.empty(len(trials), np.float32)
-    column = np.zeros(len(matrix), np.int64)  # of each id in a product
+    column = np.zeros(len(matrix), np.int64)  # column of each id in a product
     column[tested] = np.arange(len(tested))
     order = np.argsort(trials.enrol_index, kind="stable")
     side = trials.enrol_index[order]
     second = matrix[tested].T  # (D, tests)
     for start in range(0, len(enrolled), step):
-        some = enrolled[start : start + step]
-        part = order[np.searchsorted(side, some[0]) : np.searchsorted(side, some[-1], side="right")]
-        row = np.searchsorted(some, trials.enrol_index[part])
-        scores[part] = (matrix[some] @ second)[row, column[trials.test_index[part]]]
+        block = enrolled[start : start + step]
+        part = order[np.searchsorted(side, block[0]) : np.searchsorted(side, block[-1], side="right")]
+        row = np.searchsorted(block, trials.enrol_index[part])
+        scores[part] = (matrix[block] @ second)[row, column[trials.test_index[part]]]
     return scores
 
 
 def missing_ids(missing: list[str], total: int, name: str) -> CorpusError:
-    """Return the error for trials that name utterances nobody has."""
+    """Return the error for trials with unknown utterances."""
     shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
     return CorpusError(
         f"{len(missing)} of the {total} utterances in the trials {name!r} are unknown: {shown};"
-        " names must be ids or paths in the manifest, or paths below the root folder: is it the right one?"
+        " names must be ids or paths in the manifest, or paths below the root folder: check the folder"
     )

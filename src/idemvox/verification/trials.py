@@ -1,4 +1,4 @@
-"""Trial lists: which pairs of recordings are compared, and whether each pair is one speaker."""
+"""Trial lists: pairs of recordings, each labelled as same speaker or different speakers."""
 
 from __future__ import annotations
 
@@ -26,19 +26,22 @@ log = logging.getLogger(__name__)
 
 Kind = Literal["across", "within", "any"]
 _LABELS = {"1": 1, "target": 1, "tgt": 1, "0": 0, "nontarget": 0, "imp": 0, "impostor": 0}
-_MOST_PER_SPEAKER = 1000  # utterances of one speaker that make_trials pairs: half a million pairs
+_MOST_PER_SPEAKER = 1000  # most utterances of a speaker that make_trials pairs: half a million pairs
 
 
 @dataclass(frozen=True, slots=True)
 class OfficialList:
-    """A published list, known by how many trials it has and what its ids look like."""
+    """A published list, recognised by its number of trials and the form of its ids.
+
+    Attributes:
+        files: its file name as published, and from ``idemvox prepare``.
+        ids: matches every id in it, with any folder in front.
+    """
 
     name: str
     trials: int
     files: tuple[str, ...]
-    """What it is called where it is published, and by ``idemvox prepare``."""
     ids: re.Pattern[str]
-    """Fits every id in it, whatever folder stands before it."""
 
 
 _VOXCELEB1 = re.compile(r"(?:.*/)?id1\d{4}/[^/]+/\d{5}(?:\.\w+)?")
@@ -52,23 +55,25 @@ OFFICIAL = (
     OfficialList("VoxCeleb1-H (cleaned)", 550_894, ("list_test_hard2.txt",), _VOXCELEB1),
     OfficialList("VOiCES 2019 dev", 4_038_656, ("dev-trial-keys.lst", "voices2019-dev.txt"), _VOICES),
 )
-"""One model scores 0.86 % EER on VoxCeleb1-O cleaned, 1.00 % on the original: reports must say which."""
+"""Reports must name the list: one model has 0.86 % EER on VoxCeleb1-O cleaned and 1.00 % on the original."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trials:
-    """A list of N trials; each id is held once, so four million trials take some 36 MB."""
+    """A list of N trials; each id is stored once, so four million trials take about 36 MB.
+
+    Attributes:
+        name: its name in reports.
+        ids: distinct utterance ids (or paths, in lists such as VoxCeleb's).
+        labels: (N,) True if both sides are the same speaker.
+        enrol_index, test_index: (N,) the two sides of each trial, as indices into :attr:`ids`.
+    """
 
     name: str
-    """Shown in reports."""
     ids: tuple[str, ...]
-    """Distinct utterance ids (or paths, in lists such as VoxCeleb's)."""
     labels: NDArray[np.bool_]
-    """(N,) True where both sides are one speaker."""
     enrol_index: NDArray[np.int32]
-    """(N,) into :attr:`ids`."""
     test_index: NDArray[np.int32]
-    """(N,) into :attr:`ids`."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,10 +99,10 @@ class Trials:
         return [self.ids[i] for i in self.test_index]
 
     def speakers(self, speaker_of: Mapping[str, str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """(N,) speakers of the first sides and (N,) of the second, as numbers from 0.
+        """Return (N,) the speakers of the first sides and (N,) of the second sides, as numbers from 0.
 
         Args:
-            speaker_of: speaker of each id; those of other utterances are ignored.
+            speaker_of: speaker of each id; other ids are ignored.
 
         Raises:
             CorpusError: an id has no speaker.
@@ -126,19 +131,20 @@ class Trials:
 def load_trials(path: str | Path, name: str | None = None) -> Trials:
     """Read a trial list: one trial a line, ``label id id`` (VoxCeleb) or ``id id label`` (VOiCES).
 
-    The label is 1 / 0, target / nontarget, or tgt / imp; which end of the line it stands at is taken from
-    the first trial. Blank lines are skipped. Lines with tabs are split at tabs alone, so ids may hold
-    spaces there.
+    The label is 1 / 0, target / nontarget, or tgt / imp; the first trial decides at which end of the line it
+    is. Blank lines are skipped. Lines with tabs are split at tabs only, so their ids may contain spaces.
 
-    A list with the ids and the number of trials of a published one (:data:`OFFICIAL`) is called by its name,
-    such as "VoxCeleb1-O (cleaned)". One that has such a list's file name but another number is warned of.
+    A list with the ids and the number of trials of a published one (:data:`OFFICIAL`) gets its name, such as
+    "VoxCeleb1-O (cleaned)". A list with the file name of a published one but a different number of trials
+    gives a warning.
 
     Args:
         path: the list.
-        name: what reports call it; if left out its official name, or the file's without its ending.
+        name: its name in reports; default: the official name, or the file's name without suffix.
 
     Raises:
-        CorpusError: no such file, no trial in it, or a malformed line, given by its number.
+        CorpusError: there is no such file, it has no trials, or a line is malformed; the message gives its
+            number.
     """
     path = Path(path)
     numbers: dict[str, int] = {}
@@ -155,7 +161,7 @@ def load_trials(path: str | Path, name: str | None = None) -> Trials:
                 label = _LABELS.get(fields[at])
                 if len(fields) != 3 or label is None:
                     raise CorpusError(
-                        f"{path}, line {number}: expected 'label id id', the label being 1, 0, target,"
+                        f"{path}, line {number}: expected 'label id id' with the label 1, 0, target,"
                         f" nontarget, tgt or imp, got {line.strip()[:120]!r}; correct or remove the line"
                     )
                 first, second = fields[1:] if at == 0 else fields[:2]
@@ -178,11 +184,11 @@ def load_trials(path: str | Path, name: str | None = None) -> Trials:
 
 
 def _official_name(path: Path, count: int, ids: Collection[str]) -> str | None:
-    """Name of the published list that this is; warns where the file's name promises another."""
+    """Return the name of the published list that this is; warn if the file has the name of another list."""
     for official in OFFICIAL:
         if path.name in official.files and count != official.trials:
             log.warning(
-                "%s has %s trials, but %s has %s; results on it are not comparable with those of others",
+                "%s has %s trials, but %s has %s; results are not comparable with published ones",
                 *(path, f"{count:,}", official.name, f"{official.trials:,}"),
             )
     same = (o for o in OFFICIAL if o.trials == count and all(map(o.ids.fullmatch, ids)))
@@ -190,7 +196,7 @@ def _official_name(path: Path, count: int, ids: Collection[str]) -> str | None:
 
 
 def save_trials(trials: Trials, path: str | Path) -> None:
-    """Write ``label id id`` lines, atomically; separated by tabs if an id holds a space."""
+    """Write ``label id id`` lines, atomically; separated by tabs if an id contains a space."""
     if any("\t" in i or "\n" in i or "\r" in i or not i for i in trials.ids):
         raise CorpusError("a trial list cannot hold empty ids or ids with tabs or line breaks; rename them")
     separator = "\t" if any(len(i.split()) != 1 or i != i.strip() for i in trials.ids) else " "
@@ -210,11 +216,12 @@ def make_trials(
 ) -> Trials:
     """Draw a trial list from utterances with speaker labels, evenly over speakers.
 
-    Targets are pairs of different utterances of one speaker: from different recordings (``"across"``: the
-    question that matters in use), from the same one (``"within"``: easy, as the channel helps), or either
-    (``"any"``). Impostors are pairs of different speakers, evenly over pairs of speakers; they depend on
-    the seed but not on the kind, so lists of two kinds differ in their targets alone. No pair occurs
-    twice in either order, and the list is smaller where fewer pairs exist.
+    Targets are pairs of different utterances of one speaker: from different recordings (``"across"``, the
+        case
+    that matters in practice), from the same recording (``"within"``, which is easy because the channel
+    helps), or either (``"any"``). Impostors are pairs of different speakers, drawn evenly over pairs of
+    speakers. They depend on the seed but not on the kind, so lists of two kinds differ only in their targets.
+    No pair occurs twice, in either order. The list is shorter if there are fewer pairs.
 
     Args:
         manifest: utterances without a speaker are left out; ``"across"`` and ``"within"`` also leave out
@@ -222,11 +229,11 @@ def make_trials(
         kind: as above.
         targets: target trials to draw.
         impostors: impostor trials to draw.
-        seed: same seed and utterances, same list, whatever the order of the manifest.
-        name: what reports call it; the kind if left out.
+        seed: the same seed and utterances give the same list, in any order of the manifest.
+        name: its name in reports; default: the kind.
 
     Raises:
-        CorpusError: no such pairs can be drawn, with the reason.
+        CorpusError: no such pairs can be drawn; the message gives the reason.
     """
     if kind not in ("across", "within", "any"):
         raise CorpusError(f"unknown kind of trials {kind!r}; have: across, any, within")
@@ -244,8 +251,8 @@ def make_trials(
     other = _impostor_pairs(groups, impostors, impostor_rng)
     pairs = np.concatenate([same, other]).astype(np.int32)  # (N, 2)
     labels = np.arange(len(pairs)) < len(same)
-    every = Trials(name or kind, tuple(u.id for u in labelled), labels, pairs[:, 0], pairs[:, 1])
-    return every.select(np.ones(len(pairs), np.bool_))  # only the ids in use
+    trials = Trials(name or kind, tuple(u.id for u in labelled), labels, pairs[:, 0], pairs[:, 1])
+    return trials.select(np.ones(len(pairs), np.bool_))  # only the ids in use
 
 
 def _target_pairs(
@@ -295,14 +302,14 @@ def _impostor_pairs(groups: list[NDArray[Any]], count: int, rng: np.random.Gener
 
 
 def _unrank(cells: NDArray[Any], n: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Number of a pair a < b of n things, row by row, -> (a, b)."""
+    """Return the pair (a, b), a < b < n, for each pair number, counted row by row."""
     starts = np.cumsum(np.append(0, np.arange(n - 1, 0, -1)))  # first number of each row
     first = np.searchsorted(starts, cells, side="right") - 1
     return first, cells - starts[first] + first + 1
 
 
 def _share(count: int, room: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-    """Share ``count`` as evenly as the room of each allows; what is left over goes to random ones."""
+    """Split ``count`` as evenly as the ``room`` of each allows; the remainder goes to random ones."""
     quota = np.zeros(len(room), np.int64)
     while (left := count - int(quota.sum())) > 0 and (free := np.flatnonzero(quota < room)).size:
         if left < len(free):
@@ -312,7 +319,7 @@ def _share(count: int, room: NDArray[Any], rng: np.random.Generator) -> NDArray[
 
 
 def _flip(pairs: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-    """Swap the sides of half the pairs."""
+    """Swap the sides of half of the pairs."""
     swap = rng.random(len(pairs)) < 0.5
     pairs[swap] = pairs[swap, ::-1]
     return pairs
