@@ -31,7 +31,7 @@ Precision = Literal["fp32", "bf16"]
 Embedder: TypeAlias = Callable[[torch.Tensor, torch.Tensor], Any]
 """(wave (B, T) float32 at 16 kHz, valid samples (B,)) -> (B, D), a tensor or an array."""
 WHOLE = "whole utterances"
-_AHEAD = 3  # batches of audio that are read or wait to be embedded
+_AHEAD = 3  # batches of audio being read or waiting to be embedded
 _SHORTEST = 400  # samples: one 25 ms window
 
 
