@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import dropwhile
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+import av
 import numpy as np
 import numpy.typing as npt
+from av import AudioFrame, AudioResampler, FFmpegError
+from av.container import InputContainer
 
 from idemvox.arrays import Wave
 from idemvox.errors import AudioError
-
-if TYPE_CHECKING:
-    from av import AudioFrame
-    from av.container import InputContainer
 
 __all__ = ["SUFFIXES", "AvFile", "open_av"]
 
@@ -38,9 +37,8 @@ DEMUXERS = {"format_whitelist": ",".join(sorted(TIMED | BARE))}
 NEAR = 30  # seconds from the start of a file within which seeking is not worth the effort
 BEFORE = (2, 10)  # seconds before the wanted one at which decoding begins; the second where the first fails
 
-SECOND = np.dtype(
-    [("stamp", "i8"), ("start", "i8"), ("end", "i8"), ("crc", "u4")]
-)  # of the first frame; samples
+# Of a second: the time stamp of its first frame, its first sample, the one after its last, a checksum.
+SECOND = np.dtype([("stamp", "i8"), ("start", "i8"), ("end", "i8"), ("crc", "u4")])
 Key: TypeAlias = tuple[str, int, int]  # path, size, time of change: one state of a file
 
 
@@ -118,20 +116,22 @@ class AvFile:
     def _checked(self, seconds: npt.NDArray[np.void], before: int) -> Iterator[tuple[int, Wave]]:
         """Decode from the first second, and give the end and the samples of those from ``before`` on.
 
-        Stops where one differs from what the whole file's decoding gave.
+        Stops where one differs from what the whole file's decoding gave, or cannot be decoded.
         """
         stream = self._container.streams.audio[0]
-        self._container.seek(int(seconds["stamp"][0]), stream=stream)
-        decoded = dropwhile(lambda f: f.pts != seconds["stamp"][before], self._container.decode(stream))
-        for second in seconds[before:]:
-            frames: list[AudioFrame] = []
-            left, crc = int(second["end"] - second["start"]), 0
-            while left > 0 and (frame := next(decoded, None)) is not None:
-                frames.append(frame)
-                left, crc = left - frame.samples, _crc(frame, crc)
-            if left or crc != second["crc"]:
-                return
-            yield int(second["end"]), np.concatenate(list(self._waves(frames)))
+        stamp = int(seconds["stamp"][before])
+        with suppress(FFmpegError):
+            self._container.seek(int(seconds["stamp"][0]), stream=stream)
+            decoded = dropwhile(lambda f: f.pts is None or f.pts < stamp, self._container.decode(stream))
+            for second in seconds[before:]:
+                frames: list[AudioFrame] = []
+                left, crc = int(second["end"] - second["start"]), 0
+                while left > 0 and (frame := next(decoded, None)) is not None:
+                    frames.append(frame)
+                    left, crc = left - frame.samples, _crc(frame, crc)
+                if left or crc != second["crc"]:
+                    return
+                yield int(second["end"]), np.concatenate(list(self._waves(frames)))
 
     def _from_start(self) -> Iterator[Wave]:
         """Decode from the start. The file is opened again: a seek to 0 may leave out what is before."""
@@ -141,8 +141,6 @@ class AvFile:
 
     def _waves(self, frames: Iterable[AudioFrame]) -> Iterator[Wave]:
         """Turn decoded frames into samples, (T, channels)."""
-        from av import AudioResampler
-
         to_float = AudioResampler(format="fltp")
         for frame in frames:
             now = (frame.sample_rate, frame.layout.nb_channels)
@@ -161,8 +159,6 @@ def open_av(path: Path) -> Iterator[AvFile]:
     Raises:
         AudioError: no sound in the file, or it cannot be decoded.
     """
-    from av import FFmpegError
-
     try:
         with ExitStack() as stack:
             yield AvFile(path, stack)
@@ -172,8 +168,6 @@ def open_av(path: Path) -> Iterator[AvFile]:
 
 @contextmanager
 def _container(path: str | Path) -> Iterator[InputContainer]:
-    import av
-
     with (
         open(path, "rb") as file,
         av.open(file, "r", options=DEMUXERS, metadata_errors="replace") as container,
@@ -216,8 +210,6 @@ class _Index:
 @lru_cache(1024)
 def _seconds(key: Key) -> _Index | None:
     """Decode a file once for what each second of it holds; None where its frames have no time stamps."""
-    from av import FFmpegError
-
     seconds: list[tuple[int, int, int, int]] = []
     whole = True
     with _container(key[0]) as container:
