@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 from idemvox.model import load_model
 from idemvox.ranks import synced
 from idemvox.recipe import Recipe, load_recipe
@@ -169,7 +169,7 @@ def test_a_signal_saves_and_the_run_goes_on(how, tiny_recipe, tmp_path):
 
 def test_a_process_that_fails_ends_all_with_its_error(tiny_recipe, tmp_path):
     recipe: Recipe = tiny_recipe("training.batch=9")
-    with pytest.raises(IdemvoxError, match=r"training\.batch=9 is of all 2 processes"):
+    with pytest.raises(RecipeError, match=r"training\.batch=9 is of all 2 processes"):
         train_on(2, recipe, tmp_path / "run", progress=False)
 
 

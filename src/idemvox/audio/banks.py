@@ -15,7 +15,7 @@ from idemvox.arrays import Pcm
 from idemvox.audio.decoders import SUFFIXES
 from idemvox.audio.read import FULL_SCALE, SAMPLE_RATE, from_pcm, read_pcm
 from idemvox.devices import to_device
-from idemvox.errors import AudioError, IdemvoxError, RecipeError
+from idemvox.errors import AudioError, RecipeError
 
 __all__ = ["Bank", "Room", "coloured_noises", "load_bank", "load_rooms", "trim_room"]
 
@@ -150,7 +150,7 @@ def _pieces(file: Path, size: int) -> list[Pcm]:
     try:
         while not pieces or len(pieces[-1]) == size:
             pieces.append(read_pcm(file, size * len(pieces), size))
-    except IdemvoxError as error:
+    except AudioError as error:
         _LOG.warning("using the first %.0f s: %s", size * len(pieces) / SAMPLE_RATE, error)
     return [p for p in pieces if len(p) >= SAMPLE_RATE // 4 or 0 < len(p) == len(pieces[0])]
 

@@ -12,7 +12,7 @@ import soxr
 
 from idemvox.arrays import Wave
 from idemvox.audio.read import SAMPLE_RATE, mono, read
-from idemvox.errors import AudioError, IdemvoxError
+from idemvox.errors import AudioError
 
 __all__ = ["Recording", "read_recording"]
 
@@ -47,7 +47,7 @@ def read_recording(recording: Recording) -> Wave:
         path.write_bytes(data)
         try:
             return read(path)
-        except IdemvoxError as error:
+        except AudioError as error:
             raise AudioError(str(error).replace(str(path), f"these {len(data):,} bytes")) from error
 
 

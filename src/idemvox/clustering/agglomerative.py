@@ -91,7 +91,8 @@ def agglomerate(
         iterations, seed: for k-means, if it is used.
 
     Raises:
-        IdemvoxError: rows are not finite, there are none, or none has a direction.
+        RunError: rows are not finite, or none has a direction.
+        CorpusError: there are none.
     """
     x = F.normalize(x if x.dtype == torch.float64 else x.float(), dim=1)
     shards = RowShards(x, ids)

@@ -21,7 +21,7 @@ from idemvox.audio.read import SAMPLE_RATE, read, write_wav
 from idemvox.audio.speech import active
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
 from idemvox.draws import stable_seed
-from idemvox.errors import IdemvoxError
+from idemvox.errors import AudioError
 from idemvox.files import atomic_write, read_json, write_json
 from idemvox.progress import progress_bar
 
@@ -247,7 +247,7 @@ def _clip(file: Path) -> Wave | None:
     """Return a clip's speech at the usual level; None where there is none or it cannot be read."""
     try:
         wave = trim(read(file))
-    except IdemvoxError as error:
+    except AudioError as error:
         log.info("%s", error)
         return None
     if len(wave) < 0.15 * SAMPLE_RATE:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from idemvox.corpus.classes import Classes, find_classes
 from idemvox.corpus.corpus import Corpus, open_corpus
 from idemvox.devices import device_named
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 from idemvox.frameworks.base import Framework
 from idemvox.model import build_encoder
 from idemvox.positives.base import Positives, Setting
@@ -60,12 +60,12 @@ def assemble(recipe: Recipe) -> Assembly:
     framework_options = recipe.framework.build(framework_class.Options, "framework")
     positives_options = recipe.positives.build(positives_class.Options, "positives")
     if recipe.positives.name != "same" and framework_class.target is Framework.target:
-        raise IdemvoxError(f"{recipe.framework.name} has no positives to choose: use positives.name=same")
+        raise RecipeError(f"{recipe.framework.name} has no positives to choose: use positives.name=same")
     corpus = open_corpus(recipe.data.corpora)
     classes = _classes(recipe, corpus)
     training = recipe.training
     if training.batch % world():
-        raise IdemvoxError(
+        raise RecipeError(
             f"training.batch={training.batch} is of all {world()} processes: make it a multiple of {world()}"
         )
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision
@@ -80,7 +80,7 @@ def assemble(recipe: Recipe) -> Assembly:
     encoder.recompute = training.recompute
     speeds = recipe.augment.speeds
     if positives_class.needs_fill and speeds != (1.0,):
-        raise IdemvoxError(
+        raise RecipeError(
             f"augment.speeds changes voices from epoch to epoch, so positives {recipe.positives.name!r}, "
             "which remembers them, cannot be used with it; leave augment.speeds out"
         )
@@ -131,7 +131,7 @@ def _classes(recipe: Recipe, corpus: Corpus) -> Classes | None:
     if FRAMEWORKS[framework].supervised or POSITIVES[positives].supervised:
         return find_classes(corpus, recipe.data.labels)
     if recipe.data.labels is not None:
-        raise IdemvoxError(
+        raise RecipeError(
             f"neither framework {framework} nor positives {positives} reads classes: leave data.labels out, "
             "or choose another, such as framework.name=supervised_aam"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RunError
 from idemvox.files import full_disk_named
 from idemvox.recipe import Recipe
 from idemvox.registry import ENCODERS, FITTERS
@@ -42,7 +42,7 @@ def train(
     """
     begun = last_checkpoint(folder / "checkpoints") is not None
     if begun and not resume:
-        raise IdemvoxError(f"{folder} has a run in it: add --resume to go on, or choose another --out")
+        raise RunError(f"{folder} has a run in it: add --resume to go on, or choose another --out")
     if begun:
         refuse_another(recipe, folder / "recipe.yaml")
     with memory_named(recipe), full_disk_named(folder):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from idemvox.batch import Batch, Step
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 from idemvox.modules import evaluating
 from idemvox.positives.gathered import Gathered
 from idemvox.ranks import gather, mean_gradients, world
@@ -73,7 +73,7 @@ class Run:
         self.steps = self.batches.steps // recipe.training.accumulate
         """Steps of an epoch; each is the optimiser's, of ``training.accumulate`` batches."""
         if not self.steps:
-            raise IdemvoxError(
+            raise RecipeError(
                 f"an epoch has {self.batches.steps} batches, fewer than training.accumulate="
                 f"{recipe.training.accumulate}; lower it, or training.batch"
             )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from idemvox.corpus.manifest import Utterance
-from idemvox.errors import IdemvoxError
+from idemvox.errors import CorpusError
 from idemvox.verification.embed import Embeddings
 
 __all__ = ["Channel", "channel_information"]
@@ -55,7 +55,7 @@ def channel_information(embeddings: Embeddings, utterances: Sequence[Utterance])
         utterances: the utterances to use; those without speaker or recording are ignored.
 
     Raises:
-        IdemvoxError: no speaker has two recordings with two utterances each.
+        CorpusError: no speaker has two recordings with two utterances each.
     """
     known = [u for u in utterances if u.speaker is not None and u.recording is not None]
     speaker = _numbers([u.speaker or "" for u in known])
@@ -71,7 +71,7 @@ def channel_information(embeddings: Embeddings, utterances: Sequence[Utterance])
             right.append(_probe_accuracy(x[rows], np.searchsorted(classes, recording[rows])))
             chance.append(1 / len(classes))
     if not right:
-        raise IdemvoxError("a channel probe needs a speaker with two recordings of two utterances each")
+        raise CorpusError("a channel probe needs a speaker with two recordings of two utterances each")
     return Channel(
         float(np.mean(right)), float(np.mean(chance)), len(right), *_cosines(x, speaker, recording)
     )

@@ -225,7 +225,7 @@ def _batches(jobs: list[_Job], batch_seconds: float) -> list[list[_Job]]:
 def _read(job: _Job) -> Floats:
     try:
         wave = read(job.path, job.start, job.samples)
-    except IdemvoxError as error:
+    except AudioError as error:
         raise AudioError(f"cannot embed {job.id!r}: {error}; repair the file or leave it out") from error
     return wave
 

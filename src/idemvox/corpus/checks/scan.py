@@ -20,7 +20,7 @@ import numpy.typing as npt
 from idemvox.audio.decoders import SUFFIXES, open_audio
 from idemvox.audio.read import cancelling, mono
 from idemvox.audio.speech import Activity
-from idemvox.errors import IdemvoxError
+from idemvox.errors import AudioError, CorpusError
 from idemvox.processes import read_ahead
 from idemvox.progress import task_bar
 
@@ -126,7 +126,7 @@ def examine(path: Path, stop: threading.Event | None = None, hear: Hear | None =
                     break
                 heard.feed(block)
             fault = ""
-    except IdemvoxError as error:
+    except AudioError as error:
         fault = str(error).removeprefix(f"cannot read {path}: ")
     except Exception as error:  # noqa: BLE001 - whatever one file does to a decoder, a million others wait
         fault = f"reading it failed with {type(error).__name__}: {error}"
@@ -164,7 +164,7 @@ def _refuse_special(path: Path) -> None:
     """Opening a pipe would wait for ever, and a device may never end."""
     mode = path.stat().st_mode if path.exists() else stat.S_IFREG
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise IdemvoxError("a pipe or device, not a file")
+        raise AudioError("a pipe or device, not a file")
 
 
 def examine_all(
@@ -261,7 +261,7 @@ def _open_journal(journal: Path) -> IO[str]:
         file.write("\n")  # ends a line that a killed scan left half written
         return file
     except OSError as error:
-        raise IdemvoxError(f"cannot write {journal}: {error.strerror}; choose another output") from error
+        raise CorpusError(f"cannot write {journal}: {error.strerror}; choose another output") from error
 
 
 def _read_journal(journal: Path, revive: Callable[[str, list[Any]], F]) -> dict[Mark, F]:

@@ -41,7 +41,7 @@ def check(out: str | Path, *, workers: int | None = None, progress: bool = True)
         progress: draw a progress bar.
 
     Raises:
-        IdemvoxError: no finished pack, or an index that cannot be opened at all.
+        CorpusError: no finished pack, or an index that cannot be opened at all.
     """
     out, workers = Path(out), workers or os.cpu_count() or 1
     header = read_header(out)

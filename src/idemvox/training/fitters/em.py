@@ -10,7 +10,7 @@ import torch
 from idemvox.corpus.corpus import open_corpus
 from idemvox.devices import device_named
 from idemvox.encoders.ivector import IVector
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RecipeError
 from idemvox.model import build_encoder
 from idemvox.progress import progress_bar
 from idemvox.ranks import world
@@ -44,13 +44,13 @@ class ExpectationMaximisation:
         """Do what :class:`~idemvox.training.fitters.base.Fitter` says, in one process.
 
         Raises:
-            IdemvoxError: the recipe sets what has no part in this, or the corpus is too small.
+            RecipeError: the recipe sets what has no part in this, or the corpus is too small.
         """
         if world() > 1:
-            raise IdemvoxError("i-vectors are fitted in one process: leave --devices out")
+            raise RecipeError("i-vectors are fitted in one process: leave --devices out")
         idle = [key for key in recipe.differences(Recipe()) if not key.startswith(USED)]
         if idle:
-            raise IdemvoxError(
+            raise RecipeError(
                 "i-vectors are fitted by EM to whole clean utterances; these settings have no part in it, "
                 f"leave them out: {', '.join(idle)}"
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RunError
 from idemvox.model import Model, build_encoder, load_model
 from idemvox.recipe import load_recipe
 from idemvox.registry import ENCODERS, FRAMEWORKS
@@ -30,22 +30,22 @@ def average(run: Path, last: int, out: Path) -> Model:
         out: a new model folder.
 
     Raises:
-        IdemvoxError: if there are fewer, one is damaged, ``out`` holds a model, or nothing was trained by
+        RunError: if there are fewer, one is damaged, ``out`` holds a model, or nothing was trained by
             gradients.
     """
     if not (run / "recipe.yaml").is_file():
-        raise IdemvoxError(f"{run} is not a run folder: it has no recipe.yaml")
+        raise RunError(f"{run} is not a run folder: it has no recipe.yaml")
     if (out / "model.json").exists():
-        raise IdemvoxError(f"{out} holds a model: choose another --out")
+        raise RunError(f"{out} holds a model: choose another --out")
     recipe = load_recipe(run / "recipe.yaml")
     if ENCODERS[recipe.encoder.name].fitter != "gradient":
-        raise IdemvoxError(
+        raise RunError(
             f"{run} is of {recipe.encoder.name}, which is not trained by gradients: "
             "its last checkpoint is the best"
         )
     found = whole_epochs(run / "checkpoints")
     if not 1 <= last <= len(found):
-        raise IdemvoxError(
+        raise RunError(
             f"{run} has {len(found)} checkpoints of whole epochs, so the mean of {last} cannot be taken; "
             f"choose --last from 1 to {len(found)}, or train with training.keep={max(last, 1)}"
         )

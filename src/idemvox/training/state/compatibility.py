@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from idemvox.errors import IdemvoxError
+from idemvox.errors import RunError
 from idemvox.recipe import RESUMES, Recipe, load_recipe, parse_recipe
 
 __all__ = ["changed_keys", "objection", "refuse_another", "refuse_other_labels"]
@@ -42,12 +42,12 @@ def refuse_another(recipe: Recipe, saved: Path) -> None:
         and training.schedule_epochs is None
         and training.epochs != before.epochs
     ):
-        raise IdemvoxError(
+        raise RunError(
             f"cannot resume {saved.parent} with training.epochs={training.epochs}: its cosine schedule was "
             f"laid out for {before.epochs}, as it has no training.schedule_epochs; give the same epochs"
         )
     if changed:
-        raise IdemvoxError(
+        raise RunError(
             f"cannot resume {saved.parent}: the recipe differs in {', '.join(changed)}; "
             "give the same values, or another --out"
         )
@@ -57,7 +57,7 @@ def refuse_other_labels(recipe: Recipe, before: str | None, now: str | None) -> 
     """Refuse to resume where the table of classes, of which these are the SHA-256, has changed."""
     if before != now:
         hashes = " is now ".join((value or "none")[:12] for value in (before, now))
-        raise IdemvoxError(
+        raise RunError(
             f"cannot resume: data.labels={recipe.data.labels} has changed since the run began (sha256 "
             f"{hashes}); restore the file, or choose another --out"
         )
