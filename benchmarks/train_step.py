@@ -197,7 +197,7 @@ def measured(recipe: Recipe, rounds: int, most: float) -> dict[str, Any]:
             (run.framework, "after_step", "optimiser"),
             (run.positives, "forward", "SSPS"),
             (run.positives, "observe", "SSPS"),
-            (run.positives, "related", "SSPS"),
+            (run.positives, "store", "SSPS"),
             (run, "reference", "SSPS"),
             *((m.frontend, "forward", "features") for m in run.framework.modules() if isinstance(m, Encoder)),
         ):
