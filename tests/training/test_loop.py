@@ -341,7 +341,7 @@ def test_nothing_to_start_from(tiny_recipe, tmp_path):
         (["training.batch=25"], "24 utterances, fewer than one batch of 25; lower training.batch"),
         (["data.manifest=null"], "set data.manifest=FILE"),
         (["data.manifest=/nowhere.csv"], "no manifest /nowhere.csv"),
-        (["training.device=gpu"], "training.device is auto, cpu, cuda or mps, not 'gpu'"),
+        (["training.device=gpu"], "training.device must be auto, cpu, cuda or mps, not 'gpu'"),
         (["framework.name=simcrl"], "unknown framework 'simcrl'; did you mean 'simclr'"),
         (["positives.name=spss"], "unknown positive sampler 'spss'; did you mean 'ssps'"),
         (["encoder.name=fast_resnet43"], "unknown encoder 'fast_resnet43'; did you mean 'fast_resnet34'"),

@@ -1,1 +1,1 @@
-"""What people read: results tables and pictures."""
+"""Results tables and pictures."""

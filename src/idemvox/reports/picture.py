@@ -1,4 +1,4 @@
-"""A t-SNE picture of embeddings: do they lie by speaker, or by recording?"""
+"""A t-SNE picture that shows whether embeddings group by speaker or by recording."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from idemvox.files import atomic_write
 __all__ = ["MOST_RECORDINGS", "MOST_SPEAKERS", "Panel", "require_plots", "tsne_picture"]
 
 Panel = tuple[str, NDArray[Any], Sequence[str], Sequence[str]]
-"""Title, (N, D) embeddings, speaker of each, recording of each."""
+"""(title, (N, D) embeddings, speaker of each, recording of each)."""
 
 _MARKERS = "o^sDvPX*<>"
 MOST_SPEAKERS = 20
-"""That can be told apart by colour."""
+"""Most speakers that colours can distinguish."""
 MOST_RECORDINGS = len(_MARKERS)
-"""Of a speaker, that can be told apart by marker."""
+"""Most recordings of a speaker that markers can distinguish."""
 
 
 def require_plots() -> None:
-    """Raise the error that names the extra ``plots`` if pictures cannot be drawn."""
+    """Raise an error that names the extra ``plots`` if its packages are missing."""
     try:
         import matplotlib  # noqa: F401
         import sklearn.manifold  # noqa: F401
@@ -39,19 +39,19 @@ def require_plots() -> None:
 def tsne_picture(
     panels: Sequence[Panel], out: str | Path, *, perplexity: float = 30.0, seed: int = 0
 ) -> Path:
-    """Draw panels side by side; colour is the speaker, marker the recording (counted within its speaker).
+    """Draw panels side by side; colours are speakers, markers recordings (numbered within a speaker).
 
-    Embeddings are length-normalised before t-SNE (van der Maaten & Hinton, 2008), as verification compares
-    them by cosine. Distances between clusters and axes of such a picture mean nothing.
+    Embeddings are length-normalised before t-SNE (van der Maaten & Hinton, 2008), because verification
+    compares them by cosine. The axes, and distances between clusters, mean nothing.
 
     Args:
-        panels: one per model, as a rule of the same utterances; at most 20 speakers, 10 recordings each.
+        panels: one per model, usually of the same utterances; at most 20 speakers, 10 recordings each.
         out: PNG file, written atomically.
-        perplexity: lowered for few points.
-        seed: same seed, same picture.
+        perplexity: reduced if there are few points.
+        seed: the same seed gives the same picture.
 
     Raises:
-        IdemvoxError: the extra ``plots`` is missing, or too many or too few things to draw.
+        IdemvoxError: the extra ``plots`` is missing, or there is too much or too little to draw.
     """
     require_plots()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -85,7 +85,7 @@ def tsne_picture(
 
 
 def _check(panels: Sequence[Panel]) -> tuple[list[str], int]:
-    """Return all speakers, and the most recordings that any of them has."""
+    """Return all speakers, and the highest number of recordings of a speaker."""
     if not panels:
         raise IdemvoxError("a picture needs at least one panel")
     for title, matrix, who, recordings in panels:
@@ -97,7 +97,7 @@ def _check(panels: Sequence[Panel]) -> tuple[list[str], int]:
     speakers = sorted({speaker for _, _, who, _ in panels for speaker in who}, key=_natural)
     if len(speakers) > MOST_SPEAKERS:
         raise IdemvoxError(
-            f"{len(speakers)} speakers cannot be told apart by colour; choose at most {MOST_SPEAKERS}"
+            f"{len(speakers)} speakers are too many to distinguish by colour; choose at most {MOST_SPEAKERS}"
         )
     most = max(max(_order(who, recordings)) + 1 for _, _, who, recordings in panels)
     if most > MOST_RECORDINGS:
@@ -111,11 +111,11 @@ def _natural(name: str) -> list[tuple[str, int]]:
 
 
 def _order(speakers: Sequence[str], recordings: Sequence[str]) -> list[int]:
-    """Number of each recording among its speaker's, from 0, in the order of their names."""
-    of: dict[str, list[str]] = {}
+    """Return the number of each recording within its speaker, from 0, in order of names."""
+    recordings_of: dict[str, list[str]] = {}
     for speaker, recording in sorted(set(zip(speakers, recordings, strict=True))):
-        of.setdefault(speaker, []).append(recording)
-    return [of[s].index(r) for s, r in zip(speakers, recordings, strict=True)]
+        recordings_of.setdefault(speaker, []).append(recording)
+    return [recordings_of[s].index(r) for s, r in zip(speakers, recordings, strict=True)]
 
 
 def _colours(count: int) -> list[Any]:
@@ -128,7 +128,7 @@ def _colours(count: int) -> list[Any]:
 
 
 def _legends(figure: Any, speakers: Sequence[str], colours: Sequence[Any], recordings: int) -> None:
-    """Put both keys to the right of the panels: speakers, then recordings where there are several."""
+    """Add a legend right of the panels: speakers, then recordings if there are several."""
     from matplotlib.lines import Line2D
 
     def dot(label: str, colour: Any, marker: str) -> Line2D:

@@ -1,4 +1,4 @@
-"""Committed results: what was measured, by which command, on which kind of machine, for each seed."""
+"""Result files to commit: numbers for each seed, with the command and the machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HEADINGS = {
 
 
 def machine() -> dict[str, Any]:
-    """Describe this machine: ``cpu`` (model), ``cores``, ``memory_gib`` and ``gpu`` (model or ``None``)."""
+    """Return this machine's ``cpu`` (model), ``cores``, ``memory_gib`` and ``gpu`` (model or ``None``)."""
     memory = None
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
@@ -61,22 +61,22 @@ def write_results(
     extra: Mapping[str, Any] | None = None,
     per: str = "seed",
 ) -> tuple[Path, Path]:
-    """Write ``NAME.json`` (all numbers) and ``NAME.md`` (a table to read), each atomically.
+    """Write ``NAME.json`` (all numbers) and ``NAME.md`` (a table), each atomically.
 
     Args:
-        folder: made if missing.
-        name: of both files, without an ending.
+        folder: created if missing.
+        name: name of both files, without suffix.
         title: heading of the table.
-        command: what to run to get the numbers again; write paths in it as a reader would.
+        command: the command that reproduces the numbers, with paths as a reader would write them.
         rows: one per system and trial list: ``{"system": str, "trials": str, "eer": [one per seed], ...}``;
-            what was timed instead of scored has no trials.
-            A list of numbers holds one value per seed and is shown as mean, sample standard deviation and
-            each value; everything else is shown as it is. Keys that are ``eer`` or begin with ``eer_`` hold
-            fractions and are shown in per cent; the threshold in ``eer_threshold`` is not.
-        notes: text under the table, such as what the trials are, and which recordings are simulated.
-        where: the machine if it was another one; this one, from :func:`machine`, if left out.
+            timings have no trials.
+            A list of numbers holds one value per seed and is shown as mean, sample standard deviation and all
+            values; anything else is shown unchanged. ``eer`` and keys that start with ``eer_`` hold fractions
+            and are shown in per cent, except ``eer_threshold``.
+        notes: text below the table, such as what the trials are and which recordings are simulated.
+        where: the machine; default: this one, from :func:`machine`.
         extra: further keys of the JSON file.
-        per: what a list of numbers has one of, such as ``"round"``.
+        per: what the values of a list are, such as ``"round"``.
 
     Returns:
         The paths of both files.
@@ -113,8 +113,8 @@ def _markdown(
     versions: Mapping[str, str],
     per: str,
 ) -> str:
-    every = dict.fromkeys(key for row in rows for key in row)
-    keys = [key for key in _HEADINGS if key in every] + [key for key in every if key not in _HEADINGS]
+    present = dict.fromkeys(key for row in rows for key in row)
+    keys = [key for key in _HEADINGS if key in present] + [key for key in present if key not in _HEADINGS]
     numeric = [any(isinstance(row.get(key), int | float | list | tuple) for row in rows) for key in keys]
     lines = [
         _line(_heading(key) for key in keys),
@@ -170,11 +170,11 @@ def _cell(key: str, value: Any) -> str:
         if isinstance(value, list | tuple):
             return ", ".join(str(item) for item in value)
         return _number(key, value) if isinstance(value, float) else str(value)
-    each = [_number(key, item) for item in value]
+    texts = [_number(key, item) for item in value]
     if len(value) == 1:
-        return each[0]
+        return texts[0]
     mean, spread = statistics.fmean(value), statistics.stdev(value)
-    return f"{_number(key, mean)} ± {_number(key, spread)} ({', '.join(each)})"
+    return f"{_number(key, mean)} ± {_number(key, spread)} ({', '.join(texts)})"
 
 
 def _number(key: str, value: float) -> str:

@@ -1,4 +1,4 @@
-"""Whose voices a picture shows: a few speakers, and some utterances of each."""
+"""Choosing the speakers and utterances of a picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from idemvox.verification.trials import Trials
 __all__ = ["Voices", "choose_voices", "voices_in_manifest", "voices_in_trials"]
 
 Voices = Mapping[str, tuple[str, str]]
-"""Speaker and recording of utterances, by id."""
+"""(speaker, recording) of utterances, by id."""
 
 
 def voices_in_manifest(manifest: Manifest) -> Voices:
@@ -27,11 +27,11 @@ def voices_in_manifest(manifest: Manifest) -> Voices:
 
 
 def voices_in_trials(trials: Trials) -> Voices:
-    """Tell speakers from target trials alone: utterances that a chain of them connects are of one.
+    """Return speakers found from target trials alone: connected utterances have the same speaker.
 
-    Ids are read as ``speaker/recording/file``, as in VoxCeleb. A speaker has its folder's name where that
-    is the same for all its utterances and nobody else's, or else a number; the recording is the folder of
-    the file. Utterances in no target trial are left out.
+    Ids are read as ``speaker/recording/file``, as in VoxCeleb. A speaker is named after its folder if all its
+    utterances and no other speaker's are in it, and has a number otherwise. The recording is the folder of
+    the file. Utterances without a target trial are left out.
     """
     first, second = trials.enrol_index[trials.labels], trials.test_index[trials.labels]
     size = (len(trials.ids), len(trials.ids))
@@ -53,25 +53,25 @@ def voices_in_trials(trials: Trials) -> Voices:
 
 
 def choose_voices(voices: Voices, speakers: int = 10, utterances: int = 50, seed: int = 0) -> list[str]:
-    """Choose the speakers with most utterances, and draw some of each from its largest recordings.
+    """Choose the speakers with the most utterances, and draw some of each from its largest recordings.
 
     Args:
-        voices: whom there is to choose from.
-        speakers: at most so many.
-        utterances: at most so many of each, from at most as many recordings as a picture can mark.
-        seed: of the draw; the same seed and voices, the same choice.
+        voices: all utterances to choose from.
+        speakers: most speakers.
+        utterances: most utterances of each speaker, from at most as many recordings as a picture can mark.
+        seed: the same seed and voices give the same choice.
 
     Returns:
         Ids, speaker by speaker.
 
     Raises:
-        IdemvoxError: fewer than two speakers, or four utterances.
+        IdemvoxError: there are fewer than two speakers or four utterances.
     """
     by_speaker: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name, (speaker, recording) in sorted(voices.items()):
         by_speaker[speaker][recording].append(name)
     if len(by_speaker) < 2:
-        raise IdemvoxError(f"a picture needs at least two speakers to compare, and here is {len(by_speaker)}")
+        raise IdemvoxError(f"a picture needs at least two speakers to compare, got {len(by_speaker)}")
     counts = Counter(speaker for speaker, _ in voices.values())
     generator = np.random.default_rng(seed)
     chosen: list[str] = []
@@ -81,5 +81,5 @@ def choose_voices(voices: Voices, speakers: int = 10, utterances: int = 50, seed
         drawn = generator.choice(len(names), min(utterances, len(names)), replace=False)
         chosen += [names[i] for i in sorted(drawn)]
     if len(chosen) < 4:
-        raise IdemvoxError(f"a picture needs at least four utterances, and here are {len(chosen)}")
+        raise IdemvoxError(f"a picture needs at least four utterances, got {len(chosen)}")
     return chosen

@@ -220,7 +220,7 @@ def test_a_model_of_fewer_iterations_is_not_taken_for_this_ones(recipe, tmp_path
 def test_settings_without_a_part_in_it_are_refused(recipe, tmp_path):
     with pytest.raises(IdemvoxError, match=r"leave them out: framework\.name, training\.lr"):
         train(recipe("framework.name=dino", "training.lr=0.1"), tmp_path, progress=False)
-    with pytest.raises(IdemvoxError, match=r"training\.device is auto, cpu, cuda or mps, not 'gpu'"):
+    with pytest.raises(IdemvoxError, match=r"training\.device must be auto, cpu, cuda or mps, not 'gpu'"):
         train(recipe("training.device=gpu"), tmp_path, progress=False)
 
 
