@@ -1,4 +1,4 @@
-"""Real voices for the demo: spoken clips from Debian's and Ubuntu's own packages, fetched without root."""
+"""Real voices for the demo: spoken clips from Debian and Ubuntu packages, fetched without root."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["VOICES", "Fetched", "Voice", "fetch_voices", "join_clips", "trim"]
 log = logging.getLogger(__name__)
 
 
-SHORTEST, USUAL, LONGEST = 3.0, 4.5, 6.0  # seconds of an utterance: clips are added up to 3-4.5 s, cut at 6
+SHORTEST, USUAL, LONGEST = 3.0, 4.5, 6.0  # seconds of an utterance: clips are joined up to 3-4.5 s, cut at 6
 GAP = 0.1  # seconds between clips
 MOST, LEAST = 60, 10  # utterances of a voice; a voice with fewer than LEAST is left out
 LEVEL = 0.05  # RMS, 26 dB below full scale
@@ -50,7 +50,7 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What ``fetch_voices`` got: a manifest, or None with the reason in ``notes``."""
+    """The result of ``fetch_voices``: a manifest, or None with the reasons in ``notes``."""
 
     manifest: Manifest | None
     notes: tuple[str, ...] = ()
@@ -67,10 +67,10 @@ def _ktuberling(name: str, kept: str = "") -> Voice:
     return Voice(f"ktuberling-{name}", "ktuberling-data", f"ktuberling/sounds/{name[:2]}/{kept}")
 
 
-# The packages name no speakers. A folder is taken for one voice where the pitch of its clips says so; where
-# it shows two, only parts that agree are used, apart. Allison Smith speaks both the English and the Spanish
-# prompts. Left out: klettres' da, lt, nds, ru and uk, who may be two people or the ones of ktuberling, and
-# ktuberling's en, drowned in hum.
+# The packages name no speakers. A folder counts as one voice if the pitch of its clips is consistent; if
+# there are two pitches, only consistent parts are used, as separate voices. Allison Smith speaks both the
+# English and the Spanish prompts. Left out: klettres' da, lt, nds, ru and uk, which may be two people or the
+# voices of ktuberling, and ktuberling's en, which has loud hum.
 VOICES: tuple[Voice, ...] = (
     Voice("allison", "asterisk-core-sounds-en-wav", "asterisk/sounds/en_US_f_Allison/"),
     Voice("allison", "asterisk-core-sounds-es-wav", "asterisk/sounds/es_MX_f_Allison/"),
@@ -99,22 +99,22 @@ VOICES: tuple[Voice, ...] = (
 def fetch_voices(cache: Path, progress: bool = True) -> Fetched:
     """Fetch real voices through apt and write them as utterances of 3-6 s below ``cache / "voices"``.
 
-    About 185 MB are downloaded, as an ordinary user: nothing is installed, and where the system has no
-    package lists, private ones are fetched into ``cache``. Packages that cannot be had are done without,
-    and named in the notes. A second call returns what the first made; after a kill a call goes on. What
-    the packages' licences say is in ``cache / "LICENCES.txt"``. ``recording`` is None: nobody knows it.
+    This downloads about 185 MB as an ordinary user and installs nothing. If the system has no package lists,
+    private ones are fetched into ``cache``. Packages that cannot be fetched are skipped and named in the
+    notes. A second call returns the same voices; after a kill, a call resumes. The packages' licences are in
+    ``cache / "LICENCES.txt"``. ``recording`` is None, because the recordings are unknown.
 
     Args:
-        cache: folder of one's own; nothing outside it is written to.
+        cache: a folder used for nothing else; only this folder is written to.
         progress: whether to show a bar.
     """
     cache = Path(cache).absolute()
-    made = cache / "voices"
-    if (made / "manifest.csv").exists():
-        return Fetched(load_manifest(made / "manifest.csv"), tuple(read_json(made / "notes.json")))
-    lacking = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
-    if lacking:
-        return _without([f"no {' and no '.join(lacking)} here, so no packages with real voices"])
+    folder = cache / "voices"
+    if (folder / "manifest.csv").exists():
+        return Fetched(load_manifest(folder / "manifest.csv"), tuple(read_json(folder / "notes.json")))
+    missing = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
+    if missing:
+        return _without([f"no {' and no '.join(missing)} here, so no packages with real voices"])
     with progress_bar(progress, stderr=True) as bar:
         packages = sorted({voice.package for voice in VOICES})
         notes = _fetch_packages(cache, bar.track(packages, description="packages with real voices"))
@@ -125,11 +125,11 @@ def fetch_voices(cache: Path, progress: bool = True) -> Fetched:
     if not rows:
         return _without([*notes, "no voice in the packages has enough speech"])
     _write_licences(cache, [package for package in packages if _unpacked(cache, package).is_dir()])
-    write_json(made / "notes.json", notes)
-    save_manifest(Manifest(rows, made), made / "manifest.csv")
-    for folder in ("unpacked", "apt"):
-        shutil.rmtree(cache / folder, ignore_errors=True)
-    return Fetched(load_manifest(made / "manifest.csv"), tuple(notes))
+    write_json(folder / "notes.json", notes)
+    save_manifest(Manifest(rows, folder), folder / "manifest.csv")
+    for name in ("unpacked", "apt"):
+        shutil.rmtree(cache / name, ignore_errors=True)
+    return Fetched(load_manifest(folder / "manifest.csv"), tuple(notes))
 
 
 def _without(notes: list[str]) -> Fetched:
@@ -143,9 +143,9 @@ def _unpacked(cache: Path, package: str) -> Path:
 
 
 def _fetch_packages(cache: Path, packages: Iterable[str]) -> list[str]:
-    """Download and unpack what is not there yet; return a note for each package that cannot be had.
+    """Download and unpack missing packages; return a note for each one that cannot be fetched.
 
-    The system's package lists are tried first. At the first failure private lists are fetched, once.
+    The system's package lists are tried first. At the first failure, private lists are fetched once.
     """
     options: tuple[str, ...] = ()
     notes = []
@@ -156,7 +156,7 @@ def _fetch_packages(cache: Path, packages: Iterable[str]) -> list[str]:
         if reason and not options:
             options = _private(cache)
             if offline := _fetch_lists(cache):
-                return [f"no {package}, nor those after it: {reason}; {offline}"]
+                return [f"no {package}, nor the packages after it: {reason}; {offline}"]
             reason = _fetch_package(cache, package, options)
         if reason:
             notes.append(f"no {package}: {reason}")
@@ -164,7 +164,7 @@ def _fetch_packages(cache: Path, packages: Iterable[str]) -> list[str]:
 
 
 def _private(cache: Path) -> tuple[str, ...]:
-    """Return the options that make apt keep its lists and caches in the cache."""
+    """Return the options that make apt use lists and caches below ``cache``."""
     lists, work = cache / "apt" / "lists", cache / "apt" / "cache"
     (lists / "partial").mkdir(parents=True, exist_ok=True)
     (work / "archives" / "partial").mkdir(parents=True, exist_ok=True)
@@ -172,15 +172,15 @@ def _private(cache: Path) -> tuple[str, ...]:
 
 
 def _fetch_lists(cache: Path) -> str:
-    """Fetch private package lists; return the reason why not, or nothing."""
+    """Fetch private package lists; return the reason of a failure, or ''."""
     reason = _run(["apt-get", *APT, *_private(cache), "update"], cache)
     if any((cache / "apt" / "lists").glob("*Packages*")):
-        return ""  # hooks of the system's own apt may fail without root; the lists are there all the same
-    return reason or "no package lists can be fetched either; is there a network?"
+        return ""  # hooks of the system's apt may fail without root, but the lists are there
+    return reason or "no package lists can be fetched either; check the network"
 
 
 def _fetch_package(cache: Path, package: str, options: tuple[str, ...]) -> str:
-    """Download and unpack one package; return the reason why not, or nothing."""
+    """Download and unpack one package; return the reason of a failure, or ''."""
     target = _unpacked(cache, package)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{package}.") as name:
@@ -196,7 +196,7 @@ def _fetch_package(cache: Path, package: str, options: tuple[str, ...]) -> str:
 
 
 def _run(command: list[str], folder: Path) -> str:
-    """Run a command in ``folder``; return the last line of what it complains about, or nothing."""
+    """Run a command in ``folder``; return its first error message, or ''."""
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
@@ -206,13 +206,13 @@ def _run(command: list[str], folder: Path) -> str:
         return str(error)
     if done.returncode == 0:
         return ""
-    said = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in said if line.startswith("E:")] or said
+    lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("E:")] or lines
     return errors[0] if errors else f"{command[0]} ended with status {done.returncode}"
 
 
 def _voice(cache: Path, name: str) -> list[Utterance]:
-    """Write one voice's utterances; return their rows, none where there are too few."""
+    """Write one voice's utterances and return their manifest rows; none if there are too few."""
     files = [file for voice in VOICES if voice.name == name for file in _clip_files(cache, voice)]
     rng = np.random.default_rng(stable_seed("voice", name))
     clips: list[Wave] = []
@@ -224,7 +224,7 @@ def _voice(cache: Path, name: str) -> list[Utterance]:
             seconds += len(clip) / SAMPLE_RATE + GAP
         if seconds > MOST * LONGEST:
             break
-    usual = min(USUAL, max(SHORTEST, seconds / (LEAST + 3)))  # who says little, says it in shorter utterances
+    usual = min(USUAL, max(SHORTEST, seconds / (LEAST + 3)))  # little speech: shorter utterances
     utterances = list(join_clips(clips, rng, usual))[:MOST]
     if len(utterances) < LEAST:
         return []
@@ -244,7 +244,7 @@ def _clip_files(cache: Path, voice: Voice) -> list[Path]:
 
 
 def _clip(file: Path) -> Wave | None:
-    """Return a clip's speech at the usual level; None where there is none or it cannot be read."""
+    """Return a clip's speech at a fixed level; None if there is none or it cannot be read."""
     try:
         wave = trim(read(file))
     except AudioError as error:
@@ -257,7 +257,7 @@ def _clip(file: Path) -> Wave | None:
 
 
 def trim(wave: Wave) -> Wave:
-    """Return ``wave`` without the silence at its ends, but for 30 ms; empty where it is silent throughout."""
+    """Return ``wave`` without silence at its ends, except 30 ms; empty if all of it is silent."""
     count = len(wave) // FRAME
     power = np.mean(wave[: count * FRAME].reshape(count, FRAME).astype(np.float64) ** 2, axis=1)
     speech = np.flatnonzero(active(power))
@@ -269,7 +269,7 @@ def trim(wave: Wave) -> Wave:
 def join_clips(clips: Iterable[Wave], rng: np.random.Generator, usual: float = USUAL) -> Iterator[Wave]:
     """Yield utterances of 3-6 s: clips in order, 0.1 s apart, up to a length drawn from 3 s to ``usual``.
 
-    What goes beyond 6 s begins the next one; a last utterance shorter than 3 s is lost.
+    Audio beyond 6 s starts the next utterance; a last utterance shorter than 3 s is dropped.
     """
     gap = np.zeros(round(GAP * SAMPLE_RATE), dtype=np.float32)
     most = round(LONGEST * SAMPLE_RATE)
@@ -283,11 +283,11 @@ def join_clips(clips: Iterable[Wave], rng: np.random.Generator, usual: float = U
 
 
 def _write_licences(cache: Path, packages: list[str]) -> None:
-    """Write what the packages say about their licences, word for word."""
+    """Write the packages' licence texts, word for word."""
     with atomic_write(cache / "LICENCES.txt") as file:
         file.write(
-            "The recordings in this folder were cut, joined, resampled and brought to one level from the\n"
-            "packages named here. They are no part of idemvox; to pass them on, keep to their licences:\n"
+            "The recordings in this folder were cut, joined, resampled and scaled to one level, from the\n"
+            "packages named here. They are not part of idemvox; to distribute them, follow their licences:\n"
             "asterisk-core-sounds CC BY-SA 3.0 (it, ru: CC BY 3.0), klettres and ktuberling GPL 2 or later.\n"
         )
         for package in packages:

@@ -1,4 +1,4 @@
-"""The demo: real voices, simulated recordings, and the study that shows what SSPS is for."""
+"""The demo: real voices, simulated recordings, and the SSPS study on them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ __all__ = ["FULL", "SMALL", "Size", "cache_folder", "results_table", "run_demo"]
 
 @dataclass(frozen=True)
 class Size:
-    """How much the demo makes and trains.
+    """How much data the demo makes, and how long it trains.
 
     Attributes:
-        utterances: of each voice at most, at each speed.
-        recordings: simulated, of each training voice.
-        base_epochs: of SimCLR.
-        more_epochs: of each of the three ways to go on.
-        channels: width of the Fast ResNet-34.
+        utterances: most utterances of each voice, at each speed.
+        recordings: simulated recordings of each training voice.
+        base_epochs: epochs of SimCLR.
+        more_epochs: further epochs of each of the three runs that continue it.
+        channels: widths of the Fast ResNet-34.
         clusters: K of SSPS, as a share of the training utterances.
         batch: utterances per step.
     """
@@ -52,12 +52,12 @@ class Size:
 
 SMALL = Size(22, 6, 8, 3, (8, 16, 32, 64), 0.4)
 FULL = Size(60, 10, 40, 15, (16, 32, 64, 128), 0.4)
-SPEEDS = (0.84, 1.0, 1.19)  # speed-perturbed copies count as further voices, as in Kaldi's recipes
+SPEEDS = (0.84, 1.0, 1.19)  # speed-perturbed copies count as other voices, as in Kaldi's recipes
 STRENGTH = "mild"
 
 
 def cache_folder() -> Path:
-    """Return where downloaded voices are kept between demos: ``$XDG_CACHE_HOME/idemvox``."""
+    """Return the folder that keeps downloaded voices between demos: ``$XDG_CACHE_HOME/idemvox``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "idemvox"
 
 
@@ -71,16 +71,16 @@ def run_demo(
     console: Console,
     progress: bool = True,
 ) -> None:
-    """Run the study on the demo's voices, or on a labelled corpus, and show one table and one picture.
+    """Run the study on the demo's voices or a labelled corpus; print a table and draw a picture.
 
     Args:
-        out: folder for everything made; a second call goes on with what is there.
-        corpus: labelled manifest; its own recordings are used where most speakers have several.
-        size: how much is made and trained: :data:`SMALL` or :data:`FULL`.
-        seeds: repetitions.
-        synthetic: use synthetic voices even where real ones could be had.
-        console: to print on.
-        progress: show bars.
+        out: folder for all output; a second call resumes.
+        corpus: labelled manifest; its own recordings are used if most speakers have several.
+        size: amount of data and training: :data:`SMALL` or :data:`FULL`.
+        seeds: number of repetitions.
+        synthetic: use synthetic voices even if real ones are available.
+        console: console to print to.
+        progress: show progress bars.
     """
     out.mkdir(parents=True, exist_ok=True)
     source, what = _voices(corpus, synthetic, console, progress)
@@ -115,8 +115,8 @@ def run_demo(
         ),
     )
     console.print(
-        f"learning from {len(train):,} utterances in {kind} recordings of {len(train.speakers)} voices "
-        f"(labels hidden from all but the supervised row); scoring {len(test.speakers)} other voices"
+        f"training on {len(train):,} utterances in {kind} recordings of {len(train.speakers)} voices "
+        f"(only the supervised row sees labels); scoring {len(test.speakers)} other voices"
     )
     study = Study(out, train.root / "manifest.csv", tests, plan)
     study.run(progress)
@@ -125,7 +125,7 @@ def run_demo(
 
 
 def _voices(corpus: Path | None, synthetic: bool, console: Console, progress: bool) -> tuple[Manifest, str]:
-    """Return labelled utterances, and what they are."""
+    """Return labelled utterances and a description of them."""
     if corpus is not None:
         manifest = load_manifest(corpus)
         if len(manifest.speakers) < 4:
@@ -141,17 +141,18 @@ def _voices(corpus: Path | None, synthetic: bool, console: Console, progress: bo
         if fetched.manifest is not None:
             return fetched.manifest, "real voices from Debian packages, in simulated recordings"
     console.print(
-        "[bold yellow]THESE VOICES ARE SYNTHETIC[/]: no package client gave real ones, so a source-filter "
-        "synthesiser made some. The numbers below say that the machinery works, nothing about speech."
+        "[bold yellow]THESE VOICES ARE SYNTHETIC[/]: no package client provided real ones, so a "
+        "source-filter synthesiser made some. The numbers below show that the software works; they say "
+        "nothing about speech."
     )
-    made = synthetic_voices(cache_folder() / "synthetic", 40, 28, 0, os.cpu_count() or 1)
-    return made, "SYNTHETIC voices (source-filter synthesiser), in simulated recordings"
+    voices = synthetic_voices(cache_folder() / "synthetic", 40, 28, 0, os.cpu_count() or 1)
+    return voices, "SYNTHETIC voices (source-filter synthesiser), in simulated recordings"
 
 
 def _split(
     source: Manifest, out: Path, size: Size, speeds: bool, progress: bool
 ) -> tuple[Manifest, Manifest, bool]:
-    """Hold out a fifth of the speakers; return both parts, and whether the recordings are real."""
+    """Hold out a fifth of the speakers; return training part, test part, and whether recordings are real."""
     rng = np.random.default_rng(0)
     names = [str(n) for n in rng.permutation(source.speakers)]
     held = set(names[: max(2, len(names) // 5)])
@@ -168,7 +169,7 @@ def _split(
             load_manifest(out / "test" / "manifest.csv"),
             True,
         )
-    made = [
+    simulated = [
         simulate_recordings(
             _cap(part, size.utterances) if speeds else part,
             out / name,
@@ -183,7 +184,7 @@ def _split(
         )
         for seed, (name, part) in enumerate(parts)
     ]
-    return made[0], made[1], False
+    return simulated[0], simulated[1], False
 
 
 def _cap(manifest: Manifest, most: int) -> Manifest:
@@ -198,7 +199,7 @@ def _cap(manifest: Manifest, most: int) -> Manifest:
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the one table of rows of results: systems by test sets, EER and minDCF, means over seeds."""
+    """Return a table of results: systems by test sets, EER and minDCF, means over seeds."""
     table = Table(title="equal error rate (EER, %) and minDCF: lower is better")
     table.add_column("system", no_wrap=True)
     tests = dict.fromkeys(row["trials"] for row in rows)
@@ -225,7 +226,7 @@ def _save(study: Study, out: Path, what: str, kind: str, console: Console) -> No
     eer = {r["system"]: float(np.mean(r["eer"])) for r in rows if r["trials"] == main}
     if eer["simclr"] > 0:
         change = 100 * (1 - eer["simclr-ssps"] / eer["simclr"])
-        console.print(f"SSPS changes the EER {main} by {-change:+.1f} % of what more SimCLR gives")
+        console.print(f"SSPS changes the EER {main} by {-change:+.1f} %, relative to more SimCLR")
     ssps = next(r for r in rows if r["system"] == "simclr-ssps")
     if "speaker_accuracy" in ssps:
         console.print(

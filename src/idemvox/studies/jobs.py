@@ -1,4 +1,4 @@
-"""Train recipes and score what comes out: the jobs of a study or a sweep, several at a time."""
+"""Jobs of a study or a sweep: train recipes and score the models, several at a time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LOGGED = ("coverage", "speaker_accuracy", "recording_accuracy")
 class TestSet:
     """A trial list with the manifest of its utterances."""
 
-    __test__ = False  # not a test, whatever pytest thinks
+    __test__ = False  # tells pytest that this is not a test
 
     name: str
     trials: Path
@@ -46,7 +46,7 @@ class TestSet:
 
     @classmethod
     def make(cls, trials: Trials, manifest: Path, folder: Path) -> TestSet:
-        """Write made trials beside the study, so that anyone can look at them."""
+        """Write trials into the study's folder, where they can be inspected."""
         path = folder / f"{trials.name}.txt"
         save_trials(trials, path)
         return cls(trials.name, path, manifest)
@@ -54,14 +54,14 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a recipe and what it is scored on.
+    """A run of a recipe, and the test sets to score it on.
 
     Attributes:
-        folder: of the run; ``done.json`` in it says that all is done, ``evaluation.json`` holds the scores.
-        recipe: what to train.
-        tests: none for a run that others only start from.
-        untrained: leave the weights as they are drawn.
-        threads: PyTorch's; ``None``: as many as it takes by itself.
+        folder: run folder; ``done.json`` in it marks a finished job, ``evaluation.json`` holds the scores.
+        recipe: the recipe to train.
+        tests: test sets; none for a run that other runs only start from.
+        untrained: keep the initial weights.
+        threads: number of PyTorch threads; ``None`` for PyTorch's default.
     """
 
     folder: Path
@@ -72,37 +72,38 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether the job is finished."""
         return (self.folder / "done.json").is_file()
 
     @property
     def epochs(self) -> int:
-        """Epochs that it trains."""
+        """Number of epochs to train."""
         return 0 if self.untrained else self.recipe.training.epochs
 
     def so_far(self) -> tuple[float, str]:
-        """Return the epochs behind it, and what it says of itself while it is under way."""
+        """Return the number of finished epochs, and a note on the job if it is running."""
         if self.done:
             return self.epochs, ""
         events = [event for event in read_log(self.folder / "log.jsonl") if "at" in event]
         if not events:
             return 0, ""
-        begun = math.ceil(events[0]["at"]) - 1  # those behind the weights that it starts from
+        begun = math.ceil(events[0]["at"]) - 1  # epochs of the weights that it starts from
         loss = next((f" loss {event['loss']:.2f}" for event in reversed(events) if "loss" in event), "")
         return min(events[-1]["at"] - begun, self.epochs), self.recipe.name + loss
 
 
 def run_job(job: Job, progress: bool = False) -> None:
-    """Train one system if it needs it, then embed and score every test set."""
+    """Train one system unless it is untrained, then embed and score every test set."""
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     numbers: dict[str, float] = {}
     if job.untrained:
         torch.manual_seed(job.recipe.seed)
         encoder = build_encoder(job.recipe.encoder, job.recipe.frontend)
-        told = {"recipe": "untrained"}
+        provenance = {"recipe": "untrained"}
         save_model(
-            *(job.folder / "model", encoder, job.recipe.encoder, job.recipe.frontend, told), scoring="cosine"
+            *(job.folder / "model", encoder, job.recipe.encoder, job.recipe.frontend, provenance),
+            scoring="cosine",
         )
     else:
         numbers = train(job.recipe, job.folder, resume=True, progress=progress).numbers
@@ -112,12 +113,12 @@ def run_job(job: Job, progress: bool = False) -> None:
 
 
 def run_jobs(jobs: Sequence[Job], workers: int, progress: bool = True) -> None:
-    """Do what is left of some jobs, each after the one whose folder its recipe starts from.
+    """Run the unfinished jobs, each after the job that its recipe starts from.
 
     Args:
         jobs: the most urgent first.
-        workers: jobs at a time, each in a process of its own.
-        progress: show a bar, of the epochs of all.
+        workers: jobs at a time, each in its own process.
+        progress: show a bar of all jobs' epochs.
     """
     waiting = [job for job in jobs if not job.done]
     due = {job.folder for job in waiting}
@@ -128,9 +129,9 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: bool = True) -> None:
             ready = [job for job in waiting if job.recipe.start_from not in due][: workers - len(running)]
             waiting = [job for job in waiting if job not in ready]
             running |= {pool.submit(run_job, job): job for job in ready}
-            behind = [job.so_far() for job in jobs]
-            note = ", ".join(said for _, said in behind if said)
-            bar.update(task, completed=round(sum(epochs for epochs, _ in behind), 1), note=note)
+            states = [job.so_far() for job in jobs]
+            note = ", ".join(text for _, text in states if text)
+            bar.update(task, completed=round(sum(epochs for epochs, _ in states), 1), note=note)
             if not running:
                 return
             done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
@@ -163,22 +164,22 @@ def _score(job: Job, numbers: Mapping[str, float], progress: bool) -> None:
 
 
 def results_row(system: str, test: TestSet, jobs: Sequence[Job]) -> dict[str, Any]:
-    """Return a row of results: what a system's jobs, one of each seed, have scored on a test set."""
-    found = [read_json(job.folder / "evaluation.json") for job in jobs]
+    """Return a row of results: the scores of a system's jobs, one per seed, on a test set."""
+    results = [read_json(job.folder / "evaluation.json") for job in jobs]
     row: dict[str, Any] = {"system": system, "trials": test.name}
-    row |= {key: [f["trials"][test.name][key] for f in found] for key in _SCORES}
-    row |= {key: [f["numbers"][key] for f in found] for key in _LOGGED if key in found[0]["numbers"]}
-    told = found[0]["trials"][test.name]["model"].get("known", ())
-    return row | ({"known": ", ".join(told)} if told else {})
+    row |= {key: [r["trials"][test.name][key] for r in results] for key in _SCORES}
+    row |= {key: [r["numbers"][key] for r in results] for key in _LOGGED if key in results[0]["numbers"]}
+    known = results[0]["trials"][test.name]["model"].get("known", ())
+    return row | ({"known": ", ".join(known)} if known else {})
 
 
 def claim(file: Path, what: Mapping[str, Any], files: Sequence[Path]) -> None:
-    """Write down what a folder is for, or refuse the folder of something else.
+    """Record what a folder is for, or raise an error if it is used for something else.
 
     Args:
-        file: in that folder.
-        what: plain values that make it what it is.
-        files: whose contents do too.
+        file: JSON file in that folder, which holds the record.
+        what: plain values that define its purpose.
+        files: files whose contents belong to the definition.
     """
     hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     mine = json.loads(json.dumps({**what, "files": hashes}))

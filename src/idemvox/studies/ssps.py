@@ -1,7 +1,8 @@
-"""The study of the SSPS paper on any corpus: SimCLR or DINO, then three ways to go on for as many epochs.
+"""The study of the SSPS paper on any corpus: SimCLR or DINO, then three ways to continue training.
 
-``untrained`` is the floor; ``simclr`` goes on with positives from the same utterance; ``simclr-ssps`` with
-pseudo-positives; ``simclr-supervised`` with positives by label, the upper bound. Likewise with ``dino``.
+``untrained`` is the lower bound. ``simclr`` continues with positives from the same utterance, ``simclr-ssps``
+with pseudo-positives, ``simclr-supervised`` with positives by label, the upper bound. All three train for the
+same number of epochs. With ``dino`` it is the same.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ __all__ = ["Plan", "Study"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained, and for how long.
+    """The training runs of the study.
 
     Attributes:
-        base_epochs: of what the three ways to go on share.
-        more_epochs: of each way.
-        seeds: one whole study each.
-        base: recipe overrides (``key=value``) of every run.
-        more: further overrides of the three ways to go on, such as ``training.lr=3e-4``.
+        base_epochs: epochs of the base run that the three runs continue.
+        more_epochs: further epochs of each of the three.
+        seeds: one complete study each.
+        base: recipe overrides (``key=value``) of all runs.
+        more: further overrides of the three runs, such as ``training.lr=3e-4``.
         ssps: further overrides of the SSPS run, such as ``positives.clusters=300``.
         framework: ``simclr`` or ``dino``.
     """
@@ -44,17 +45,17 @@ class Plan:
 
     @property
     def base_name(self) -> str:
-        """Name of the run that the others share."""
+        """Name of the base run that the others continue."""
         return f"{self.framework}-base"
 
     @property
     def ways(self) -> tuple[str, str, str]:
-        """Names of the three ways to go on: as before, with SSPS, with labels."""
+        """Names of the three runs that continue the base: unchanged, with SSPS, with labels."""
         return self.framework, f"{self.framework}-ssps", f"{self.framework}-supervised"
 
     @property
     def systems(self) -> tuple[str, ...]:
-        """Names of all that is scored."""
+        """Names of all systems that are scored."""
         return "untrained", *self.ways
 
     def recipe(self, system: str, seed: int, manifest: Path, start: Path | None) -> Recipe:
@@ -79,14 +80,14 @@ class Plan:
 
 @dataclass
 class Study:
-    """A study in a folder; what is there already is not done again.
+    """A study in a folder; finished runs are not repeated.
 
     Attributes:
-        folder: of the study; ``seed-S/SYSTEM`` holds each run.
-        train: manifest to learn from; only the supervised runs read its labels.
-        tests: where it is scored; the first one is the main one.
-        plan: what is trained.
-        jobs: processes at a time; one thread each is what two cores do best.
+        folder: folder of the study; each run is in ``seed-S/SYSTEM``.
+        train: training manifest; only the supervised runs read its labels.
+        tests: test sets; the first is the main one.
+        plan: the training runs.
+        jobs: processes at a time, by default one per core, with one thread each.
     """
 
     folder: Path
@@ -102,17 +103,17 @@ class Study:
     def _job(self, system: str, seed: int) -> Job:
         base = self.plan.base_name
         start = None if system in (base, "untrained") else self.path(seed, base)
-        lonely = system == base and len(self.plan.seeds) < self.jobs
-        threads = max(1, self.jobs // len(self.plan.seeds)) if lonely else 1
+        spare = system == base and len(self.plan.seeds) < self.jobs  # fewer jobs than processes
+        threads = max(1, self.jobs // len(self.plan.seeds)) if spare else 1
         recipe = self.plan.recipe(system, seed, self.train, start)
         tests = () if system == base else tuple(self.tests)
         return Job(self.path(seed, system), recipe, tests, system == "untrained", threads)
 
     def run(self, progress: bool = True) -> None:
-        """Train and score whatever is missing; a killed study goes on where it was.
+        """Train and score all runs that are missing; a killed study resumes.
 
         Raises:
-            IdemvoxError: if the folder holds a study of other data or with another plan.
+            RunError: the folder holds a study of other data or with another plan.
         """
         self._claim()
         first = [
@@ -120,17 +121,17 @@ class Study:
         ]
         same, ssps, supervised = self.plan.ways
         after = [self._job(way, seed) for seed in self.plan.seeds for way in (ssps, same, supervised)]
-        run_jobs([*first, *after], self.jobs, progress)  # of those that start alike, the longest first
+        run_jobs([*first, *after], self.jobs, progress)  # the longest of the three first
 
     def _claim(self) -> None:
-        """Write down what this study is; more seeds are the same study."""
+        """Record the definition of this study; the seeds are not part of it."""
         plan = {key: value for key, value in asdict(self.plan).items() if key != "seeds"}
         files = [self.train]
         files += [path for test in self.tests for path in (test.trials, test.manifest)]
         claim(self.folder / "study.json", {"plan": plan}, files)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the results: one row per system and test set, a value per seed."""
+        """Return the results: one row per system and test set, with a value per seed."""
         return [
             results_row(system, test, [self._job(system, seed) for seed in self.plan.seeds])
             for test in self.tests
@@ -138,18 +139,18 @@ class Study:
         ]
 
     def panels(self, test: TestSet, seed: int, speakers: int = 10) -> list[tuple[str, Any, Any, Any]]:
-        """Return what a picture shows: the same utterances of some speakers before and after SSPS."""
-        who: Manifest = load_manifest(test.manifest)
-        some = set(who.speakers[:: max(1, len(who.speakers) // speakers)][:speakers])
+        """Return picture panels with the same utterances of some speakers, before and after SSPS."""
+        manifest: Manifest = load_manifest(test.manifest)
+        chosen = set(manifest.speakers[:: max(1, len(manifest.speakers) // speakers)][:speakers])
         panels = []
         for system in self.plan.ways[:2]:
-            found = load_embeddings(self.path(seed, system) / f"{test.name}.npz")
-            rows = [i for i, name in enumerate(found.ids) if who.by_id[name].speaker in some]
-            utterances = [who.by_id[found.ids[i]] for i in rows]
+            embeddings = load_embeddings(self.path(seed, system) / f"{test.name}.npz")
+            rows = [i for i, name in enumerate(embeddings.ids) if manifest.by_id[name].speaker in chosen]
+            utterances = [manifest.by_id[embeddings.ids[i]] for i in rows]
             panels.append(
                 (
                     system,
-                    found.matrix[rows],
+                    embeddings.matrix[rows],
                     [u.speaker for u in utterances],
                     [u.recording for u in utterances],
                 )

@@ -1,4 +1,4 @@
-"""Every combination of some settings of a recipe, trained and scored, such as Table 2 of the SSPS paper."""
+"""Train and score a recipe with all combinations of some settings, such as Table 2 of the SSPS paper."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Sweep", "read_grid"]
 
 
 def read_grid(assignments: Sequence[str]) -> tuple[list[str], dict[str, list[Any]]]:
-    """Part plain overrides from those with several values.
+    """Separate overrides with one value from those with several.
 
     >>> read_grid(["seed=3", "positives.clusters=10,20", "augment.speeds=[0.9, 1.0]"])
     (['seed=3', 'augment.speeds=[0.9, 1.0]'], {'positives.clusters': [10, 20]})
@@ -45,21 +45,21 @@ def read_grid(assignments: Sequence[str]) -> tuple[list[str], dict[str, list[Any
 
 
 def _in_yaml(value: Any) -> str:
-    """Write a value in one line."""
+    """Return a value as one line of YAML."""
     return str(yaml.safe_dump(value, default_flow_style=True, width=math.inf).splitlines()[0])
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid of runs in a folder; what is there already is not done again.
+    """A grid of runs in a folder; finished runs are not repeated.
 
     Attributes:
-        folder: ``SETTINGS/seed-S`` in it holds each run.
-        recipe: what all have in common.
+        folder: folder of the sweep; each run is in ``SETTINGS/seed-S``.
+        recipe: the settings that all runs share.
         grid: recipe key -> its values.
-        tests: where each run is scored.
-        seeds: of each combination.
-        jobs: runs at a time, in processes of one thread each if more than one.
+        tests: test sets to score each run on.
+        seeds: seeds of each combination.
+        jobs: runs at a time; if more than one, in processes with one thread each.
     """
 
     folder: Path
@@ -70,13 +70,13 @@ class Sweep:
     jobs: int = 1
 
     def points(self) -> list[dict[str, Any]]:
-        """Return the combinations, the last key's values changing fastest."""
+        """Return the combinations; the last key varies fastest."""
         return [
             dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())
         ]
 
     def job(self, point: Mapping[str, Any], seed: int) -> Job:
-        """Return one run."""
+        """Return the job of one combination and seed."""
         name = "_".join(f"{key.rpartition('.')[2]}-{value}" for key, value in point.items())
         folder = self.folder / re.sub(r"[^\w.=-]+", "-", name) / f"seed-{seed}"
         values = [f"{key}={_in_yaml(value)}" for key, value in point.items()]
@@ -84,18 +84,18 @@ class Sweep:
         return Job(folder, recipe, self.tests, threads=1 if self.jobs > 1 else None)
 
     def run(self, console: Console, progress: bool = True) -> None:
-        """Train and score whatever is missing; a killed sweep goes on where it was.
+        """Train and score all runs that are missing; a killed sweep resumes.
 
         Raises:
-            IdemvoxError: if a combination is no valid recipe (before anything is trained), or the folder
-                holds a sweep of something else.
+            IdemvoxError: a combination is not a valid recipe (checked before any training), or the folder
+                holds another sweep.
         """
         if taken := {"seed", "name"} & set(self.grid):
             raise RecipeError(f"a sweep gives each run its own {taken.pop()}; for several seeds use --seeds")
         jobs = [self.job(point, seed) for seed in self.seeds for point in self.points()]
         if len({test.name for test in self.tests}) < len(self.tests):
             raise RecipeError("two trial lists of this sweep have the same name; rename one of the files")
-        for test in self.tests:  # what is wrong is said now, not after a day of training
+        for test in self.tests:  # fail now, not after a day of training
             trial_utterances(load_trials(test.trials), load_manifest(test.manifest))
         for job in jobs:
             for key, registry in (("encoder", ENCODERS), ("framework", FRAMEWORKS), ("positives", POSITIVES)):
@@ -106,16 +106,16 @@ class Sweep:
         files = [path for test in self.tests for path in (test.trials, test.manifest)]
         common = self.recipe.model_dump(mode="json", exclude={"seed", "name"})
         claim(self.folder / "settings.json", {"recipe": common}, files)
-        left = [job for job in jobs if not job.done]
+        unfinished = [job for job in jobs if not job.done]
         if self.jobs == 1:
-            for number, job in enumerate(left, len(jobs) - len(left) + 1):
+            for number, job in enumerate(unfinished, len(jobs) - len(unfinished) + 1):
                 console.print(f"{number} of {len(jobs)}: {job.folder}", highlight=False)
                 run_job(job, progress)
             return
         run_jobs(jobs, self.jobs, progress)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the results: one row per combination and test set, a value per seed."""
+        """Return the results: one row per combination and test set, with a value per seed."""
         rows = []
         for test, point in itertools.product(self.tests, self.points()):
             settings = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in point.items())
