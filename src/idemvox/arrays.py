@@ -1,4 +1,4 @@
-"""The types of arrays that are handed around."""
+"""Array types that many modules share."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ Pcm: TypeAlias = NDArray[np.int16]
 """16-bit samples."""
 
 Numbers: TypeAlias = NDArray[np.int64]
-"""Whole numbers: utterances by their position, samples, labels."""
+"""Integers: positions of utterances, sample counts, labels."""

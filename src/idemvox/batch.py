@@ -14,12 +14,12 @@ __all__ = ["Batch", "Groups", "Sampler", "Step", "Swap"]
 
 
 class Batch(NamedTuple):
-    """Some utterances of the corpus, each as named views.
+    """Utterances of a training step, each with named views.
 
     Attributes:
-        ids: (B,) int64 positions in the training manifest: what positives and negatives are defined by.
+        ids: (B,) int64 positions in the training manifest; positives and negatives are defined by them.
         views: name -> (B, n, T) samples in [-1, 1]: n crops of each utterance.
-        classes: (B,) numbers for supervised frameworks, -1 where unknown, ``None`` for all others.
+        classes: (B,) class numbers for supervised frameworks, -1 if unknown; ``None`` for all others.
     """
 
     ids: Tensor
@@ -29,12 +29,12 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Which utterances are probably of one voice, so that none is to be a negative of another.
+    """Groups of utterances that probably share a voice, so that none is a negative of another.
 
     Attributes:
-        of: (N,) the group of each utterance of the manifest, counted from 0.
-        given: (B,) the group of what stands in for each utterance of the step, ``none`` where nothing does.
-        none: the number in ``of`` and ``given`` that means no group.
+        of: (N,) the group of each utterance in the manifest, from 0.
+        given: (B,) the group of each utterance's pseudo-positive in the step, ``none`` if it has none.
+        none: the number that means no group.
     """
 
     of: Tensor
@@ -46,7 +46,9 @@ class Groups:
         if len(ids) != len(self.given):
             raise ValueError(f"the step has {len(self.given)} utterances (of all ranks), not {len(ids)}")
         own, given = self.of[ids], self.given  # (B,)
-        rows = [torch.where(group == self.none, -1, group)[:, None] for group in (own, given)]  # like nothing
+        rows = [
+            torch.where(group == self.none, -1, group)[:, None] for group in (own, given)
+        ]  # -1: equal to no group
         if others is not None:
             known = self.of[others]  # (Q,)
             shared = (rows[0] == known) | (rows[1] == known) | (ids[:, None] == others)
@@ -58,16 +60,17 @@ class Groups:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """What a positive sampler made of a step's targets.  Rows are the utterances of all ranks, W B of them.
+    """The result of a positive sampler for a step. Rows are the utterances of all ranks, W B of them.
 
     Attributes:
-        targets: (W B, D) the targets to learn from. Those kept have their gradient, those put in have none.
-        replaced: (W B,) whether a target is another's; ``None`` from a sampler that never replaces any.
-        chosen: (W B,) the utterances whose embeddings were put in, -1 where that is no single utterance's
-            or nothing was put in; ``None`` as above.
-        offered: (W B, D) the targets as they came, for the sampler to store once the step was learnt from;
-            ``None`` if it stores none.
-        groups: what leaves utterances out of the negatives; ``None``: all others are negatives.
+        targets: (W B, D) the targets to train on. Original targets keep their gradient, pseudo-positives have
+            none.
+        replaced: (W B,) whether a target was replaced; ``None`` from a sampler that never replaces any.
+        chosen: (W B,) the utterances whose embeddings are the pseudo-positives; -1 if the target was not
+            replaced, or not by a single utterance's embedding; ``None`` as above.
+        offered: (W B, D) the original targets, for the sampler to store after the step; ``None`` if it stores
+            none.
+        groups: groups to exclude from the negatives; ``None`` excludes none.
     """
 
     targets: Tensor
@@ -77,35 +80,35 @@ class Swap:
     groups: Groups | None = None
 
     def related(self, ids: Tensor, others: Tensor | None = None) -> Tensor | None:
-        """Return which utterances are no negatives of which; ``None``: all others are.
+        """Return which pairs of utterances to exclude from the negatives; ``None`` excludes none.
 
         Args:
             ids: (W B,) the utterances of the step, gathered from all ranks.
             others: (Q,) the utterances in a framework's queue of negatives, -1 for none.
 
         Returns:
-            (W B, W B) by default, with a false diagonal; (W B, Q) for ``others``, where an utterance is
-            no negative of itself either.
+            (W B, W B) by default, with a false diagonal; (W B, Q) for ``others``, which also excludes an
+            utterance's own entries.
         """
         return None if self.groups is None else self.groups.related(ids, others)
 
 
 class Sampler(Protocol):
-    """A positive sampler, as a framework sees it."""
+    """The interface of a positive sampler to a framework."""
 
     def __call__(self, ids: Tensor, targets: Tensor, /) -> Swap:
-        """Return what becomes of the targets (B, D) of this rank's utterances ``ids`` (B,)."""
+        """Return the swap for the targets (B, D) of this rank's utterances ``ids`` (B,)."""
         ...
 
 
 class Step(NamedTuple):
-    """What a framework makes of a batch.
+    """The result of a framework for a batch.
 
     Attributes:
         loss: a scalar to minimise.
         metrics: detached scalars to log.
-        swap: what the positive sampler returned; ``None`` in a framework that asks none. The loop has the
-            sampler store what it was offered, and counts the pseudo-positives.
+        swap: the result of the positive sampler; ``None`` from a framework without one. The loop passes it
+            back to the sampler to store the targets, and counts the pseudo-positives.
     """
 
     loss: Tensor
@@ -113,6 +116,6 @@ class Step(NamedTuple):
     swap: Swap | None = None
 
     def detached(self) -> Step:
-        """Return the same without a gradient."""
+        """Return the same step without gradients."""
         swap = self.swap and replace(self.swap, targets=self.swap.targets.detach())
         return Step(self.loss.detach(), self.metrics, swap)

@@ -15,17 +15,17 @@ __all__ = ["Fetched", "device_named", "is_free_to_read", "to_device"]
 
 
 def device_named(name: str) -> torch.device:
-    """Return the device that a recipe asks for; ``auto`` is a GPU where there is one.
+    """Return the device that a recipe names; ``auto`` is a GPU if there is one.
 
     Raises:
         RecipeError: there is no such device.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, found in there.items() if found))
-    if name not in there:
-        raise RecipeError(f"training.device is auto, cpu, cuda or mps, not {name!r}")
-    if not there[name]:
+        return torch.device(next(kind for kind, usable in available.items() if usable))
+    if name not in available:
+        raise RecipeError(f"training.device must be auto, cpu, cuda or mps, not {name!r}")
+    if not available[name]:
         raise RecipeError(f"training.device is {name}, but torch sees no GPU; use training.device=cpu")
     return torch.device(name)
 

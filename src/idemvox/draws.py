@@ -61,9 +61,9 @@ def _finish_one(x: int) -> int:
 
 
 def stable_seed(*parts: str | int) -> int:
-    """Return a 63-bit seed of names and whole numbers; for numbers alone :func:`draw_seed` is quicker.
+    """Return a 63-bit seed from names and integers; for integers alone :func:`draw_seed` is faster.
 
-    It is the same in every process and on every machine, as :func:`hash` of a string is not.
+    It is the same in every process and on every machine, unlike :func:`hash` of a string.
     """
     digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -36,36 +36,36 @@ def read_ahead(
     most: float = 0.0,
     stop: threading.Event | None = None,
 ) -> Generator[R, None, None]:
-    """Yield what ``read`` makes of each job, in their order, while threads read the next ones.
+    """Yield ``read(job)`` for each job, in order, while threads read the next ones.
 
-    When it is closed, or a job has failed, jobs that have not begun are cancelled and the others waited for.
+    If it is closed or a job fails, jobs that have not started are cancelled, and running ones are awaited.
 
     >>> list(read_ahead(str.upper, ["a", "b"], workers=2, ahead=4))
     ['A', 'B']
 
     Args:
-        read: called in a thread; what it raises is raised where its result would have come.
-        jobs: asked for in this thread.
-        workers: threads, at least one.
-        ahead: jobs under way or done at a time, at least one: with 1, each is read when it is asked for.
-        weigh: how heavy a job is, for instance in samples.
-        most: weight of the jobs under way or done at a time; a single one may be heavier.
-        stop: set as soon as it is closed, so that a ``read`` that looks at it may end early.
+        read: called in a thread; its exceptions are raised in place of its result.
+        jobs: iterated in this thread.
+        workers: number of threads, at least one.
+        ahead: most jobs running or finished at a time, at least one; with 1, each is read when it is needed.
+        weigh: weight of a job, for example in samples.
+        most: most weight of the jobs running or finished at a time; a single job may weigh more.
+        stop: set as soon as the generator is closed, so that a ``read`` that checks it can end early.
     """
-    flying: deque[tuple[Future[R], float]] = deque()
-    heavy = 0.0
+    pending: deque[tuple[Future[R], float]] = deque()
+    held = 0.0
     with ThreadPoolExecutor(max(workers, 1), "reader") as pool:
         try:
             for job in jobs:
                 weight = weigh(job)
-                while flying and (len(flying) >= ahead or heavy + weight > most):
-                    future, part = flying.popleft()
-                    heavy -= part
+                while pending and (len(pending) >= ahead or held + weight > most):
+                    future, released = pending.popleft()
+                    held -= released
                     yield future.result()
-                flying.append((pool.submit(read, job), weight))
-                heavy += weight
-            while flying:
-                yield flying.popleft()[0].result()
+                pending.append((pool.submit(read, job), weight))
+                held += weight
+            while pending:
+                yield pending.popleft()[0].result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             if stop is not None:

@@ -1,4 +1,4 @@
-"""The progress bar of all long work."""
+"""The progress bar that all commands share."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["progress_bar", "task_bar"]
 
 
 class _Note(ProgressColumn):
-    """What a task's ``note`` says, if it has one."""
+    """A column with a task's ``note``, if it has one."""
 
     def render(self, task: Task) -> Text:
         return Text(str(task.fields.get("note", "")))
 
 
 def progress_bar(enabled: bool, *, stderr: bool = False) -> Progress:
-    """Return the progress bar of all long work: description, bar, count, note, time left.
+    """Return a progress bar: description, bar, count, note, time left.
 
     Args:
         enabled: whether to show it.
-        stderr: draw it there, where stdout is for results.
+        stderr: draw it on stderr, to keep stdout for results.
     """
     return Progress(
         TextColumn("{task.description:<22}"),
@@ -43,7 +43,7 @@ def progress_bar(enabled: bool, *, stderr: bool = False) -> Progress:
 
 
 def task_bar(title: str, total: int, enabled: bool, *, done: int = 0) -> Progress:
-    """Return a bar on stderr with a single task, the first of its ``task_ids``, ``done`` of it already."""
+    """Return a bar on stderr with a single task, its first ``task_ids``, which starts at ``done``."""
     bar = progress_bar(enabled, stderr=True)
     bar.add_task(title, total=total, completed=done)
     return bar
