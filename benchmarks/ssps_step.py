@@ -38,8 +38,9 @@ from torch.nn import functional as F
 
 from common import in_turn, measuring, publish
 from idemvox.positives.base import Setting
+from idemvox.positives.clusters import ClusterSampler
 from idemvox.positives.queue import EmbeddingQueue
-from idemvox.positives.ssps import SSPS
+from idemvox.registry import POSITIVES
 
 BATCH, DIM, STEPS = 256, 512, 50
 
@@ -60,26 +61,28 @@ def directions(rows: int) -> Tensor:
     return found
 
 
-def sampler(scale: Scale, **options: Any) -> SSPS:
-    """Return an SSPS with nothing in its queues."""
-    setting = Setting(scale.utterances, DIM, DIM, seed=0)
-    return SSPS(SSPS.Options(clusters=scale.clusters, **options), setting)
+def sampler(scale: Scale, name: str = "ssps", **options: Any) -> Any:
+    """Return a positive sampler with nothing in its queues."""
+    cls = POSITIVES[name]
+    if issubclass(cls, ClusterSampler):
+        options["clusters"] = scale.clusters
+    return cls(cls.Options(**options), Setting(scale.utterances, DIM, DIM, seed=0))
 
 
-def cluster(ssps: SSPS) -> None:
+def cluster(ssps: ClusterSampler) -> None:
     """Put utterances in clusters at random, instead of by k-means, and call the next clusters the nearest."""
     ssps.assignment.random_(0, ssps.clusters)
     hop = torch.arange(ssps.near.shape[1]) + min(ssps.options.neighbours, 1)
     ssps.near[: ssps.clusters].copy_((torch.arange(ssps.clusters)[:, None] + hop) % ssps.clusters)
 
 
-def fill(ssps: SSPS) -> None:
+def fill(ssps: Any) -> None:
     """Store random targets until the queue is full."""
     for ids in torch.randperm(ssps.setting.utterances)[: ssps.queue.size].split(10_000):
         ssps.store(ids, directions(len(ids)))
 
 
-def stepping(ssps: SSPS, count: int = STEPS) -> Callable[[], Tensor]:
+def stepping(ssps: Any, count: int = STEPS) -> Callable[[], Tensor]:
     """Return a function that takes so many steps, and returns what was replaced in the last one."""
     batches = cycle(torch.randperm(ssps.setting.utterances).split(BATCH)[:-1])
     reference, targets = directions(BATCH), directions(BATCH)
@@ -89,8 +92,7 @@ def stepping(ssps: SSPS, count: int = STEPS) -> Callable[[], Tensor]:
             ids = next(batches)
             swap = ssps(ids, targets)
             swap.related(ids)
-            if ssps.clustered:
-                ssps.observe(ids, reference)
+            ssps.observe(ids, reference)
             ssps.store(ids, swap.offered)
         replaced: Tensor = swap.replaced
         return replaced
@@ -98,7 +100,7 @@ def stepping(ssps: SSPS, count: int = STEPS) -> Callable[[], Tensor]:
     return run
 
 
-def parts(ssps: SSPS) -> dict[str, Callable[[], None]]:
+def parts(ssps: Any) -> dict[str, Callable[[], None]]:
     """Return functions that do one part of so many steps."""
     batches = cycle(torch.randperm(ssps.setting.utterances).split(BATCH)[:-1])
     vectors = directions(BATCH)
@@ -129,8 +131,8 @@ def systems(scale: Scale) -> dict[str, dict[str, Any]]:
     found["M = 1, |Q'| = K, from all utterances"] = {"queue": k, "sample_from": "train"}
     found["M = 2, |Q'| = K, exponential"] = {"neighbours": 2, "queue": k, "choice": "exponential"}
     found["M = 1, |Q'| = K, masked"] = {"queue": k, "mask_cluster": True}
-    for sampling, (name, size) in product(("centroid", "neighbour"), sizes.items()):
-        found[f"{sampling}, |Q'| = {name}"] = {"queue": size, "sampling": sampling}
+    for other, (name, size) in product(("ssps_centroid", "nearest_neighbour"), sizes.items()):
+        found[f"{other}, |Q'| = {name}"] = {"queue": size, "name": other}
     return found
 
 
@@ -138,18 +140,18 @@ def timed(scale: Scale, rounds: int) -> list[dict[str, Any]]:
     """Return a row for each system; they share the references and the queue of all, as memory is short."""
     reference = directions(scale.utterances)
     table: EmbeddingQueue | None = None
-    samplers: dict[str, SSPS] = {}
+    samplers: dict[str, Any] = {}
     ways: dict[str, tuple[Callable[[], object], float]] = {}
     for name, options in systems(scale).items():
         ssps = samplers[name] = sampler(scale, **options)
-        if ssps.clustered:
+        if isinstance(ssps, ClusterSampler):
             ssps.reference = reference
             cluster(ssps)
         if table is None or not ssps.queue.is_table:
             fill(ssps)
         if ssps.queue.is_table:
             table = ssps.queue = table or ssps.queue
-        count = STEPS if ssps.clustered else 1
+        count = STEPS if isinstance(ssps, ClusterSampler) else 1
         ways[name] = stepping(ssps, count), float(count)
     ways |= {name: (part, float(STEPS)) for name, part in parts(samplers["M = 1, |Q'| = K"]).items()}
     rates = in_turn(ways, rounds)

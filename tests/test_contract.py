@@ -42,7 +42,12 @@ class Combination:
 
 
 LEARNING = [name for name in ENCODERS if ENCODERS[name].fitter == "gradient"]
-ALL = [Combination(*names) for names in itertools.product(FRAMEWORKS, POSITIVES, LEARNING)]
+PLAIN = ("same", "ssps")  # with every encoder; the other samplers with one, to which they are all alike
+ALL = [
+    Combination(framework, positives, encoder)
+    for framework, positives, encoder in itertools.product(FRAMEWORKS, POSITIVES, LEARNING)
+    if positives in PLAIN or encoder == LEARNING[-1]
+]
 FITTING = [c for c in ALL if c.fits]
 SELF_SUPERVISED = [c for c in FITTING if not c.supervised]
 SUPERVISED = [c for c in FITTING if c.supervised]

@@ -143,7 +143,7 @@ def test_the_ends_of_ranks():
 
 
 def test_all_members_of_some_clusters():
-    members, begin = Buckets(CLUSTER, 5).members(torch.tensor([1, 2, -1, 0, 2, 3]))
+    members, begin = Buckets(CLUSTER, 5).all_of(torch.tensor([1, 2, -1, 0, 2, 3]))
     assert members.tolist() == [0, 2, 5, 7, 1, 4, 0, 2, 5, 7] and begin.tolist() == [0, 0, 4, 4, 6, 10]
-    nobody, begin = Buckets(CLUSTER, 5).members(torch.tensor([-1, 1]))
+    nobody, begin = Buckets(CLUSTER, 5).all_of(torch.tensor([-1, 1]))
     assert len(nobody) == 0 and begin.tolist() == [0, 0]

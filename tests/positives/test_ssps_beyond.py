@@ -13,8 +13,8 @@ from torch.nn.functional import normalize
 from idemvox.batch import Swap
 from idemvox.clustering.whitening import whiten
 from idemvox.errors import IdemvoxError
+from idemvox.positives import clusters as module
 from idemvox.positives import partition
-from idemvox.positives import ssps as module
 from idemvox.positives.base import Setting
 from idemvox.positives.gathered import Gathered
 from idemvox.positives.ssps import SSPS
@@ -200,7 +200,6 @@ def test_a_reference_that_is_not_finite_is_named_by_its_utterance():
     "wrong",
     [
         {"clusters": None},
-        {"clusters": None, "clusterer": "agglomerative", "sampling": "neighbour"},
         {"clusterer": "ward"},
         {"unit": "speaker"},
         {"level": "wave"},
@@ -209,8 +208,6 @@ def test_a_reference_that_is_not_finite_is_named_by_its_utterance():
         {"restarts": 0},
         {"level": "view", "queue": 9},
         {"level": "view", "sample_from": "train"},
-        {"level": "view", "sampling": "centroid"},
-        {"unit": "recording", "sampling": "centroid"},
         {"nearest_recordings": 2},
         {"nearest_recordings": 0, "unit": "recording", "neighbours": 0},
         {"nearest_recordings": 2, "unit": "recording", "neighbours": 1},

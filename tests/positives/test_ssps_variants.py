@@ -14,12 +14,16 @@ from torch.nn.functional import normalize
 
 from idemvox.batch import Swap
 from idemvox.clustering.kmeans import Clusters
-from idemvox.errors import IdemvoxError
+from idemvox.errors import IdemvoxError, RecipeError
 from idemvox.positives import partition as clustering
 from idemvox.positives import queue as queue_module
 from idemvox.positives.base import Setting
+from idemvox.positives.nearest_neighbour import NearestNeighbour
 from idemvox.positives.ssps import SSPS
+from idemvox.positives.ssps_centroid import CentroidSSPS
+from idemvox.recipe import build_options
 
+SAMPLERS = {"representation": SSPS, "centroid": CentroidSSPS, "neighbour": NearestNeighbour}
 N, DIM = 40, 4
 PARTITION = torch.tensor([0, 1, 1, 2, 2, 2, 3, 3, 3, 3] * 4)  # of 5 clusters; the last is empty
 ANGLES = torch.tensor([0.0, 50.0, 90.0, 180.0, 45.0]).deg2rad()
@@ -37,28 +41,34 @@ def batches(seed: int, batch: int = 8) -> list[Tensor]:
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch):
-    """Return ``make(**options)``: SSPS of a partition given by hand, with an empty queue."""
+    """Return ``make(sampling=..., **options)``: a sampler with a partition by hand and an empty queue."""
 
-    def build(partition: Tensor = PARTITION, centroids: Tensor = CENTROIDS, **options: Any) -> SSPS:
+    def build(
+        partition: Tensor = PARTITION,
+        centroids: Tensor = CENTROIDS,
+        sampling: str = "representation",
+        **options: Any,
+    ) -> Any:
         found = Clusters(centroids, partition, torch.ones(len(partition)))
         monkeypatch.setattr(clustering, "spherical_kmeans", lambda *args, **more: found)
-        options = {"clusters": len(centroids), **options}
-        sampler = SSPS(SSPS.Options(**options), Setting(len(partition), 2, DIM, seed=0))
-        if sampler.clustered:
-            sampler.observe(torch.arange(len(partition)), torch.ones(len(partition), 2))
+        if sampling != "neighbour":
+            options = {"clusters": len(centroids), **options}
+        cls = SAMPLERS[sampling]
+        sampler = cls(cls.Options(**options), Setting(len(partition), 2, DIM, seed=0))
+        sampler.observe(torch.arange(len(partition)), torch.ones(len(partition), 2))
         sampler.start_epoch(0)
         return sampler
 
     return build
 
 
-def held(sampler: SSPS) -> dict[int, Tensor]:
+def held(sampler: Any) -> dict[int, Tensor]:
     """What the queue holds, by utterance."""
     held, queue = sampler.queue.held, sampler.queue
     return dict(zip(queue.ids[held].tolist(), queue.vectors[held], strict=True))
 
 
-def step(sampler: SSPS, ids: Tensor, targets: Tensor) -> Swap:
+def step(sampler: Any, ids: Tensor, targets: Tensor) -> Swap:
     """Take a step that is learnt from: what it offers is stored."""
     swap = sampler(ids, targets)
     sampler.store(ids, swap.offered)
@@ -174,9 +184,9 @@ def test_half_precision_does_not_blur_the_search(make):
 
 def test_neighbours_need_no_reference(make):
     sampler = make(sampling="neighbour", queue=N)
-    assert sampler.views() == {} and SSPS.needs_fill
-    assert sampler.start_epoch(3) == {"queue_filled": 0.0} and int(sampler.epoch) == 3
-    assert sampler.reference.numel() == sampler.assignment.numel() == 0
+    assert sampler.views() == {} and sampler.needs_fill and sampler.partition() is None
+    assert sampler.start_epoch(3) == {"queue_filled": 0.0}
+    assert {name.split(".")[0] for name in sampler.state_dict()} == {"queue"}
     half = randn(3, DIM).bfloat16()
     sampler.store(torch.arange(9), randn(9, DIM))
     swap = sampler(torch.arange(3), half)
@@ -188,30 +198,31 @@ def test_neighbours_need_no_reference(make):
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[SSPS.Options, int, list[list[int]]]:
+def cases(draw: st.DrawFn) -> tuple[Any, int, list[list[int]]]:
     n = draw(st.integers(2, 14))
-    sampling = draw(st.sampled_from(["representation", "centroid", "neighbour"]))
-    options = SSPS.Options(
-        clusters=draw(st.integers(2, 6)),
-        neighbours=draw(st.integers(0, 3)),
-        queue=draw(st.integers(1, 16)),
-        sampling=sampling,
-        sample_from=draw(st.sampled_from(["queue", "train"])) if sampling == "representation" else "queue",
-        choice=draw(st.sampled_from(["uniform", "exponential"])),
-        iterations=2,
-    )
+    sampling = draw(st.sampled_from(list(SAMPLERS)))
+    options: dict[str, Any] = {"queue": draw(st.integers(1, 16))}
+    if sampling != "neighbour":
+        options |= {
+            "clusters": draw(st.integers(2, 6)),
+            "neighbours": draw(st.integers(0, 3)),
+            "choice": draw(st.sampled_from(["uniform", "exponential"])),
+            "iterations": 2,
+        }
+    if sampling == "representation":
+        options["sample_from"] = draw(st.sampled_from(["queue", "train"]))
+    cls = SAMPLERS[sampling]
+    sampler = cls(cls.Options(**options), Setting(n, 3, n, seed=n))
     batch = st.lists(st.integers(0, n - 1), unique=True, min_size=1, max_size=n)
-    return options, n, draw(st.lists(batch, min_size=1, max_size=6))
+    return sampler, n, draw(st.lists(batch, min_size=1, max_size=6))
 
 
 @settings(max_examples=250)
 @given(cases())
-def test_never_the_anchor_itself(case: tuple[SSPS.Options, int, list[list[int]]]) -> None:
+def test_never_the_anchor_itself(case: tuple[Any, int, list[list[int]]]) -> None:
     """Each utterance's embedding is an axis of its own: what replaces an anchor's has nothing of it."""
-    options, n, steps = case
-    sampler = SSPS(options, Setting(n, 3, n, seed=n))
-    if sampler.clustered:
-        sampler.observe(torch.arange(n), randn(n, 3, seed=n))
+    sampler, n, steps = case
+    sampler.observe(torch.arange(n), randn(n, 3, seed=n))
     sampler.start_epoch(0)
     for row in [list(range(n)), *steps]:
         ids = torch.tensor(row)
@@ -226,30 +237,30 @@ def test_never_the_anchor_itself(case: tuple[SSPS.Options, int, list[list[int]]]
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 @pytest.mark.parametrize(
-    ("sampling", "sample_from"),
-    [("representation", "queue"), ("representation", "train"), ("centroid", "queue")],
+    ("sampling", "options"),
+    [("representation", {}), ("representation", {"sample_from": "train"}), ("centroid", {})],
 )
-def test_coverage_grows_with_the_queue(make, sampling, sample_from, times):
+def test_coverage_grows_with_the_queue(make, sampling, options, times):
     """1 - exp(-|Q'| / K) = 63, 86, 95 %; from all utterances, |Q'| / N = 2.5, 5, 7.5 %."""
     clusters, each = 400, 40
     partition, centroids = torch.arange(clusters).repeat(each), normalize(randn(clusters, 3), dim=1)
-    sampler = make(partition, centroids, sampling=sampling, sample_from=sample_from, queue=times * clusters)
+    sampler = make(partition, centroids, sampling=sampling, queue=times * clusters, **options)
     order = torch.randperm(len(partition), generator=torch.Generator().manual_seed(1))
     sampler.store(order, randn(len(order), DIM))
     hits = 0
     for ids in order.flip(0)[: 20 * 256].split(256):
         hits += int(step(sampler, ids, randn(len(ids), DIM, seed=2)).replaced.sum())
-    expected = 1 - math.exp(-times) if sample_from == "queue" else times / each
-    assert hits / (20 * 256) == pytest.approx(expected, abs=0.02 if sample_from == "queue" else 0.01)
+    expected = times / each if options else 1 - math.exp(-times)
+    assert hits / (20 * 256) == pytest.approx(expected, abs=0.01 if options else 0.02)
 
 
 @pytest.mark.parametrize("sampling", ["centroid", "neighbour"])
 @pytest.mark.parametrize("queue", [7, N])
 def test_restored_in_the_middle_of_an_epoch_it_does_the_same(sampling, queue):
-    options = SSPS.Options(clusters=6, neighbours=2, queue=queue, sampling=sampling, choice="exponential")
-    sampler, other = (SSPS(options, Setting(N, 3, DIM, seed=4)) for _ in range(2))
-    if sampler.clustered:
-        sampler.observe(torch.arange(N), randn(N, 3))
+    more = {} if sampling == "neighbour" else {"clusters": 6, "neighbours": 2, "choice": "exponential"}
+    cls = SAMPLERS[sampling]
+    sampler, other = (cls(cls.Options(queue=queue, **more), Setting(N, 3, DIM, seed=4)) for _ in range(2))
+    sampler.observe(torch.arange(N), randn(N, 3))
     sampler.start_epoch(2)
     for n, ids in enumerate(batches(0)):
         step(sampler, ids, randn(len(ids), DIM, seed=n))
@@ -366,13 +377,9 @@ def test_a_kept_target_is_of_its_own_cluster_alone(make):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"sampling": "knn"}, "sampling is 'representation' or 'centroid' or 'neighbour', not 'knn'"),
         ({"choice": "nearest"}, "choice is 'uniform' or 'exponential', not 'nearest'"),
         ({"decay": -0.1}, "decay is 0 or more"),
         ({"decay": float("nan")}, "decay is 0 or more"),
-        ({"sampling": "centroid", "sample_from": "train"}, "'centroid' knows only what is stored"),
-        ({"sampling": "neighbour", "sample_from": "train"}, "'neighbour' knows only what is stored"),
-        ({"sampling": "neighbour", "mask_cluster": True}, "makes no clusters: leave mask_cluster out"),
     ],
     ids=str,
 )
@@ -381,6 +388,18 @@ def test_impossible_options(wrong, message):
         SSPS.Options(**wrong)
 
 
+@pytest.mark.parametrize("sampling", ["representation", "centroid", "neighbour"])
+def test_an_option_of_before_is_answered_by_the_new_name(sampling):
+    given = {"sampling": sampling, "queue": 9}
+    with pytest.raises(RecipeError, match=r"positives.sampling is no .*=ssps_centroid.*=nearest_neighbour"):
+        build_options(given, SSPS.Options, "positives")
+
+
+def test_the_neighbours_queue_has_room():
+    with pytest.raises(RecipeError, match="queue is 1 or more"):
+        NearestNeighbour.Options(queue=0)
+
+
 def test_the_paper_is_the_default():
     o = SSPS.Options()
-    assert (o.sampling, o.choice, o.decay, o.mask_cluster) == ("representation", "uniform", 0.7, False)
+    assert (o.choice, o.decay, o.mask_cluster) == ("uniform", 0.7, False)

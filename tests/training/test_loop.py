@@ -545,10 +545,11 @@ def test_the_numbers_of_ssps(tiny_recipe, tmp_path, monkeypatch):
         assert 0 <= epoch["recording_accuracy"] <= epoch["speaker_accuracy"] <= 1
 
 
-@pytest.mark.parametrize("variant", ["sampling=centroid", "sampling=neighbour", "mask_cluster=true"])
-def test_variants_of_ssps_train(tiny_recipe, tmp_path, variant):
-    changes = ("positives.queue=24", f"positives.{variant}")
-    trained = quiet(tiny_recipe(*changes, positives="ssps", labelled=True), tmp_path)
+@pytest.mark.parametrize("variant", ["ssps_centroid", "nearest_neighbour", "ssps"])
+def test_samplers_of_embeddings_train(tiny_recipe, tmp_path, variant):
+    masked = () if variant == "nearest_neighbour" else ("positives.mask_cluster=true",)
+    recipe = tiny_recipe("positives.queue=24", *masked, positives=variant, labelled=True)
+    trained = quiet(recipe, tmp_path)
     for epoch in log(tmp_path, "epoch"):
         assert 0.5 < epoch["coverage"] <= 1.0 and epoch["queue_filled"] == 1.0
         assert ("speaker_accuracy" in epoch) == ("centroid" not in variant)

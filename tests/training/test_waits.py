@@ -78,6 +78,7 @@ SYSTEMS = [
     for positives in ("same", "ssps")
     if positives == "same" or FRAMEWORKS[name].target is not Framework.target
 ]
+SYSTEMS.append(("simclr", "nearest_neighbour"))
 
 
 def begin(run: Run, batch: Batch) -> None:

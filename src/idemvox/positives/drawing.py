@@ -43,26 +43,26 @@ def draw_rank(available: Tensor, weights: Tensor, uniform: Tensor) -> Tensor:
     return torch.minimum(torch.searchsorted(edges, uniform * edges[last], right=True), last)
 
 
-def _draw(start: Tensor, count: Tensor, uniform: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Draw a place from ``start`` to ``start + count``, but not ``own``, if that is given and among them.
+def _draw(start: Tensor, count: Tensor, uniform: Tensor, left_out: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Draw a place from ``start`` to ``start + count``, but not ``left_out``, if that is given.
 
     Returns:
         (B,) places, that before ``start`` where there is none, and (B,) whether there was any.
     """
-    if own is None:
+    if left_out is None:
         return start + (uniform * count).long().clamp_max(count - 1), count > 0
-    inside = ((own >= start) & (own < start + count)).long()
+    inside = ((left_out >= start) & (left_out < start + count)).long()
     place, found = _draw(start, count - inside, uniform, None)
-    return place + (inside & (place >= own)), found
+    return place + (inside & (place >= left_out)), found
 
 
 def draw_slots(
     queue: EmbeddingQueue,
-    cluster_of: Tensor,
-    cluster: Tensor,
+    held_cluster: Tensor,
+    wanted: Tensor,
     uniform: Tensor,
     clusters: int,
-    without: Tensor | None = None,
+    excluded: Tensor | None = None,
 ) -> Tensor:
     """Draw one of the utterances of each cluster that a queue holds, uniformly.
 
@@ -70,40 +70,41 @@ def draw_slots(
     what the clusters are large.
 
     Args:
-        cluster_of: (size,) the cluster of what is in each slot, K for none.
-        cluster: (B,) clusters to draw from; -1 gives -1.
+        held_cluster: (size,) the cluster of what is in each slot, K for none.
+        wanted: (B,) clusters to draw from; -1 gives -1.
         uniform: (B,) numbers in [0, 1) that decide.
         clusters: K.
-        without: (B,) utterances never to be drawn; ``None`` where none of them is in its cluster.
+        excluded: (B,) utterances never to be drawn; ``None`` where none of them is in its cluster.
 
     Returns:
         (B,) slots, -1 where there is none to draw.
     """
-    anchors = len(cluster)
-    group_of = torch.zeros(clusters + 2, dtype=torch.int32, device=cluster.device)  # one anchor's number for
-    group_of[cluster] = torch.arange(1, anchors + 1, dtype=torch.int32, device=cluster.device)  # each cluster
-    group = group_of.index_select(0, cluster_of)
+    anchors = len(wanted)
+    group_of = torch.zeros(clusters + 2, dtype=torch.int32, device=wanted.device)  # one anchor's number for
+    group_of[wanted] = torch.arange(1, anchors + 1, dtype=torch.int32, device=wanted.device)  # each cluster
+    group = group_of.index_select(0, held_cluster)
     if is_free_to_read(group):
         slots = group.bool().nonzero().flatten()
     else:  # how many there are only the device knows: all are sorted, which is nothing to it
         slots = torch.arange(queue.size, device=group.device)
     if not len(slots):
-        return torch.full_like(cluster, -1)
+        return torch.full_like(wanted, -1)
     group = group[slots]
     counts_in = queue.holds(slots) & (group > 0)
     group, order = torch.where(counts_in, group, anchors + 1).sort(stable=True)
     slots = slots[order]  # group by group, at the end those that do not count
     counts = torch.zeros(anchors + 2, dtype=torch.int64, device=group.device)
     counts.index_add_(0, group, torch.ones_like(group, dtype=torch.int64))
-    wanted = group_of[cluster]
-    count = counts[wanted]
-    start = counts.cumsum(0)[wanted] - count
-    own = None
-    if without is not None:
-        slot = queue.find(without)
-        own = torch.searchsorted(group.long() * queue.size + slots, wanted.long() * queue.size + slot)
-        own = torch.where((slot >= 0) & (cluster_of[slot] == cluster), own, -1)
-    drawn, found = _draw(start, count, uniform, own)
+    group_wanted = group_of[wanted]
+    count = counts[group_wanted]
+    start = counts.cumsum(0)[group_wanted] - count
+    left_out = None
+    if excluded is not None:
+        slot = queue.find(excluded)
+        order_of = group.long() * queue.size + slots
+        left_out = torch.searchsorted(order_of, group_wanted.long() * queue.size + slot)
+        left_out = torch.where((slot >= 0) & (held_cluster[slot] == wanted), left_out, -1)
+    drawn, found = _draw(start, count, uniform, left_out)
     return torch.where(found, slots[drawn], -1)
 
 
@@ -139,7 +140,7 @@ class Buckets:
         found &= cluster >= 0
         return torch.where(found, self.order[torch.where(found, place, 0)], -1)
 
-    def members(self, cluster: Tensor) -> tuple[Tensor, Tensor]:
+    def all_of(self, cluster: Tensor) -> tuple[Tensor, Tensor]:
         """Return all members of each cluster (B,), one after the other, and where those of each begin (B,).
 
         A cluster of -1 has none.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from idemvox.batch import Swap
 from idemvox.devices import is_free_to_read
 
 __all__ = ["EmbeddingQueue", "write_rows"]
@@ -131,12 +132,21 @@ class EmbeddingQueue(nn.Module):
             with torch.autocast(query.device.type, enabled=False):
                 score = query @ F.normalize(self.vectors[start : start + rows], dim=1).T  # (B, rows)
             score.masked_fill_(~held[start : start + rows], float("-inf"))
-            inside = ((own >= start) & (own < start + rows)).nonzero().flatten()
-            score[inside, own[inside] - start] = float("-inf")
+            column = (own - start).clamp(0, score.shape[1] - 1)[:, None]
+            itself = own[:, None] == column + start
+            score.scatter_(1, column, score.gather(1, column).masked_fill_(itself, float("-inf")))
             value, place = score.max(dim=1)
             better = value > best
             best, slot = torch.where(better, value, best), torch.where(better, place + start, slot)
         return slot
+
+    def put_in(self, slots: Tensor, targets: Tensor) -> Swap:
+        """Replace targets (B, D) by what is stored in ``slots`` (B,), but for those whose slot is -1."""
+        replaced, some = slots >= 0, slots.clamp_min(0)
+        chosen = torch.where(replaced, self.ids[some], -1)
+        stored = self.vectors.index_select(0, some).to(targets.dtype)
+        swapped = torch.lerp(targets, stored, replaced[:, None].to(targets.dtype))  # exact at 0 and 1
+        return Swap(swapped, replaced, chosen, targets.detach())
 
     @property
     def filled(self) -> float:

@@ -78,9 +78,9 @@ def test_a_recipe_without_a_queue_has_fewer_phases(tiny_recipe, scratch):
     assert all(math.isfinite(p.seconds) for p in found.phases) and not list(scratch.iterdir())
 
 
-@pytest.mark.parametrize("change", ["sampling=neighbour", "queue=6"])
-def test_other_samplers_are_rehearsed_too(tiny_recipe, scratch, change):
-    rehearse(tiny_recipe(f"positives.{change}", positives="ssps", framework="dino"))
+@pytest.mark.parametrize("positives", ["nearest_neighbour", "ssps"])
+def test_other_samplers_are_rehearsed_too(tiny_recipe, scratch, positives):
+    rehearse(tiny_recipe("positives.queue=6", positives=positives, framework="dino"))
 
 
 def test_it_begins_as_the_run_would(tiny_recipe, tmp_path, monkeypatch):
