@@ -270,7 +270,7 @@ def test_recipes_are_found_by_name_in_any_folder_and_by_path(tmp_path, monkeypat
     for wrong, message in (
         ("simcrl", r"unknown recipe 'simcrl'; did you mean 'simclr'\? have: .*dino-ssps.*"),
         ("mine", r"no recipe of idemvox is called mine; did you mean the file mine\.yaml\?"),
-        ("recipes/simclr.yaml", r".*the one that comes with idemvox goes by its name alone: simclr"),
+        ("recipes/simclr.yaml", r".*for the recipe that comes with idemvox give its name only: simclr"),
     ):
         with pytest.raises(IdemvoxError) as caught:
             load_recipe(wrong)
@@ -305,8 +305,8 @@ def test_a_recipe_holds_what_differs_from_its_base(tmp_path):
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        ("a.yaml", r"each other's bases, .*a\.yaml -> .*a\.yaml: take 'base' out"),
-        ("b.yaml", r"each other's bases, .*a\.yaml -> .*b\.yaml -> .*a\.yaml: take 'base' out"),
+        ("a.yaml", r"each other's base, .*a\.yaml -> .*a\.yaml: remove 'base' from one"),
+        ("b.yaml", r"each other's base, .*a\.yaml -> .*b\.yaml -> .*a\.yaml: remove 'base' from one"),
         ("simcrl", r"the base of .*a\.yaml: unknown recipe 'simcrl'; did you mean 'simclr'"),
         ("c", r"the base of .*a\.yaml: no recipe of idemvox is called c; did you mean the file c\.yaml\?"),
         ("no/d.yaml", r"the base of .*a\.yaml: no recipe .*d\.yaml"),

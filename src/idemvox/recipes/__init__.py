@@ -1,8 +1,8 @@
-"""The recipes that come with idemvox, each a YAML file beside this one; how a recipe is found and read.
+"""The recipes that come with idemvox, YAML files in this folder; finding and reading a recipe.
 
-A recipe that names another as its ``base`` holds only what differs from it:
+A recipe with a ``base`` holds only the keys that differ from that recipe:
 
-    base: dino                      # or the path of a file, from the folder of this one
+    base: dino                      # or the path of a file, relative to this one
     encoder: ecapa_tdnn
     training: {epochs: 20}
 """
@@ -22,23 +22,23 @@ __all__ = ["find_recipe", "read_recipe", "recipe_names"]
 FOLDER = Path(__file__).parent
 
 _OWN = ("name", "description", "published")
-"""Keys that say what one recipe is, and of a base nothing about the recipe that builds on it."""
+"""Keys that describe one recipe, and are not inherited from its base."""
 
 
 def recipe_names() -> list[str]:
-    """Return the names of the recipes that come with idemvox, in alphabetical order."""
+    """Return the sorted names of the recipes that come with idemvox."""
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
 def find_recipe(recipe: str | Path, folder: Path = Path()) -> Path:
-    """Return the file of a recipe that comes with idemvox, given by its name, or of any other, by its path.
+    """Return the file of a recipe: one that comes with idemvox by its name, any other by its path.
 
     Args:
         recipe: name or path.
-        folder: where relative paths start from.
+        folder: folder that relative paths start from.
 
     Raises:
-        RecipeError: if there is none; the message suggests what was probably meant.
+        RecipeError: there is none; the message suggests the recipe that was probably meant.
     """
     path, names = folder / recipe, recipe_names()
     if str(recipe) in names:
@@ -52,7 +52,7 @@ def find_recipe(recipe: str | Path, folder: Path = Path()) -> Path:
             )
         raise unknown_name("recipe", str(recipe), names)
     if path.stem in names:
-        hint = f"; the one that comes with idemvox goes by its name alone: {path.stem}"
+        hint = f"; for the recipe that comes with idemvox give its name only: {path.stem}"
     else:
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = f"; {path.parent} has: {', '.join(near)}" if near else ""
@@ -60,13 +60,13 @@ def find_recipe(recipe: str | Path, folder: Path = Path()) -> Path:
 
 
 def read_recipe(recipe: str | Path) -> tuple[dict[str, Any], list[Path]]:
-    """Return the keys and values of a recipe laid over those of its base, that one's base, and so on.
+    """Return a recipe's keys and values, with those of its base, the base's base and so on filled in.
 
     Returns:
-        The values, not validated yet, and the files that they are from: the recipe's, its base's, ...
+        The values, not validated yet, and the files they come from: the recipe's, its base's, ...
 
     Raises:
-        RecipeError: if a file is missing or not YAML, or the bases lead back to a recipe before them.
+        RecipeError: a file is missing or not YAML, or the bases form a circle.
     """
     file = find_recipe(recipe)
     files: list[Path] = []
@@ -74,7 +74,7 @@ def read_recipe(recipe: str | Path) -> tuple[dict[str, Any], list[Path]]:
     while True:
         if any(file.samefile(before) for before in files):
             circle = " -> ".join(map(str, [*files, file]))
-            raise RecipeError(f"recipes that are each other's bases, {circle}: take 'base' out of one")
+            raise RecipeError(f"recipes are each other's base, {circle}: remove 'base' from one of them")
         tree = _read(file)
         base = tree.pop("base", None)
         files.append(file)
@@ -89,12 +89,12 @@ def read_recipe(recipe: str | Path) -> tuple[dict[str, Any], list[Path]]:
             raise RecipeError(f"the base of {file}: {error}") from error
     values = trees.pop()
     for tree in reversed(trees):
-        values = _laid_over(tree, {key: value for key, value in values.items() if key not in _OWN})
+        values = _update(tree, {key: value for key, value in values.items() if key not in _OWN})
     return values, files
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Return what one file holds."""
+    """Return the keys and values of one file."""
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -104,10 +104,10 @@ def _read(file: Path) -> dict[str, Any]:
     return tree
 
 
-def _laid_over(tree: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of ``base`` with those of ``tree`` in their place, key by key at every depth.
+def _update(tree: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` updated with the values of ``tree``, key by key at every depth.
 
-    Options of another framework, encoder or sampler (another ``name``) do not apply, and are left out.
+    If ``tree`` names another framework, encoder or sampler, the base's options for it are dropped.
     """
     values = dict(base)
     for key, value in tree.items():
@@ -116,7 +116,7 @@ def _laid_over(tree: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, An
             below = {"name": below}
         if isinstance(value, dict) and isinstance(below, dict):
             same = value.get("name") in (None, below.get("name"))
-            values[key] = _laid_over(value, below) if same else value
+            values[key] = _update(value, below) if same else value
         else:
             values[key] = value
     return values
