@@ -301,7 +301,7 @@ def ssps_ms(n: int, k: int, device: torch.device) -> dict[str, list[float]]:
         def steps(ssps: SSPS = ssps, batches: Any = batches, vectors: torch.Tensor = vectors) -> None:
             for ids in batches:
                 ssps.observe(ids, vectors[: len(ids)])
-                ssps(ids, vectors[: len(ids)])
+                ssps.store(ids, ssps(ids, vectors[: len(ids)]).offered)
 
         steps()
         found[f"M = {m}, |Q'| = {queue}"] = [1e3 * s / len(batches) for s in timed(steps, device, 5)]
