@@ -190,7 +190,10 @@ class Run:
         self.watch.skipped = 0
 
     def epoch(self) -> Iterator[StepResult]:
-        """Take the steps of an epoch, or what is left of them; then its numbers are in :attr:`numbers`."""
+        """Take the steps of an epoch, or what is left of them; then its numbers are in :attr:`numbers`.
+
+        Before its first step, call :meth:`prepare`.
+        """
         training, batches, place, epoch = self.recipe.training, self.batches, self.place, self.behind
         planned = training.schedule_epochs or self.last
         self.framework.train()
