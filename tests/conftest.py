@@ -36,7 +36,6 @@ Finalize(None, shutil.rmtree, (TEMPORARY,), exitpriority=-200)  # after multipro
 
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
 os.environ["TMPDIR"] = tempfile.tempdir = str(TEMPORARY)
-os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(TEMPORARY / "inductor")
 os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no processes that stay
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
@@ -71,8 +70,8 @@ def started() -> list[str]:
 def leaves_nothing() -> Iterator[None]:
     """Fail a test that leaves something in the temporary folder, or a process running."""
     yield
-    left = [path.name for path in TEMPORARY.iterdir() if path.name != "inductor"]
-    left = [name for name in left if not name.startswith("pymp-")]  # which multiprocessing removes at the end
+    until_the_end = ("pymp-", "torchinductor_")  # of multiprocessing, and of torch.compile
+    left = [path.name for path in TEMPORARY.iterdir() if not path.name.startswith(until_the_end)]
     for name in left:
         path = TEMPORARY / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
