@@ -14,8 +14,10 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import av
@@ -24,8 +26,9 @@ from rich.console import Console
 
 from common import corpora, parser_of
 from idemvox.audio.read import SAMPLE_RATE, read, to_pcm
-from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
+from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
 from idemvox.corpus.prepare import prepare_table
+from idemvox.errors import IdemvoxError
 
 PACKAGES = [
     "pydantic",
@@ -40,7 +43,7 @@ PACKAGES = [
     "lightning-fabric",
 ]
 SECONDS, BITS = 4.2, 12_000
-PER_VOICE = 160  # of a voice of the densest source at most
+PER_VOICE = 120  # of a voice of the densest source at most
 PLATFORMS = [f"manylinux_2_{n}_x86_64" for n in (17, 24, 27, 28, 31, 34)]
 PLATFORMS += ["manylinux2014_x86_64", "manylinux1_x86_64"]
 
@@ -67,10 +70,7 @@ def wanted(folder: Path, scratch: Path) -> list[Utterance]:
     chosen: list[Utterance] = []
     for split in ("train", "dev"):
         path = scratch / f"{split}.csv"
-        manifest = prepare_table(folder / "manifest.csv", path, where={"split": split}, min_seconds=1.5)
-        del manifest
-        from idemvox.corpus.manifest import load_manifest
-
+        prepare_table(folder / "manifest.csv", path, where={"split": split}, min_seconds=1.5)
         listed = load_manifest(path)
         count: Counter[str | None] = Counter()
         for u in listed:
@@ -102,12 +102,14 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     if args.packages:
         fetch(args.out / "wheels", args.python, args.packages)
-    utterances = wanted(folder, args.out)
+    with tempfile.TemporaryDirectory() as scratch:
+        utterances = wanted(folder, Path(scratch))
     extra = [p for kind in ("noise", "music") for p in sorted((folder / kind).rglob("*")) if p.is_file()]
     names = [u.id for u in utterances] + [f"{p.relative_to(folder).with_suffix('.opus')}" for p in extra]
     paths = [Path(u.path) for u in utterances] + extra
     lengths = [SECONDS] * len(utterances) + [20.0] * len(extra)
-    with tarfile.open(args.out / "speech.tar", "w") as tar, ProcessPoolExecutor(os.cpu_count()) as pool:
+    archive = args.out / "speech.tar.gz"  # Opus does not get smaller, the headers of so many files do
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar, ProcessPoolExecutor(os.cpu_count()) as pool:
         for name, data in zip(names, pool.map(attempt, paths, lengths, chunksize=32), strict=True):
             if data:
                 info = tarfile.TarInfo(name)
@@ -121,8 +123,6 @@ def main() -> None:
 
 def attempt(path: Path, seconds: float) -> bytes:
     """Return the file as Opus, nothing if it cannot be read (a broken noise)."""
-    from idemvox.errors import IdemvoxError
-
     try:
         return opus(path, seconds)
     except IdemvoxError:
@@ -134,8 +134,6 @@ def fetch(folder: Path, python: str, packages: list[str]) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--python-version", python, "--implementation", "cp", "-d", str(folder)]
     command += [word for name in PLATFORMS for word in ("--platform", name)]
-    from importlib.metadata import PackageNotFoundError, version
-
     for name in packages:
         try:
             pinned = f"{name}=={version(name)}"

@@ -443,7 +443,7 @@ def step_prepare(args: argparse.Namespace, notes: Notes, device: torch.device) -
     """Unpack the bundle and make the recordings, in the background."""
     os.nice(5)
     at = scratch(args)
-    with tarfile.open(args.bundle / "speech.tar") as tar:
+    with tarfile.open(args.bundle / "speech.tar.gz") as tar:
         tar.extractall(at / "speech", filter="data")
     (at / "speech" / "speech.csv").write_bytes((args.bundle / "speech.csv").read_bytes())
     train_part, dev = ssps_gain.from_bundle(at / "speech")

@@ -326,6 +326,7 @@ def main() -> None:
     parser.add_argument("--corpus", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/ssps-gain"))
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="default: all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
     parser.add_argument("overrides", nargs="*", help="recipe KEY=VALUE for every run")
     args = parser.parse_args()
@@ -337,6 +338,7 @@ def main() -> None:
             continue
         data = build(out / "data" / name, name, *from_corpora(out), os.cpu_count() or 1)
         every = jobs(name, data, out, missing, (*banks, *args.overrides))
+        every = [job for job in every if not job.tests or job.recipe.name in args.systems]
         run_jobs(every, args.jobs)
         for seed in missing:
             mine = [job for job in every if job.recipe.seed == seed]
