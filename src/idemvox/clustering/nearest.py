@@ -57,19 +57,21 @@ def nearest(x: Tensor, centroids: Tensor, dtype: torch.dtype | None = None) -> t
         (N,) products in fp32, and (N,) indices.
     """
     dtype = dtype or fastest_type(x.device)
-    apart = centroids - centroids.mean(dim=0)
+    centred = centroids - centroids.mean(dim=0)
     u = torch.finfo(dtype).eps / 2
     summing = x.shape[1] * torch.finfo(torch.float32).eps  # products are summed in fp32
-    unsure = (4 * u + summing) * apart.norm(dim=1).max() + 1e-5  # and values too small for fp16
-    apart = F.pad(apart, (0, 0, 0, -len(apart) % _GROUP)).to(dtype)  # whole groups; the mean is never nearest
-    rows = max(1, (_BLOCK if x.device.type == "cpu" else _GPU_BLOCK) // len(apart))
-    space = torch.empty(len(apart) * min(rows, len(x)), dtype=dtype, device=x.device)
+    unsure = (4 * u + summing) * centred.norm(dim=1).max() + 1e-5  # and values too small for fp16
+    centred = F.pad(centred, (0, 0, 0, -len(centred) % _GROUP)).to(
+        dtype
+    )  # whole groups; the mean is never nearest
+    rows = max(1, (_BLOCK if x.device.type == "cpu" else _GPU_BLOCK) // len(centred))
+    space = torch.empty(len(centred) * min(rows, len(x)), dtype=dtype, device=x.device)
     best = torch.empty(len(x), device=x.device)
     index = torch.empty(len(x), dtype=torch.int64, device=x.device)
     for block, values, indices in zip(x.split(rows), best.split(rows), index.split(rows), strict=True):
-        product = space[: len(apart) * len(block)].view(len(apart), len(block))
+        product = space[: len(centred) * len(block)].view(len(centred), len(block))
         with _summed_in_fp32():
-            torch.mm(apart, block.to(dtype).T, out=product)
+            torch.mm(centred, block.to(dtype).T, out=product)
         _compare(block, centroids, product, unsure, values, indices)
     return best, index
 

@@ -1,4 +1,4 @@
-"""The classes that supervised training tells apart: the manifest's speakers, or a table of its own."""
+"""The classes of supervised training: the manifest's speakers, or a table."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ COLUMNS = ("id", "class")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Classes:
-    """A class for each of N utterances; what learns is given the numbers alone.
+    """A class for each of N utterances; frameworks only get the numbers.
 
     Attributes:
-        numbers: (N,) int64, in order of the classes' names; -1 where unknown.
-        count: of classes.
-        file: the table they are from; ``None``: they are the manifest's speakers.
-        sha256: of the table.
+        numbers: (N,) int64, in order of the classes' names; -1 if unknown.
+        count: number of classes.
+        file: the table; ``None`` if the classes are the manifest's speakers.
+        sha256: hash of the table.
     """
 
     numbers: npt.NDArray[np.int64]
@@ -38,22 +38,22 @@ class Classes:
     sha256: str | None = None
 
     def require_all(self, who: str, ids: Sequence[str]) -> None:
-        """Refuse utterances without a class; ``who`` needs one for every one, ``ids`` are their names."""
+        """Raise an error if an utterance has no class; ``who`` needs classes, ``ids`` name the utterances."""
         missing = np.flatnonzero(self.numbers < 0)
         if len(missing):
-            some = _some(len(missing), (ids[n] for n in missing[:3].tolist()))
+            examples = _examples(len(missing), (ids[n] for n in missing[:3].tolist()))
             raise CorpusError(
                 f"{who} needs a class for every utterance: {self.file or 'the speaker column'} has none for "
-                f"{some} of {len(ids):,}; add them, leave these utterances out of the manifest, or train "
-                "supervised_gcl, which makes do without some"
+                f"{examples} of {len(ids):,}; add them, remove these utterances from the manifest, or train "
+                "supervised_gcl, which does not need all"
             )
 
 
 def find_classes(corpus: Corpus, file: Path | None) -> Classes:
-    """Return a corpus's classes: those of a table or, without one, its speakers.
+    """Return a corpus's classes: from a table or, without one, its speakers.
 
     Raises:
-        CorpusError: as :func:`read_classes`.
+        CorpusError: as for :func:`read_classes`.
     """
     if file is not None:
         return read_classes(file, corpus.ids)
@@ -61,13 +61,14 @@ def find_classes(corpus: Corpus, file: Path | None) -> Classes:
 
 
 def read_classes(file: Path, ids: Sequence[str]) -> Classes:
-    """Read a CSV with the columns ``id`` and ``class``, in any order of rows, for the utterances ``ids``.
+    """Read the classes of the utterances ``ids`` from a CSV with the columns ``id`` and ``class``.
 
-    A class is any text.  An utterance that is not in the table, or whose class is empty, has none.
+    Rows may have any order, and a class is any text. An utterance that is not in the table, or has an empty
+    class, has none.
 
     Raises:
-        CorpusError: if it cannot be read, has another header, names an utterance twice, or one that there
-            is not.
+        CorpusError: the table cannot be read, has another header, or names an utterance twice or an unknown
+            one.
     """
     try:
         content = file.read_bytes()
@@ -75,11 +76,11 @@ def read_classes(file: Path, ids: Sequence[str]) -> Classes:
     except OSError as error:
         raise CorpusError(f"cannot read data.labels={file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise CorpusError(f"{file} is not CSV in UTF-8 ({error}); save it as that") from error
+        raise CorpusError(f"{file} is not CSV in UTF-8 ({error}); save it as UTF-8 CSV") from error
     class_of: dict[str, str] = {}
     for line, name, value in _rows(file, text):
         if name in class_of:
-            raise CorpusError(f"{file}, line {line}: a second class for {name!r}; keep one")
+            raise CorpusError(f"{file}, line {line}: a second class for {name!r}; keep only one")
         class_of[name] = value
     _refuse_unknown(file, class_of, ids)
     names = sorted({value for value in class_of.values() if value})
@@ -89,7 +90,7 @@ def read_classes(file: Path, ids: Sequence[str]) -> Classes:
 
 
 def _rows(file: Path, text: str) -> Iterator[tuple[int, str, str]]:
-    """Yield line number, id and class of every row."""
+    """Yield the line number, id and class of every row."""
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -111,14 +112,14 @@ def _rows(file: Path, text: str) -> Iterator[tuple[int, str, str]]:
 def _refuse_unknown(file: Path, named: Collection[str], ids: Sequence[str]) -> None:
     unknown = set(named).difference(ids)
     if unknown:
-        some = _some(len(unknown), islice(sorted(unknown), 3))
+        examples = _examples(len(unknown), islice(sorted(unknown), 3))
         raise CorpusError(
-            f"{file}: {some} of its {len(named):,} ids are not among the {len(ids):,} utterances of "
-            "data.manifest; use the ids of that manifest (where there are several, CORPUS/id)"
+            f"{file}: {examples} of its {len(named):,} ids are not among the {len(ids):,} utterances of "
+            "data.manifest; use the ids of that manifest (with several manifests, CORPUS/id)"
         )
 
 
-def _some(count: int, names: Iterator[str]) -> str:
-    """Count utterances and name the first ones."""
+def _examples(count: int, names: Iterator[str]) -> str:
+    """Return the count of utterances with the first names."""
     first = ", ".join(names)
     return f"{count:,} ({first}{', ...' if count > 3 else ''})"

@@ -1,4 +1,4 @@
-"""What training learns from, packed or not: audio, ids and, where known, who speaks in which recording."""
+"""A training corpus, packed or not: audio, ids and, where known, speakers and recordings."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = ["Corpus", "is_corpus", "is_pack", "open_corpus"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Corpus:
-    """N utterances.
+    """N utterances to train on.
 
     Attributes:
-        source: their audio.
-        ids: their names; those of a pack are read when one is asked for.
-        speakers: (N,) number of the speaker in ``speaker_names``, -1 where unknown.
-        recordings: (N,) number of the (speaker, recording) pair, -1 where the recording is unknown.
-        speaker_names: sorted.
-        recording_names: the name in each (speaker, recording) pair.
-        parts: how many utterances come from each corpus, by its name, in the order of the utterances.
+        source: the audio.
+        ids: the utterances' names; those of a pack are read when they are used.
+        speakers: (N,) index of the speaker in ``speaker_names``, -1 if unknown.
+        recordings: (N,) index of the (speaker, recording) pair, -1 if the recording is unknown.
+        speaker_names: sorted names.
+        recording_names: the recording's name in each (speaker, recording) pair.
+        parts: number of utterances from each corpus, by its name, in the order of the utterances.
     """
 
     source: AudioSource
@@ -52,9 +52,10 @@ class Corpus:
         return len(self.source)
 
     def recordings_alone(self) -> npt.NDArray[np.int64]:
-        """Return (N,) the recording of each utterance by name alone, -1 where unknown.
+        """Return (N,) the recording of each utterance by its name only, -1 if unknown.
 
-        Two speakers in recordings of one name are in one recording here: who speaks has no part in it.
+        Recordings of different speakers with the same name count as one, so the result does not depend on
+        speakers.
         """
         if not len(self.recording_names):
             return np.full(len(self), -1, np.int64)
@@ -64,28 +65,28 @@ class Corpus:
 
 
 def is_pack(path: str | Path) -> bool:
-    """Tell a pack from a manifest, or from a folder of audio."""
+    """Return whether a path is a pack, not a manifest or a folder of audio."""
     return (Path(path) / HEADER).is_file()
 
 
 def is_corpus(path: str | Path) -> bool:
-    """Tell what :func:`open_corpus` opens, a manifest or a pack, from a folder of audio."""
+    """Return whether :func:`open_corpus` can open a path: a manifest or a pack, not a folder of audio."""
     return is_pack(path) or Path(path).is_file()
 
 
 def open_corpus(where: str | Path | Sequence[str | Path]) -> Corpus:
-    """Open a manifest or a pack, or several as one; a manifest and its pack give the same numbers.
+    """Open a manifest or a pack, or several as one corpus; a manifest and its pack give the same numbers.
 
-    Of several, manifests and packs in any mixture, the utterances come in the order of the list.  Ids,
-    speakers and recordings get the corpus's name in front, ``vox1/id10001``: whoever has one name in two
-    corpora is two speakers.  A list of one is that one, without its name.
+    Several may be manifests and packs in any mixture; their utterances follow the order of the list. Ids,
+    speakers and recordings are prefixed with the corpus's name, ``vox1/id10001``, so the same name in two
+    corpora means two speakers. A list of one corpus is that corpus, without a prefix.
 
     Args:
-        where: a manifest CSV, a folder that ``idemvox pack`` wrote, or a list of such.
+        where: a manifest CSV, a folder written by ``idemvox pack``, or a list of these.
 
     Raises:
-        CorpusError: nothing there, a bad manifest, no finished pack, or a corpus or a file that is in the
-            list twice.
+        CorpusError: there is nothing, a manifest is malformed, a pack is not finished, or a corpus or a file
+            is in the list twice.
     """
     paths = [Path(where)] if isinstance(where, str | Path) else [Path(path) for path in where]
     manifests = {path: load_manifest(path) for path in paths if not path.is_dir()}
@@ -117,7 +118,7 @@ def _listed(name: str, manifest: Manifest) -> Corpus:
 def _packed(name: str, folder: Path) -> Corpus:
     if not (folder / HEADER).exists() and (folder / "manifest.csv").exists():
         raise CorpusError(
-            f"{folder} is no pack; give {folder / 'manifest.csv'}, or pack it with `idemvox pack`"
+            f"{folder} is not a pack; give {folder / 'manifest.csv'}, or pack it with `idemvox pack`"
         )
     source = PackedSource(folder)
     return Corpus(
@@ -132,9 +133,9 @@ def _packed(name: str, folder: Path) -> Corpus:
 
 
 def _joined(corpora: Mapping[str, Corpus]) -> Corpus:
-    """Put corpora one after the other; numbers are those of one manifest of them all.
+    """Concatenate corpora; speakers and recordings get the numbers that one joined manifest would give.
 
-    So the numbers go by the names with the corpus's in front, and recordings of unknown speakers come first.
+    So numbers follow the prefixed names, and recordings of unknown speakers come first.
     """
     if empty := [name for name, corpus in corpora.items() if not len(corpus)]:
         raise CorpusError(f"the corpus {empty[0]} has no utterances; leave it out")
@@ -167,5 +168,5 @@ def _joined(corpora: Mapping[str, Corpus]) -> Corpus:
 
 
 def _loose_recordings(corpus: Corpus) -> int:
-    """How many recordings have no known speaker; theirs are the first numbers."""
+    """Return the number of recordings without a known speaker; they have the first numbers."""
     return int(corpus.recordings[corpus.speakers < 0].max(initial=-1)) + 1

@@ -1,4 +1,4 @@
-"""Crops of a corpus: which part of which utterance a step sees, as a function of (seed, epoch, utterance)."""
+"""Crops: the parts of utterances that a step sees, as a function of (seed, epoch, utterance)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["AudioSource", "Crop", "Cropper", "FileSource", "Views", "samples_bef
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """How one named view is cut, and whose augmentation it gets.
+    """How one named view is cut and augmented.
 
     Attributes:
         count: crops of each utterance.
-        seconds: length of each; a shorter utterance is wrapped round.
-        augment: whether the augmentation policy is applied; a reference view stays clean.
-        disjoint: crops of all the views so marked do not overlap where the utterance is long enough, and lie
-            as far apart as it allows where not (CEL, AAT); otherwise crops fall where they fall (SSPS).
-        cut_as: the view whose crops these are once more, to be augmented otherwise.
-        augment_as: the view whose draws of augmentation these crops get too (AAT's discriminator needs pairs
-            that share theirs); otherwise no two crops share one.
+        seconds: length of a crop; a shorter utterance is repeated.
+        augment: whether to augment; a reference view stays clean.
+        disjoint: crops of all disjoint views do not overlap if the utterance is long enough; otherwise they
+            are as far apart as possible (CEL, AAT). Crops of other views are independent (SSPS).
+        cut_as: name of a view with the same crops, to be augmented differently.
+        augment_as: name of a view with the same augmentation draws (AAT's discriminator needs pairs with
+            common augmentation); otherwise every crop has its own.
     """
 
     count: int
@@ -51,22 +51,22 @@ Views = dict[str, Crop]
 
 
 def samples_before(samples: int, speed: float) -> int:
-    """Return how many samples last ``samples`` when they are played ``speed`` times as fast."""
+    """Return the number of samples that give ``samples`` when played ``speed`` times as fast."""
     return math.ceil(samples * speed)
 
 
 class AudioSource(Protocol):
-    """Where crops come from: files or a pack; anything that can give a range of samples, to any thread."""
+    """A source of crops, such as files or a pack; any thread may read ranges of samples from it."""
 
     @property
     def lengths(self) -> Numbers:
-        """(N,) samples at 16 kHz of each utterance."""
+        """(N,) length of each utterance in samples at 16 kHz."""
         ...
 
     def __len__(self) -> int: ...
 
     def read_into(self, index: int, start: int, out: Pcm) -> int:
-        """Fill ``out`` with 16-bit samples from ``start`` on; return how many there were."""
+        """Fill ``out`` with 16-bit samples from ``start``; return the number of samples read."""
         ...
 
 
@@ -91,17 +91,17 @@ class FileSource:
 class Cropper:
     """Cuts the views of utterances.
 
-    The start of a crop depends on (seed, epoch, utterance, view's name, crop) alone: not on the order of
+    The start of a crop depends only on (seed, epoch, utterance, view's name, crop), not on the order of
     reading, the number of readers or the batch.
 
     Args:
         source: the audio.
-        views: what to cut.
-        seed: of the run.
-        partnered: names of the views that are cut from the utterance's partner where there are partners
+        views: the views to cut.
+        seed: seed of the run.
+        partnered: names of the views that are cut from an utterance's partner if there are partners
             (supervised positive sampling).
-        speeds: at which utterances may be played: one is drawn for all the augmented views of an utterance
-            in an epoch, and so much more or less audio read.
+        speeds: speeds to play utterances at. One is drawn for all augmented views of an utterance in an
+            epoch, and accordingly more or less audio is read.
     """
 
     def __init__(
@@ -125,17 +125,17 @@ class Cropper:
         self.speeds = tuple(speeds)
 
     def width(self, name: str) -> int:
-        """Return how many samples of a crop :meth:`read` needs room for."""
+        """Return the number of samples per crop that :meth:`read` needs space for."""
         crop = self.views[name]
         return samples_before(crop.samples, max(self.speeds)) if crop.augment else crop.samples
 
     def speed(self, ids: Numbers, epoch: int) -> Numbers:
-        """Return the number (B,) of the speed drawn for each utterance in an epoch."""
+        """Return (B,) the index of the speed drawn for each utterance in an epoch."""
         u = uniform(mix(self.seed, epoch, ids, name_number("speed")), 1)[:, 0]
         return np.floor(u * len(self.speeds)).astype(np.int64)
 
     def _samples(self, crop: Crop, speed: Numbers) -> Numbers:
-        """Return how many samples (B,) make a crop of each utterance."""
+        """Return (B,) the number of samples to read for a crop of each utterance."""
         if not crop.augment:
             return np.full(len(speed), crop.samples)
         return np.array([samples_before(crop.samples, each) for each in self.speeds])[speed]
@@ -143,24 +143,24 @@ class Cropper:
     def starts(
         self, ids: Numbers, epoch: int, partners: Numbers | None = None
     ) -> dict[str, tuple[Numbers, Numbers]]:
-        """Return for each view the utterances (B,) that it is cut from and the first samples (B, n)."""
+        """Return for each view (B,) the utterances that it is cut from and (B, n) the first samples."""
         if partners is not None and self.partnered.isdisjoint(self.views):
-            raise ValueError(f"partners are of no use: none of {sorted(self.partnered)} is a view")
+            raise ValueError(f"there are partners, but none of {sorted(self.partnered)} is a view")
         placed: dict[str, tuple[Numbers, Numbers]] = {}
         speed = self.speed(ids, epoch)
-        together = self._disjoint(ids, epoch, speed)
+        disjoint = self._disjoint(ids, epoch, speed)
         for name, crop in self.views.items():
-            whose = partners[ids] if partners is not None and name in self.partnered else ids
-            seeds = mix(self.seed, epoch, whose, name_number(crop.cut_as or name))
-            room = np.maximum(self.source.lengths[whose] - self._samples(crop, speed), 0) + 1  # (B,)
+            origin = partners[ids] if partners is not None and name in self.partnered else ids
+            seeds = mix(self.seed, epoch, origin, name_number(crop.cut_as or name))
+            room = np.maximum(self.source.lengths[origin] - self._samples(crop, speed), 0) + 1  # (B,)
             start = np.floor(uniform(seeds, crop.count) * room[:, None]).astype(np.int64)
-            if name in together:
-                start = np.where((whose == ids)[:, None], together[name], start)
-            placed[name] = whose, start
+            if name in disjoint:
+                start = np.where((origin == ids)[:, None], disjoint[name], start)
+            placed[name] = origin, start
         return {name: placed[crop.cut_as or name] for name, crop in self.views.items()}
 
     def _disjoint(self, ids: Numbers, epoch: int, speed: Numbers) -> dict[str, Numbers]:
-        """Place the crops of the disjoint views of each utterance in random order, random gaps between."""
+        """Return the starts of each utterance's disjoint crops, in random order with random gaps."""
         marked = {name: crop for name, crop in self.views.items() if crop.disjoint and crop.cut_as is None}
         if not marked:
             return {}
@@ -174,7 +174,7 @@ class Cropper:
         length = self.source.lengths[ids][:, None]
         spare = length - size.sum(1, keepdims=True)
         gaps = np.floor(np.sort(draws[:, crops:]) * (np.maximum(spare, 0) + 1)).astype(np.int64)
-        # where too short, evenly over what there is
+        # too short an utterance: evenly spread over it
         spread = np.maximum(length - size, 0) * np.arange(crops) // max(crops - 1, 1)
         start = np.empty(order.shape, np.int64)
         np.put_along_axis(start, order, np.where(spare >= 0, size.cumsum(1) - size + gaps, spread), 1)
@@ -192,33 +192,32 @@ class Cropper:
 
         Args:
             ids: positions in the corpus.
-            epoch: from 0 on.
-            out: 16-bit samples, or float32 with full scale at 1; only the views in it are read; T is at least
-                the view's :meth:`width`, and what is behind the samples for the utterance's speed is left as
-                it was.
-            partners: (N,) the utterance that stands in for each one's partnered views, ``None`` for itself.
+            epoch: number of the epoch, from 0.
+            out: 16-bit samples, or float32 with full scale at 1. Only its views are read. T is at least the
+                view's :meth:`width`; samples beyond those for the utterance's speed are unchanged.
+            partners: (N,) the utterance that each one's partnered views are cut from; ``None`` for itself.
 
         Raises:
-            CorpusError: an utterance gives no audio at all.
+            CorpusError: an utterance has no audio.
         """
         places = self.starts(ids, epoch, partners)
         speed = self.speed(ids, epoch)
         wanted = {name: self._samples(self.views[name], speed).tolist() for name in out}
-        cuts = {name: (whose.tolist(), starts.tolist()) for name, (whose, starts) in places.items()}
-        for row in range(len(ids)):  # all views of an utterance together, while its file is at hand
+        cuts = {name: (origin.tolist(), starts.tolist()) for name, (origin, starts) in places.items()}
+        for row in range(len(ids)):  # all views of an utterance together, while its file is open
             for name, crops in out.items():
-                whose, starts = cuts[name]
+                origin, starts = cuts[name]
                 for number, start in enumerate(starts[row]):
-                    self._fill(whose[row], start, crops[row, number, : wanted[name][row]])
+                    self._fill(origin[row], start, crops[row, number, : wanted[name][row]])
 
     def _fill(self, index: int, start: int, out: npt.NDArray[Any]) -> None:
-        """Read one crop, wrapping a shorter utterance round."""
+        """Read one crop, repeating a shorter utterance."""
         pcm: Pcm = out if out.dtype == np.int16 else np.empty(len(out), np.int16)
         got = self.source.read_into(index, start, pcm)
         if got == 0:
             raise CorpusError(
-                f"utterance {index} of the corpus gave no audio although it lists "
-                f"{self.source.lengths[index] / SAMPLE_RATE:.2f} s; its file has changed: "
+                f"utterance {index} of the corpus has no audio although "
+                f"{self.source.lengths[index] / SAMPLE_RATE:.2f} s are listed; its file has changed: "
                 "run `idemvox prepare` again"
             )
         if got < len(pcm):

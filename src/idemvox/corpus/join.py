@@ -1,4 +1,4 @@
-"""Several manifests in, one manifest of them all out."""
+"""Joining several manifests into one."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["join_manifests"]
 
 
 def join_manifests(files: Sequence[str | Path], out: str | Path, *, progress: bool = True) -> Summary:
-    """Write one manifest of several, in the order given, the same as training sees in a list of them.
+    """Join manifests into one, in the order given; training on it equals training on the list of them.
 
-    Ids, speakers and recordings get the corpus's name in front, as
-    :func:`~idemvox.corpus.several.corpus_names` gives it, so that those of two corpora stay apart.  Paths
-    start from the folder of ``out``.  No audio is read.
+    Ids, speakers and recordings are prefixed with the corpus's name, from
+    :func:`~idemvox.corpus.several.corpus_names`, so that those of two corpora stay apart. Paths start from
+    the folder of ``out``. No audio is read.
 
     Args:
         files: manifests, at least two.
         out: the CSV file to write.
-        progress: draw a progress bar.
+        progress: show a progress bar.
 
     Raises:
-        CorpusError: fewer than two manifests, one that is a pack, empty, bad or there twice, audio that two
-            of them list, or an ``out`` that is one of them.
+        CorpusError: there are fewer than two manifests; one is a pack, empty, malformed or given twice; two
+            of them list the same audio; or ``out`` is one of them.
     """
     paths, out = [Path(file) for file in files], output_file(out)
     _refuse(paths, out)
@@ -46,7 +46,7 @@ def join_manifests(files: Sequence[str | Path], out: str | Path, *, progress: bo
             bar.advance(bar.task_ids[0])
         bar.update(bar.task_ids[0], note=f"writing {out}")
         refuse_shared(manifests)
-        rows = [_row(name, each, u) for name, each in manifests.items() for u in each]
+        rows = [_row(name, manifest, u) for name, manifest in manifests.items() for u in manifest]
         save_manifest(Manifest(rows, out.parent), out)
         bar.advance(bar.task_ids[0])
     return Summary(
@@ -56,8 +56,8 @@ def join_manifests(files: Sequence[str | Path], out: str | Path, *, progress: bo
         speakers=len({u.speaker for u in rows if u.speaker is not None}) or None,
         left_out=(),
         notes=tuple(
-            f"{prefixed(name, '...')}: {counted(len(each), 'utterance')} of {path}"
-            for (name, each), path in zip(manifests.items(), paths, strict=True)
+            f"{prefixed(name, '...')}: {counted(len(manifest), 'utterance')} of {path}"
+            for (name, manifest), path in zip(manifests.items(), paths, strict=True)
         ),
         problems=None,
         unit="utterance",
@@ -65,14 +65,14 @@ def join_manifests(files: Sequence[str | Path], out: str | Path, *, progress: bo
 
 
 def _refuse(paths: Sequence[Path], out: Path) -> None:
-    """Check what can be checked before a manifest is read."""
+    """Check everything that can be checked before reading a manifest."""
     if len(paths) < 2:
-        raise CorpusError("name two manifests or more to join")
+        raise CorpusError("give at least two manifests to join")
     for path in paths:
         if path.is_dir():
             raise CorpusError(
-                f"{path} is a folder: give the manifest of its audio, or that a pack was made from; to train "
-                "from several packs no joining is needed: data.manifest=[PACK,PACK]"
+                f"{path} is a folder: give the manifest of its audio, or of the pack; training on several "
+                "packs needs no joining: data.manifest=[PACK,PACK]"
             )
         if os.path.realpath(path) == os.path.realpath(out):
             raise CorpusError(f"{out} is one of the manifests to join; choose another output")
@@ -80,7 +80,7 @@ def _refuse(paths: Sequence[Path], out: Path) -> None:
 
 
 def _row(corpus: str, manifest: Manifest, u: Utterance) -> Utterance:
-    """One utterance among those of other corpora."""
+    """Return an utterance with prefixed names and an absolute path."""
     return replace(
         u,
         id=prefixed(corpus, u.id),

@@ -1,4 +1,4 @@
-"""Speakers and recordings as numbers, counted the same way wherever a corpus is stored."""
+"""Numbers for speakers and recordings, the same for a manifest and its pack."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ __all__ = ["Labels", "number_labels"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """Who speaks and in which recording: numbers of names, -1 where unknown.
+    """Speaker and recording of each utterance as indices of names, -1 if unknown.
 
-    Two speakers' recordings of one name are two recordings, so ``recording_names`` may repeat itself.
+    Recordings of two speakers are different even if they have the same name, so ``recording_names`` may
+    repeat.
+
+    Attributes:
+        speakers: (N,) index of each utterance's speaker.
+        recordings: (N,) index of each utterance's recording.
+        speaker_names: sorted names.
+        recording_names: names sorted by speaker, then by name.
     """
 
-    speakers: npt.NDArray[np.int32]  # (N,)
-    recordings: npt.NDArray[np.int32]  # (N,)
-    speaker_names: tuple[str, ...]  # sorted
-    recording_names: tuple[str, ...]  # by speaker, then sorted
+    speakers: npt.NDArray[np.int32]
+    recordings: npt.NDArray[np.int32]
+    speaker_names: tuple[str, ...]
+    recording_names: tuple[str, ...]
 
 
 def number_labels(utterances: Iterable[Utterance]) -> Labels:

@@ -1,4 +1,4 @@
-"""The list of utterances that everything else starts from: a CSV file, one utterance a row."""
+"""Manifests: lists of utterances as CSV files, one utterance per row."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Utterance:
     """One manifest row.
 
     Attributes:
-        id: unique within the manifest; pairs and trials are written in ids.
-        path: audio file, relative to the manifest's folder (or absolute).
+        id: unique within the manifest; trials refer to ids.
+        path: audio file, relative to the manifest's folder, or absolute.
         seconds: length of the audio.
         rate: sampling rate of the file in Hz; reading always gives 16 kHz.
-        speaker: None where unknown; only evaluation, supervised rows and diagnostics may read it.
-        recording: the call, video or session; None where unknown; diagnostics only.
-        start: where in the file the utterance begins, in seconds; None if it is the whole file.
+        speaker: None if unknown; only evaluation, supervised training and diagnostics may read it.
+        recording: the call, video or session; None if unknown; diagnostics only.
+        start: start of the utterance in the file, in seconds; None if it is the whole file.
     """
 
     id: str
@@ -72,37 +72,37 @@ class Manifest(Sequence[Utterance]):
 
     @cached_property
     def by_id(self) -> dict[str, Utterance]:
-        """Utterance of each id."""
+        """The utterance of each id."""
         return {utterance.id: utterance for utterance in self._utterances}
 
     @property
     def speakers(self) -> list[str]:
-        """The distinct known speakers, sorted; empty where none is known."""
+        """The distinct known speakers, sorted."""
         return sorted({u.speaker for u in self._utterances if u.speaker is not None})
 
     def path(self, utterance: Utterance) -> Path:
-        """Where the utterance's audio is: under ``root``, or as written if absolute."""
+        """Return the path of the utterance's audio: below ``root``, or as written if absolute."""
         return self.root / utterance.path
 
     def select(self, predicate: Callable[[Utterance], bool]) -> Manifest:
-        """The utterances for which ``predicate`` holds, in the same order."""
+        """Return the utterances for which ``predicate`` is true, in the same order."""
         return Manifest(filter(predicate, self._utterances), self.root)
 
     def without_labels(self) -> Manifest:
-        """The same utterances with no speaker and no recording: what self-supervised training may see."""
+        """Return the same utterances without speakers and recordings, for self-supervised training."""
         bare = (Utterance(u.id, u.path, u.seconds, u.rate, start=u.start) for u in self._utterances)
         return Manifest(bare, self.root)
 
 
 def load_manifest(file: str | Path) -> Manifest:
-    """Read a manifest CSV; paths in it start from the folder that the file is in.
+    """Read a manifest CSV; its paths start from the folder of the file.
 
-    Columns ``id,path,seconds,rate`` are required; ``speaker,recording`` (empty = unknown) and ``start``
-    (empty = the whole file) are optional; others are ignored.
+    The columns ``id,path,seconds,rate`` are required. ``speaker,recording`` (empty: unknown) and ``start``
+    (empty: the whole file) are optional. Others are ignored.
 
     Raises:
-        CorpusError: no such file, a missing column, a duplicate id, an empty id or path, or a bad number;
-            names the file and the line.
+        CorpusError: there is no such file, a column is missing, or a line has a duplicate id, an empty id or
+            path or a malformed number; the message gives the file and the line.
     """
     file = Path(file)
     try:
@@ -117,7 +117,7 @@ def load_manifest(file: str | Path) -> Manifest:
 
 
 def _rows(file: Path, stream: Iterable[str]) -> Iterator[Utterance]:
-    """Yield the utterances of an open CSV, checking each row."""
+    """Yield the utterances of an open CSV file, checking each row."""
     reader = csv.reader(stream)
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -125,23 +125,23 @@ def _rows(file: Path, stream: Iterable[str]) -> Iterator[Utterance]:
         i_speaker, i_recording, i_start = (header.index(c) if c in header else None for c in (*LABELS, START))
         width = len(header)
         seen: dict[str, int] = {}
-        rates: dict[str, int] = {}  # few distinct ones, each checked once
+        rates: dict[str, int] = {}  # few distinct values, each checked once
         for row in reader:
             if not row:
                 continue
             line = reader.line_num
             if len(row) != width:
-                raise _wrong(file, line, f"{len(row)} fields where the header has {width}; quote commas")
+                raise _error(file, line, f"{len(row)} fields where the header has {width}; quote commas")
             name, path = row[i_id], row[i_path]
             if not name or not path:
-                raise _wrong(file, line, f"empty {'path' if name else 'id'}; fill it in or delete the row")
+                raise _error(file, line, f"empty {'path' if name else 'id'}; fill it in or delete the row")
             if name in seen:
-                raise _wrong(file, line, f"id {name!r} is on line {seen[name]} too; ids must differ")
+                raise _error(file, line, f"id {name!r} is also on line {seen[name]}; ids must be unique")
             seen[name] = line
             rate = rates.get(row[i_rate]) or rates.setdefault(row[i_rate], _rate(file, line, row[i_rate]))
             yield Utterance(
                 name,
-                name if path == name else path,  # one string where they are the same
+                name if path == name else path,  # one string object if they are equal
                 _seconds(file, line, row[i_seconds]),
                 rate,
                 _label(row, i_speaker),
@@ -149,15 +149,15 @@ def _rows(file: Path, stream: Iterable[str]) -> Iterator[Utterance]:
                 _start(file, line, row[i_start]) if i_start is not None and row[i_start] else None,
             )
     except csv.Error as error:
-        raise _wrong(file, reader.line_num, f"not CSV ({error}); repair or delete the line") from error
+        raise _error(file, reader.line_num, f"not CSV ({error}); repair or delete the line") from error
 
 
 def _columns(file: Path, header: list[str]) -> list[int]:
-    """Positions of the required columns."""
+    """Return the positions of the required columns."""
     missing = [column for column in REQUIRED if column not in header]
     if missing:
         have = ", ".join(header) or "nothing"
-        raise _wrong(
+        raise _error(
             file,
             1,
             f"no column {', '.join(map(repr, missing))} (found {have}); a manifest has "
@@ -167,7 +167,7 @@ def _columns(file: Path, header: list[str]) -> list[int]:
 
 
 def _label(row: list[str], index: int | None) -> str | None:
-    """Speaker or recording, one string object per distinct name; empty is None."""
+    """Return a speaker or recording, one string object per distinct name; None if empty."""
     return sys.intern(row[index]) if index is not None and row[index] else None
 
 
@@ -177,7 +177,7 @@ def _seconds(file: Path, line: int, text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not (0 < seconds < math.inf):
-        raise _wrong(file, line, f"seconds is {text!r}; write a number above 0, such as 4.25")
+        raise _error(file, line, f"seconds is {text!r}; write a number above 0, such as 4.25")
     return seconds
 
 
@@ -187,26 +187,25 @@ def _start(file: Path, line: int, text: str) -> float:
     except ValueError:
         start = math.nan
     if not (0 <= start < math.inf):
-        raise _wrong(file, line, f"start is {text!r}; write seconds from the file's beginning, such as 12.5")
+        raise _error(file, line, f"start is {text!r}; write seconds from the file's beginning, such as 12.5")
     return start
 
 
 def _rate(file: Path, line: int, text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise _wrong(file, line, f"rate is {text!r}; write the file's samples per second, such as 16000")
+        raise _error(file, line, f"rate is {text!r}; write the file's samples per second, such as 16000")
     return int(text)
 
 
-def _wrong(file: Path, line: int, what: str) -> CorpusError:
+def _error(file: Path, line: int, what: str) -> CorpusError:
     return CorpusError(f"{file}, line {line}: {what}")
 
 
 def save_manifest(manifest: Manifest, file: str | Path) -> None:
-    """Write a manifest CSV, atomically, its paths relative to the folder that it is written to.
+    """Write a manifest CSV, atomically, with paths relative to its folder.
 
-    Seconds are written to the microsecond, which tells every sample apart. The columns ``speaker`` and
-    ``recording`` are always there, empty where unknown; ``start`` only where an utterance is a part of its
-    file.
+    Seconds have microsecond precision, which resolves single samples. The columns ``speaker`` and
+    ``recording`` are always written, empty if unknown; ``start`` only if an utterance is a part of its file.
     """
     file = Path(file)
     home = os.path.abspath(file.parent)
@@ -216,27 +215,27 @@ def save_manifest(manifest: Manifest, file: str | Path) -> None:
         parts = any(u.start is not None for u in manifest)
         writer.writerow([*REQUIRED, *LABELS, *([START] if parts else [])])
         for u in manifest:
-            path = u.path if root == home and not os.path.isabs(u.path) else _seen_from(home, root, u.path)
+            path = u.path if root == home and not os.path.isabs(u.path) else _relative(home, root, u.path)
             start = [] if not parts else ["" if u.start is None else round(u.start, 6)]
             row = [u.id, path, round(u.seconds, 6), u.rate, u.speaker or "", u.recording or ""]
             writer.writerow([*row, *start])
 
 
-def _seen_from(home: str, root: str, path: str) -> str:
-    """``root/path`` relative to ``home``, with forward slashes; absolute where no way leads there."""
+def _relative(home: str, root: str, path: str) -> str:
+    """Return ``root/path`` relative to ``home``, with forward slashes; absolute if that is impossible."""
     full = os.path.join(root, path)
     if full.startswith(home + os.sep) and ".." not in path:
         return full[len(home) + 1 :].replace(os.sep, "/")
     folder, name = os.path.split(full)
-    way = _way(folder, home)
-    return f"{way}/{name}" if way else full.replace(os.sep, "/")
+    steps = _steps(folder, home)
+    return f"{steps}/{name}" if steps else full.replace(os.sep, "/")
 
 
 @lru_cache(maxsize=4096)
-def _way(folder: str, home: str) -> str | None:
-    """The relative way from ``home`` to ``folder``, or None, as between two drives on Windows.
+def _steps(folder: str, home: str) -> str | None:
+    """Return the relative path from ``home`` to ``folder``, or None, as between two drives on Windows.
 
-    Going up, the system goes up from where links really lead, so the real folders count.
+    Links are resolved first, because ``..`` goes up from the real folder.
     """
     try:
         return os.path.relpath(os.path.realpath(folder), os.path.realpath(home)).replace(os.sep, "/")

@@ -1,4 +1,4 @@
-"""A folder of audio, a table or any other list of candidates in; a checked manifest out."""
+"""Preparing a manifest from a folder of audio, a table, or any other list of candidates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from idemvox.errors import CorpusError
 
 __all__ = ["Problem", "Summary", "prepare_candidates", "prepare_folder", "prepare_table"]
 
-OVERSHOOT = 0.5  # seconds by which a listed part may end after its file; it is then cut there
+OVERSHOOT = 0.5  # seconds that a listed part may end after its file, where it is then cut
 
 
 def prepare_folder(
@@ -38,28 +38,29 @@ def prepare_folder(
     workers: int | None = None,
     progress: bool = True,
 ) -> Summary:
-    """Check every audio file below ``folder`` and write the manifest ``out`` of the good ones.
+    """Check every audio file below ``folder`` and write a manifest of the good ones to ``out``.
 
     An utterance's id is its path below ``folder``. A file is left out if it cannot be decoded, ends before
-    its header says, is empty, silent (peak below -60 dB) or shorter than ``min_seconds``; it is then listed
-    in a CSV beside ``out``, ``train.problems.csv`` for ``train.csv``. Any sampling rate and any number of
-    channels will do. An interrupted scan goes on where it was when it is started again with the same ``out``.
+    its header says, is empty, silent (peak below -60 dB) or shorter than ``min_seconds``. It is then listed
+    in a CSV beside ``out``, ``train.problems.csv`` for ``train.csv``. Any sampling rate and number of
+    channels is allowed. An interrupted scan resumes when it is started again with the same ``out``.
 
     Args:
-        folder: any tree of audio files, known by their suffixes; hidden files are skipped, links followed.
-            The summary counts what is not looked at, by kind.
+        folder: folder of audio files, in any tree, recognised by their suffixes; hidden files are skipped,
+            links followed. The summary counts the files that are ignored, by kind.
         out: the CSV file to write.
-        min_seconds: shortest utterance to take, without the silence around it; a training crop is 2 s.
+        min_seconds: length of the shortest utterance to take, without the silence around it; a training crop
+            is 2 s.
         speaker_from: where a path below ``folder`` names the speaker, such as ``"{speaker}/{recording}/*"``.
-            ``{speaker}`` and ``*`` stand for one or more characters but ``/``, ``**`` for any characters.
-            A placeholder written several times is joined by ``/``. None: speakers are not known.
-        recording_from: the same for ``{recording}``; where sessions are numbered anew for every speaker
-            write ``"{recording}/{recording}/*"``, so that recordings of two speakers differ.
-        workers: threads that decode; None takes one per core.
-        progress: draw a progress bar.
+            ``{speaker}`` and ``*`` match one or more characters except ``/``, ``**`` any characters. A
+            placeholder that occurs several times is joined by ``/``. None: speakers are unknown.
+        recording_from: the same for ``{recording}``. If sessions are numbered from 1 for every speaker, write
+            ``"{recording}/{recording}/*"``, so that recordings of two speakers differ.
+        workers: number of threads that decode; None for one per core.
+        progress: show a progress bar.
 
     Raises:
-        CorpusError: no such folder, no audio in it, none of it good, or a pattern that fits no file.
+        CorpusError: there is no such folder, it has no usable audio, or a pattern matches no file.
     """
     folder, out = existing_folder(folder), output_file(out)
     speaker_of = path_pattern("speaker", speaker_from)
@@ -72,7 +73,9 @@ def prepare_folder(
     for kind, pattern in (("speaker", speaker_from), ("recording", recording_from)):
         unlabelled = [c.path for c in candidates if getattr(c, kind) is None]
         if pattern and len(unlabelled) == len(candidates):
-            raise CorpusError(f"the {kind} pattern {pattern!r} fits no file; one is {unlabelled[0]!r}")
+            raise CorpusError(
+                f"the {kind} pattern {pattern!r} matches no file; an example of a file is {unlabelled[0]!r}"
+            )
         if pattern and unlabelled:
             share = f"{len(unlabelled):,} of {len(candidates):,} files"
             notes.append(f"{kind} unknown for {share}: outside {pattern!r}, e.g. {unlabelled[0]}")
@@ -98,19 +101,20 @@ def prepare_table(
     workers: int | None = None,
     progress: bool = True,
 ) -> Summary:
-    """Check every file that a CSV lists and write the manifest ``out`` of the good ones.
+    """Check every file that a CSV lists and write a manifest of the good ones to ``out``.
 
     Args:
-        csv_file: has a header and a column ``path``; ``id`` (else the path is the id), ``speaker`` and
-            ``recording`` are used where they are there. Lengths and rates are measured, not believed.
+        csv_file: a CSV with a header and the column ``path``; ``id`` (default: the path), ``speaker`` and
+            ``recording`` are used if present. Lengths and rates are always measured.
         out: the CSV file to write.
-        root: folder that the paths start from; None is the CSV's own.
-        where: take only rows with these values, such as ``{"split": "train"}``; commas separate several
-            values for a column.
+        root: folder that the paths start from; None for the CSV's folder.
+        where: take only rows with these values, such as ``{"split": "train"}``; commas separate alternative
+            values of a column.
         min_seconds, workers, progress: as for :func:`prepare_folder`.
 
     Raises:
-        CorpusError: a bad table (names the line), a column or value that is not there, or no good file.
+        CorpusError: the table is malformed (the message gives the line), a column or value is missing, or no
+            file is usable.
     """
     csv_file, out = Path(csv_file), output_file(out)
     if csv_file.exists() and out.exists() and out.samefile(csv_file):
@@ -138,25 +142,25 @@ def prepare_candidates(
     unit: str = "file",
     speech: bool = True,
 ) -> Summary:
-    """Examine the candidates' files, each once, judge them, write the manifest and the list of problems.
+    """Check each candidate's file once; write the manifest and the list of problems.
 
-    Every way to prepare a corpus ends here. Same candidates and files, same bytes in ``out``.
+    Every way to prepare a corpus ends here. The same candidates and files give the same bytes in ``out``.
 
     Args:
-        candidates: in the order of the manifest; several may be parts of one file. What is silent or broken
-            is judged by the whole file, what is too short by the part.
+        candidates: candidates in the order of the manifest; several may be parts of one file. Silence and
+            damage are judged for the whole file, too short a length for the part.
         root: folder that their paths start from.
         out, min_seconds, workers, progress: as for :func:`prepare_folder`.
-        notes: said in the summary before those that the files themselves give rise to.
+        notes: notes for the summary, before those on the files themselves.
         closed: folders that could not be listed, and why.
-        cut: makes several rows of a good one, such as pieces of a long recording.
-        journal: remembers what was examined, for an interrupted scan. None is beside ``out`` and goes away
-            at the end; one that is given stays, for the caller's next manifest.
-        unit: what to call a row in the summary.
-        speech: silence before and after it does not count towards ``min_seconds``; around noises it does.
+        cut: turns a good row into several, such as pieces of a long recording.
+        journal: file with the results so far, for resuming. None: a file beside ``out`` that is deleted at
+            the end; a given file is kept, for the caller's next manifest.
+        unit: name of a row in the summary.
+        speech: whether the files are speech: then silence around it does not count towards ``min_seconds``.
 
     Raises:
-        CorpusError: nothing usable among the candidates.
+        CorpusError: no candidate is usable.
     """
     out = output_file(out)
     facts = _facts(candidates, root, journal or out.with_name(out.name + ".partial"), workers, progress)
@@ -172,7 +176,7 @@ def prepare_candidates(
             good.extend([row] if cut is None else cut(row))
     problems = write_problems(out.with_suffix(".problems.csv"), list(left_out.values()))
     if not good:
-        counts = ", ".join(f"{len(few):,} {why}" for why, few in by_reason(list(left_out.values())).items())
+        counts = ", ".join(f"{len(p):,} {reason}" for reason, p in by_reason(list(left_out.values())).items())
         first = next(iter(left_out.values()))
         example = f"{first.path}: {first.detail}"
         raise CorpusError(f"no usable audio in {root}: {counts}; e.g. {example}; all are in {problems}")
@@ -200,7 +204,7 @@ def _facts(
 
 
 def _row(c: Candidate, fact: Facts, min_seconds: float) -> Utterance | Problem:
-    """Return a candidate's row, or why it has none: by its path if the file is to blame, else by its id."""
+    """Return a candidate's row, or a problem, which names the file or, for a bad part, the id."""
     whole = c.start == 0 and c.end is None
     problem = judge(c.path, fact, min_seconds if whole else 0.0)
     if problem:
@@ -215,7 +219,7 @@ def _row(c: Candidate, fact: Facts, min_seconds: float) -> Utterance | Problem:
 
 
 def path_pattern(kind: str, pattern: str | None) -> Callable[[str], str | None]:
-    """Turn ``"{speaker}/*/*"`` into a function from a path to its label, or None where the path does not fit.
+    """Return a function from a path to its label by a pattern ``"{speaker}/*/*"``; None if it does not match.
 
     >>> path_pattern("speaker", "{speaker}/*/*")("id10001/1zcIwhmdeo4/00001.wav")
     'id10001'
@@ -242,7 +246,7 @@ def path_pattern(kind: str, pattern: str | None) -> Callable[[str], str | None]:
 
 
 def existing_folder(folder: str | Path) -> Path:
-    """Return ``folder`` as a path, or raise if it is none."""
+    """Return ``folder`` as a path; raise an error if it is not a folder."""
     folder = Path(folder)
     if not folder.is_dir():
         raise CorpusError(f"no folder {folder}" if not folder.exists() else f"{folder} is not a folder")
@@ -250,28 +254,28 @@ def existing_folder(folder: str | Path) -> Path:
 
 
 def output_file(out: str | Path) -> Path:
-    """Return the manifest to write as a path, or raise if a folder has its name."""
+    """Return the manifest to write as a path; raise an error if it is a folder."""
     out = Path(out)
     if out.is_dir():
-        raise CorpusError(f"{out} is a folder; name the manifest file to write, such as {out / 'train.csv'}")
+        raise CorpusError(f"{out} is a folder; give the manifest file to write, such as {out / 'train.csv'}")
     return out
 
 
 def _nothing_in(folder: Path, found: Found) -> str:
-    """The message for a folder without audio: what was looked for, and what is there instead."""
+    """Return the message for a folder without audio: what was looked for, and what was found."""
     closed = f"; cannot open {found.closed[0][0]} ({found.closed[0][1]})" if found.closed else ""
-    there = _kinds(found, 3) or "no files"
-    return f"no audio in {folder}: looked for {', '.join(SUFFIXES)}; found {there}{closed}"
+    kinds = _kinds(found, 3) or "no files"
+    return f"no audio in {folder}: looked for {', '.join(SUFFIXES)}; found {kinds}{closed}"
 
 
 def _others(found: Found) -> list[str]:
-    """A note on the files that are not taken for audio."""
+    """Return a note on the files that are not audio."""
     count = found.others.total()
-    return [f"{counted(count, 'file')} not looked at: {_kinds(found, 8)}"] if count else []
+    return [f"{counted(count, 'file')} ignored: {_kinds(found, 8)}"] if count else []
 
 
 def _kinds(found: Found, most: int) -> str:
-    """``2 .txt, 1 without suffix and 1 more kind``."""
+    """Return the counts of files by kind: ``2 .txt, 1 without suffix and 1 more kind``."""
     kinds = sorted(found.others.items(), key=lambda item: (-item[1], item[0] == "", item[0]))
     named = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in kinds[:most])
     more = len(kinds) - most

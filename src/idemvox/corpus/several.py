@@ -1,4 +1,4 @@
-"""What keeps several corpora apart when they are used as one: a name for each, and nothing in two of them."""
+"""Using several corpora as one: names that keep them apart, and checks for audio in two of them."""
 
 from __future__ import annotations
 
@@ -23,44 +23,44 @@ from idemvox.errors import CorpusError
 
 __all__ = ["JoinedNames", "JoinedSource", "corpus_names", "prefixed", "refuse_repeats", "refuse_shared"]
 
-UNNAMED = "manifest"  # the file that `idemvox prepare` writes where no name is given
-SLACK = 0.01  # seconds that two parts of a file may share, as their ends are rounded
+UNNAMED = "manifest"  # the file that `idemvox prepare` writes if no name is given
+SLACK = 0.01  # seconds that two parts of a file may overlap, because their ends are rounded
 
 
 def prefixed(corpus: str, name: str) -> str:
-    """Return an id, a speaker or a recording as it is called among several corpora: ``vox1/id10001``."""
+    """Return the name of an id, speaker or recording among several corpora: ``vox1/id10001``."""
     return f"{corpus}/{name}"
 
 
 def corpus_names(paths: Sequence[Path]) -> list[str]:
-    """Name each corpus after its file or folder; the names differ and have no ``/`` in them.
+    """Return a name for each corpus, after its file or folder; names are distinct and have no ``/``.
 
-    ``lists/vox1.csv`` is ``vox1``, the pack ``packs/vox1/`` too.  A ``manifest.csv`` has its folder's name.
-    Names that are alike get the folder above put in front.
+    ``lists/vox1.csv`` is ``vox1``, and so is the pack ``packs/vox1/``. A ``manifest.csv`` has its folder's
+    name. If names are equal, the folder above is put in front.
 
     >>> corpus_names([Path("a/train.csv"), Path("b/train.csv"), Path("vox1/manifest.csv")])
     ['a-train', 'b-train', 'vox1']
 
     Raises:
-        CorpusError: two corpora that only the ending tells apart, such as ``vox1.csv`` and ``vox1/``.
+        CorpusError: two corpora differ only in their suffix, such as ``vox1.csv`` and ``vox1/``.
     """
     parts = [_parts(path) for path in paths]
     depths = [1] * len(paths)
     while True:
-        names = ["-".join(each[-depth:]) for each, depth in zip(parts, depths, strict=True)]
+        names = ["-".join(part[-depth:]) for part, depth in zip(parts, depths, strict=True)]
         counts = Counter(names)
-        alike = [number for number, name in enumerate(names) if counts[name] > 1]
-        if not alike:
+        equal = [number for number, name in enumerate(names) if counts[name] > 1]
+        if not equal:
             return names
-        if all(depths[number] >= len(parts[number]) for number in alike):
-            both = " and ".join(str(paths[number]) for number in alike[:2])
-            raise CorpusError(f"{both} would be called the same; rename one of them")
-        for number in alike:
+        if all(depths[number] >= len(parts[number]) for number in equal):
+            both = " and ".join(str(paths[number]) for number in equal[:2])
+            raise CorpusError(f"{both} would have the same name; rename one of them")
+        for number in equal:
             depths[number] += 1
 
 
 def _parts(path: Path) -> tuple[str, ...]:
-    """The folders down to a corpus and its own name, without the ending."""
+    """Return the folders down to a corpus and its own name, without suffix."""
     full = Path(os.path.abspath(path))
     if not full.is_dir():
         full = full.parent if full.stem == UNNAMED else full.with_suffix("")
@@ -68,10 +68,10 @@ def _parts(path: Path) -> tuple[str, ...]:
 
 
 def refuse_repeats(paths: Sequence[Path]) -> None:
-    """Check that no corpus is there twice: one path, a pack and its manifest, or two packs of one manifest.
+    """Check that no corpus is given twice: one path, a pack and its manifest, or two packs of a manifest.
 
     Raises:
-        CorpusError: one is; says which two paths.
+        CorpusError: one is; the message names the two paths.
     """
     packs = [path.is_dir() for path in paths]
     seen: dict[str, Path] = {}
@@ -88,12 +88,12 @@ def refuse_repeats(paths: Sequence[Path]) -> None:
 
 
 def refuse_shared(manifests: Mapping[str, Manifest]) -> None:
-    """Check that no audio is listed in two manifests; different parts of one file may be.
+    """Check that no audio is in two manifests; different parts of one file may be.
 
-    Folders are followed to where links lead; links to single files are not.
+    Links to folders are resolved; links to single files are not.
 
     Raises:
-        CorpusError: some is; says how much and gives an example.
+        CorpusError: some is; the message says how much and gives an example.
     """
     spans: dict[str, list[tuple[float, float, str, str]]] = {file: [] for file in _shared_files(manifests)}
     for name, manifest in manifests.items() if spans else ():
@@ -102,10 +102,10 @@ def refuse_shared(manifests: Mapping[str, Manifest]) -> None:
             if (file := _real(root, u.path)) in spans:
                 start = u.start or 0.0
                 spans[file].append((start, start + u.seconds, name, u.id))
-    twice = [(file, pair) for file, each in spans.items() if (pair := _overlap(each))]
-    if twice:
-        file, (one, other) = twice[0]
-        more = f", and so with {counted(len(twice) - 1, 'other file')}" if len(twice) > 1 else ""
+    shared = [(file, pair) for file, parts in spans.items() if (pair := _overlap(parts))]
+    if shared:
+        file, (one, other) = shared[0]
+        more = f", like {counted(len(shared) - 1, 'other file')}" if len(shared) > 1 else ""
         raise CorpusError(
             f"{file} is in two corpora, as {prefixed(*one)} and as {prefixed(*other)}{more}; "
             "leave it out of one of them"
@@ -113,7 +113,7 @@ def refuse_shared(manifests: Mapping[str, Manifest]) -> None:
 
 
 def _shared_files(manifests: Mapping[str, Manifest]) -> list[str]:
-    """The files that are in more than one manifest; one may be listed again."""
+    """Return the files that are in more than one manifest, possibly repeated."""
     first: dict[str, str] = {}
     return [
         file
@@ -125,8 +125,8 @@ def _shared_files(manifests: Mapping[str, Manifest]) -> list[str]:
 
 
 def _overlap(spans: list[tuple[float, float, str, str]]) -> tuple[tuple[str, str], tuple[str, str]] | None:
-    """The first two parts of a file that overlap and are in different corpora, as (corpus, id)."""
-    furthest: dict[str, tuple[float, str]] = {}  # corpus: where the part that ends last does, and its id
+    """Return the first two parts of a file that overlap and are in different corpora, as (corpus, id)."""
+    furthest: dict[str, tuple[float, str]] = {}  # corpus -> end and id of the part that ends last
     for start, end, name, part in sorted(spans):
         for other, (reached, before) in furthest.items():
             if other != name and reached > start + SLACK:
@@ -136,7 +136,7 @@ def _overlap(spans: list[tuple[float, float, str, str]]) -> tuple[tuple[str, str
 
 
 def _real(root: str, path: str) -> str:
-    """A file by the folder that it is really in."""
+    """Return the path of a file with links to folders resolved."""
     folder, slash, file = path.rpartition("/")
     return f"{_real_folder(root, folder + slash)}/{file}"
 
@@ -147,15 +147,15 @@ def _real_folder(root: str, folder: str) -> str:
 
 
 class JoinedNames(Sequence[str]):
-    """Names of several corpora, one corpus after the other, each name with its corpus's before it.
+    """Names of several corpora, one corpus after the other, prefixed with the corpus's name.
 
     Args:
-        names: (corpus, its names), read when one is asked for.
+        names: (corpus, its names); the names are read when they are used.
     """
 
     def __init__(self, names: Sequence[tuple[str, Sequence[str]]]) -> None:
         self._names = tuple(names)
-        self._begins = [0, *accumulate(len(each) for _, each in names)]
+        self._begins = [0, *accumulate(len(part) for _, part in names)]
 
     def __len__(self) -> int:
         return self._begins[-1]
@@ -179,7 +179,7 @@ class JoinedNames(Sequence[str]):
 
 
 class JoinedSource:
-    """Reads crops of several sources as if they were one, the first source's utterances first.
+    """Reads crops of several sources as if they were one, in the order of the sources.
 
     Attributes:
         lengths: (N,) samples of each utterance.
@@ -194,6 +194,6 @@ class JoinedSource:
         return self._begins[-1]
 
     def read_into(self, index: int, start: int, out: Pcm) -> int:
-        """Fill ``out`` from sample ``start`` of an utterance on; return how many samples there were."""
+        """Fill ``out`` from sample ``start`` of an utterance; return the number of samples read."""
         which = bisect_right(self._begins, index) - 1
         return self._sources[which].read_into(index - self._begins[which], start, out)

@@ -1,4 +1,4 @@
-"""Read the rows of any CSV that lists audio files: the candidates for a manifest."""
+"""Candidates for a manifest, from any CSV that lists audio files."""
 
 from __future__ import annotations
 
@@ -14,24 +14,30 @@ __all__ = ["Candidate", "listed"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file to check, or a part of one, and what would stand in its row."""
+    """A file to check, or a part of one, with the fields of its manifest row.
+
+    Attributes:
+        path: path relative to the root, or absolute.
+        start: seconds from the start of the file.
+        end: seconds from the start of the file; None for its end.
+    """
 
     id: str
-    path: str  # relative to the root, or absolute
+    path: str
     speaker: str | None = None
     recording: str | None = None
-    start: float = 0.0  # seconds into the file
-    end: float | None = None  # None: to the end of the file
+    start: float = 0.0
+    end: float | None = None
 
 
 def listed(file: Path, where: Mapping[str, str]) -> tuple[list[Candidate], int]:
-    """The rows of a table that ``where`` selects, and how many more rows only repeat one of them.
+    """Return the rows of a table that ``where`` selects, and the number of rows that only repeat one of them.
 
     Raises:
-        CorpusError: no such file, no column ``path``, a column of ``where`` that is not there or selects
-            nothing, a row of the wrong width, an empty id or path, or two rows that contradict each other.
+        CorpusError: there is no such file or no column ``path``, a column of ``where`` is missing or selects
+            nothing, or a row has the wrong width, an empty id or path, or contradicts another.
     """
-    found: dict[str, Candidate] = {}
+    candidates: dict[str, Candidate] = {}
     lines: dict[str, int] = {}
     repeats = 0
     values: dict[str, set[str]] = {column: set() for column in where}
@@ -46,20 +52,20 @@ def listed(file: Path, where: Mapping[str, str]) -> tuple[list[Candidate], int]:
             empty = "id" if row["path"] else "path"
             raise CorpusError(f"{file}, line {line}: empty {empty}; fill it in or delete the row")
         new = Candidate(name, row["path"], row.get("speaker") or None, row.get("recording") or None)
-        if found.setdefault(name, new) != new:
+        if candidates.setdefault(name, new) != new:
             raise CorpusError(
-                f"{file}, line {line}: {name!r} is on line {lines[name]} too, with another path, speaker or "
-                "recording; correct one, or tell them apart in a column 'id'"
+                f"{file}, line {line}: {name!r} is also on line {lines[name]}, with another path, speaker "
+                "or recording; correct one, or add a column 'id' with different ids"
             )
         repeats += name in lines
         lines.setdefault(name, line)
-    if not found:
+    if not candidates:
         raise CorpusError(_none_chosen(file, where, values))
-    return list(found.values()), repeats
+    return list(candidates.values()), repeats
 
 
 def _rows(file: Path, where: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and fields of every row, the header and the width of each row checked."""
+    """Yield the line number and fields of every row; check the header and the width of each row."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
@@ -78,11 +84,11 @@ def _rows(file: Path, where: Mapping[str, str]) -> Iterator[tuple[int, dict[str,
     except OSError as error:
         raise CorpusError(f"cannot read the table {file}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(f"{file} is not CSV in UTF-8 ({error}); save it as that") from error
+        raise CorpusError(f"{file} is not CSV in UTF-8 ({error}); save it as UTF-8 CSV") from error
 
 
 def _none_chosen(file: Path, where: Mapping[str, str], values: Mapping[str, set[str]]) -> str:
-    """The message for a table of which nothing is left."""
+    """Return the message for a table without selected rows."""
     if not any(values.values()):
         return f"{file} has no rows"
     asked = ", ".join(f"{column}={text}" for column, text in where.items())

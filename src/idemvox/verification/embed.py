@@ -71,14 +71,19 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One utterance to embed."""
+    """One utterance to embed.
+
+    Attributes:
+        start: sample, at 16 kHz.
+        samples: to the end.
+    """
 
     id: str
     path: Path
     seconds: float
     row: int
-    start: int = 0  # sample, at 16 kHz
-    samples: int | None = None  # to the end
+    start: int = 0
+    samples: int | None = None
 
 
 def embed_files(

@@ -1,1 +1,1 @@
-"""Checks of audio before it is learnt from: what a scan finds, and the doctor."""
+"""Checks of audio before training: the scan and the doctor."""

@@ -1,4 +1,4 @@
-"""Examine a corpus: every utterance that is unfit or odd, and whether as many are there as its makers say."""
+"""The doctor: find bad and unusual utterances in a corpus, and compare its counts with the official ones."""
 
 from __future__ import annotations
 
@@ -36,42 +36,54 @@ from idemvox.files import atomic_write
 
 __all__ = ["Diagnosis", "examine_corpus"]
 
-VERSION = 2  # of what is kept in the journal; another one begins anew
+VERSION = 2  # of the journal; a journal of another version is ignored
 
-CLIPPED = 5e-4  # share of samples in flat tops; speech that was not clipped stays below 1e-4 at any level
+CLIPPED = 5e-4  # share of samples in flat tops; unclipped speech has below 1e-4 at any level
 TELEPHONE = -32.0  # dB
-# Of 16-kHz speech no file was below -16, nor below -26 when dulled by 12 dB an octave; of 8-kHz calls none
-# was above -45 when resampled well, and 1 in 20 above -33 when resampled by a short filter.
-LISTED = 0.02  # seconds by which a list may be wrong
+# No file of 16-kHz speech was below -16 dB, or below -26 dB when low-passed by 12 dB an octave. No 8-kHz call
+# was above -45 dB when resampled well; 1 in 20 was above -33 dB when resampled with a short filter.
+LISTED = 0.02  # seconds by which a listed length may be wrong
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found in a corpus."""
+    """The result of examining a corpus.
+
+    Attributes:
+        utterances: number of utterances.
+        files: number of files.
+        hours: hours that can be decoded.
+        speakers: number of speakers; None if none is known.
+        problems: problems in the order of the list; serious ones are errors, others warnings.
+        corpus: the corpus whose official counts were compared.
+        counts: the actual counts.
+        notes: remarks on rates, channels and decoders.
+        listing: the CSV of all problems.
+    """
 
     utterances: int
     files: int
-    hours: float  # that can be decoded
-    speakers: int | None  # None where none is known
-    problems: tuple[Problem, ...]  # in the order of the list; serious ones are errors, others warnings
-    corpus: Official | None  # whose counts were compared
-    counts: Mapping[str, int]  # what was found of them
+    hours: float
+    speakers: int | None
+    problems: tuple[Problem, ...]
+    corpus: Official | None
+    counts: Mapping[str, int]
     notes: tuple[str, ...]
-    listing: Path  # the CSV with every problem
+    listing: Path
 
     def failed(self, strict: bool = False) -> bool:
-        """Whether there is an error; with ``strict`` whether there is anything at all."""
+        """Return whether there is an error or, with ``strict``, any problem."""
         return any(problem.serious or strict for problem in self.problems)
 
     def table(self, examples: int = 3) -> RenderableType:
-        """The findings, to be printed by rich."""
+        """Return the findings as a table for rich."""
         errors = [problem for problem in self.problems if problem.serious]
         warnings = [problem for problem in self.problems if not problem.serious]
         top = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        there = counted(self.utterances, "utterance")
+        size = counted(self.utterances, "utterance")
         if self.files != self.utterances:
-            there += f" in {counted(self.files, 'file')}"
-        top.add_row("examined", f"{there}, {duration(self.hours)}")
+            size += f" in {counted(self.files, 'file')}"
+        top.add_row("examined", f"{size}, {duration(self.hours)}")
         if self.speakers is not None:
             top.add_row("speakers", f"{self.speakers:,}")
         top.add_row("errors", f"{len(errors):,}" if errors else "none")
@@ -85,7 +97,7 @@ class Diagnosis:
             if problems:
                 parts.append(reasons_table(title, problems, examples, "cases"))
         if self.problems:
-            parts.append(Text(f"every problem: {self.listing}"))
+            parts.append(Text(f"all problems: {self.listing}"))
         return Group(*parts)
 
 
@@ -98,35 +110,38 @@ def examine_corpus(
     workers: int | None = None,
     progress: bool = True,
 ) -> Diagnosis:
-    """Decode all that a manifest lists, or that is below a folder, once, and write down what is wrong.
+    """Decode all audio of a manifest or below a folder once, and list all problems.
 
-    Errors, which make an utterance unfit to learn from: its file is not there, cannot be read or breaks off;
-    it is empty, silent, shorter than ``min_seconds`` without the silence around it, or than listed; its
-    samples are not numbers or not scaled; the same audio stands under two speakers. Other counts than those
-    of ``corpus`` are errors too.
+    Errors make an utterance unusable for training: its file is missing, unreadable or truncated; it is empty,
+    silent, shorter than ``min_seconds`` without the silence around it, or shorter than listed; its samples
+    are NaN, infinite or not scaled; or the same audio has two speakers. Counts that differ from those of
+    ``corpus`` are errors too.
 
     Warnings: clipped (0.05 % of the samples in flat tops), nothing above 4 kHz (8-kHz audio in a file of a
-    higher rate: the spectrum ends in a cliff of 32 dB or more), channels that cancel each other, the same
-    audio again, longer than listed or of another rate, no end mark.
-    :class:`~idemvox.corpus.checks.listen.Listener` says how it listens.
+        higher
+    rate: the spectrum falls by 32 dB or more), channels that cancel each other, duplicate audio, longer than
+        listed
+    or of another rate, no end mark. :class:`~idemvox.corpus.checks.listen.Listener` defines the measurements.
 
-    No bad file ends the run, and an interrupted one goes on where it was with the same ``out``.
+    A bad file does not stop it. An interrupted run resumes with the same ``out``.
 
-    Audio is the same if its samples are, as 16 bits and made one channel, whatever the file's format, name
-    or header: not if one is a part of the other, louder, or coded with loss.
+    Audio is duplicate if its 16-bit samples, mixed to one channel, are equal, whatever the file's format,
+    name or header; not if one is a part of the other, louder, or lossily coded.
 
     Args:
         source: a manifest CSV, or a folder of audio.
-        corpus: a name in ``official.CORPORA``; None recognises most by the names in them, and then other
-            counts are only a warning, as it may be a part on purpose.
-        out: the CSV of all problems (path, id, problem, severity, detail), always written; None is
+        corpus: a name in :func:`~idemvox.corpus.checks.official.corpora`. None recognises most corpora by
+            their names; different counts are then only a warning, because it may be a part on purpose.
+        out: the CSV of all problems (path, id, problem, severity, detail), always written; None for
             ``train.doctor.csv`` beside ``train.csv``, or ``doctor.csv`` in the folder.
-        min_seconds: None is 2 s, a training crop, and no limit for noises and rooms.
-        workers: threads that decode; None takes one per core.
-        progress: draw a progress bar.
+        min_seconds: length of the shortest good utterance; None for 2 s, a training crop, and no limit for
+            noises and rooms.
+        workers: number of threads that decode; None for one per core.
+        progress: show a progress bar.
 
     Raises:
-        CorpusError: nothing there or nothing in it, an unknown corpus, or ``out`` cannot be written.
+        CorpusError: there is no such source or no audio in it, the corpus is unknown, or ``out`` cannot be
+            written.
     """
     source = Path(source)
     asked = official(corpus) if corpus else None
@@ -157,7 +172,7 @@ def examine_corpus(
     problems = [*closed, *findings.problems()]
     counts: dict[str, int] = {}
     if compared:
-        counts = count(compared, findings.there())
+        counts = count(compared, findings.decodable())
         problems += _miscounts(compared, counts, serious=asked is not None)
     _write(out, problems)
     journal.unlink(missing_ok=True)
@@ -181,14 +196,14 @@ def _output(source: Path, out: str | Path | None) -> Path:
         return source / "doctor.csv" if source.is_dir() else source.with_suffix(".doctor.csv")
     out = Path(out)
     if out.is_dir():
-        raise CorpusError(f"{out} is a folder; name the file to write, such as {out / 'problems.csv'}")
+        raise CorpusError(f"{out} is a folder; give the file to write, such as {out / 'problems.csv'}")
     if out.exists() and out.samefile(source):
         raise CorpusError(f"{out} is the manifest itself; choose another output")
     return out
 
 
 def _rows(source: Path) -> tuple[Sequence[Utterance], Path, list[Problem]]:
-    """Utterances, where their paths start from, and folders that cannot be opened."""
+    """Return the utterances, the folder that paths start from, and folders that cannot be opened."""
     if not source.is_dir():
         manifest = load_manifest(source)
         if not len(manifest):
@@ -203,51 +218,51 @@ def _rows(source: Path) -> tuple[Sequence[Utterance], Path, list[Problem]]:
 
 
 class _Findings:
-    """Gathers what is wrong, file by file in any order; of a good utterance it keeps nine bytes."""
+    """Collects problems, file by file in any order; it keeps nine bytes of a good utterance."""
 
     def __init__(self, rows: Sequence[Utterance], corpus: Official | None, min_seconds: float | None) -> None:
         self.rates: Counter[int] = Counter()
-        self.decoded: Counter[tuple[str, str]] = Counter()  # decoder and kind of file -> files
+        self.decoded: Counter[tuple[str, str]] = Counter()  # (decoder, kind of file) -> number of files
         self.several = 0  # files with several channels
         self.seconds = 0.0
         self._rows, self._corpus = rows, corpus
         self._speech = corpus is None or corpus.speech
         self._min_seconds = min_seconds if min_seconds is not None else 2.0 if self._speech else 0.0
         self._found: list[tuple[int, Problem]] = []
-        self._digests = np.zeros(len(rows), dtype=np.uint64)  # 0: not to be compared
-        self._there = np.zeros(len(rows), dtype=bool)
+        self._digests = np.zeros(len(rows), dtype=np.uint64)  # 0: do not compare
+        self._decoded_rows = np.zeros(len(rows), dtype=bool)
 
     def add(self, path: str, indices: Sequence[int], heard: Heard) -> None:
-        """Take down what was heard in a file, and so of these rows."""
+        """Record the measurements of a file that holds these rows."""
         if not heard.fault:
             self.rates[heard.rate] += 1
             self.decoded[decoded(path, heard)] += 1
             self.several += heard.channels > 1
         for index, window, sound in zip(indices, heard.windows, heard.sounds, strict=True):
-            wrong = list(self._wrong(path, self._rows[index], heard, window, sound))
-            self._found += ((index, problem) for problem in wrong)
-            self._there[index] = sound.frames > 0
+            problems = list(self._check(path, self._rows[index], heard, window, sound))
+            self._found += ((index, problem) for problem in problems)
+            self._decoded_rows[index] = sound.frames > 0
             self.seconds += sound.frames / heard.rate if heard.rate else 0.0
-            if not any(problem.serious for problem in wrong):
+            if not any(problem.serious for problem in problems):
                 self._digests[index] = sound.digest
 
-    def there(self) -> Iterator[Utterance]:
-        """The utterances of which at least a part can be decoded."""
-        return (row for row, there in zip(self._rows, self._there, strict=True) if there)
+    def decodable(self) -> Iterator[Utterance]:
+        """Return the utterances of which at least a part can be decoded."""
+        return (row for row, decoded in zip(self._rows, self._decoded_rows, strict=True) if decoded)
 
     def problems(self) -> Iterator[Problem]:
-        """Everything wrong, in the order of the rows."""
+        """Return all problems, in the order of the rows."""
         found = [*self._found, *self._repeats()]
         return (problem for _, problem in sorted(found, key=lambda item: item[0]))
 
-    def _wrong(
+    def _check(
         self, path: str, row: Utterance, heard: Heard, window: Window, sound: Sound
     ) -> Iterator[Problem]:
-        """What is wrong with an utterance by itself: one error, or any number of warnings."""
-        judged = heard if self._speech else replace(heard, sound=math.inf)  # silence is a part of noises
+        """Yield the problems of one utterance: one error, or any number of warnings."""
+        judged = heard if self._speech else replace(heard, sound=math.inf)  # noises may contain silence
         error = _unfit(row, judged, window, sound, self._min_seconds)
         if error and heard.fault and not os.path.exists(path):
-            error = replace(error, reason="not there", detail="no such file")
+            error = replace(error, reason="missing", detail="no such file")
         if error:
             yield _of(row, error.reason, error.detail, serious=True)
             return
@@ -255,20 +270,20 @@ class _Findings:
         if window == WHOLE and listed < actual - max(LISTED, heard.slack):
             yield _of(row, "longer than listed", f"{actual:.2f} s, not {listed:.2f} s")
         if row.rate and row.rate != heard.rate:
-            yield _of(row, "rate is not the listed one", f"{heard.rate} Hz, not {row.rate} Hz")
+            yield _of(row, "rate differs from the listed one", f"{heard.rate} Hz, not {row.rate} Hz")
         if heard.cancelled:
             what = "their average is 20 dB or more below the louder one, which is read instead"
             yield _of(row, "channels cancel each other", what)
         if not heard.ended:
-            yield _of(row, "no end mark", "an Ogg stream that was recorded live or broke off")
+            yield _of(row, "no end mark", "an Ogg stream that was recorded live or truncated")
         if sound.clipped >= CLIPPED:
             yield _of(row, "clipped", f"{sound.clipped:.2%} of the samples in flat tops")
         if self._speech and sound.above < TELEPHONE:
-            what = f"{-sound.above:.0f} dB down from 3.4 to 4.4 kHz: 8-kHz audio"
+            what = f"{-sound.above:.0f} dB lower at 4.4 kHz than at 3.4 kHz: 8-kHz audio"
             yield _of(row, "nothing above 4 kHz", f"{what} in a file of {heard.rate / 1000:g} kHz")
 
     def _repeats(self) -> Iterator[tuple[int, Problem]]:
-        """Each utterance whose audio is that of an earlier one."""
+        """Yield a problem for each utterance with the same audio as an earlier one."""
         order = np.argsort(self._digests, kind="stable")
         digests = self._digests[order]
         starts = np.flatnonzero(np.r_[True, digests[1:] != digests[:-1]])
@@ -284,7 +299,7 @@ class _Findings:
                     detail = f"speaker {speaker}, but {mine} in {self._rows[first].id}"
                     yield other, _of(row, "same audio under two speakers", detail, serious=True)
                 else:
-                    yield other, _of(row, "same audio again", f"as {self._rows[first].id}")
+                    yield other, _of(row, "duplicate audio", f"same as {self._rows[first].id}")
 
     def _speaker(self, row: Utterance) -> str | None:
         named = match(self._corpus, row) if self._corpus and not row.speaker else None
@@ -296,17 +311,17 @@ def _of(row: Utterance, reason: str, detail: str, serious: bool = False) -> Prob
 
 
 def _unfit(row: Utterance, heard: Heard, window: Window, sound: Sound, min_seconds: float) -> Problem | None:
-    """Why nothing can be learnt from an utterance; None for one that is fit."""
+    """Return why an utterance is unusable; None for a good one."""
     actual = sound.frames / heard.rate if heard.rate else 0.0
-    lacking = row.seconds < math.inf and actual < row.seconds - max(LISTED, heard.slack)
+    short = row.seconds < math.inf and actual < row.seconds - max(LISTED, heard.slack)
     if window == WHOLE:
         facts: Facts = heard
-    elif lacking or not heard.frames:
-        facts = replace(heard, peak=1.0)  # so that only the file's own end is judged
+    elif short or not heard.frames:
+        facts = replace(heard, peak=1.0)  # so that only truncation is judged
     else:
         facts = Facts(sound.frames, heard.rate, heard.channels, sound.peak, sound.frames)
-    problem = judge(row.path, facts, 0.0 if lacking else min_seconds)
-    if problem is None and lacking:
+    problem = judge(row.path, facts, 0.0 if short else min_seconds)
+    if problem is None and short:
         return Problem(row.path, "shorter than listed", f"{actual:.2f} s, not {row.seconds:.2f} s")
     return problem
 
@@ -314,8 +329,8 @@ def _unfit(row: Utterance, heard: Heard, window: Window, sound: Sound, min_secon
 def _miscounts(corpus: Official, counts: Mapping[str, int], serious: bool) -> Iterator[Problem]:
     for what, expected in corpus.counts.items():
         if counts[what] != expected:
-            detail = f"{corpus.name} has {expected:,} {what}, here are {counts[what]:,}"
-            yield Problem("", "count is not the official one", detail, serious=serious)
+            detail = f"{corpus.name} has {expected:,} {what}, found {counts[what]:,}"
+            yield Problem("", "count differs from the official one", detail, serious=serious)
 
 
 def _counts_table(corpus: Official, counts: Mapping[str, int]) -> Table:

@@ -1,4 +1,4 @@
-"""What the samples themselves tell: clipping, a telephone's band, and whether two are the same audio."""
+"""Checks of samples: clipping, telephone bandwidth, and a hash to find duplicates."""
 
 from __future__ import annotations
 
@@ -22,57 +22,70 @@ from idemvox.corpus.checks.scan import Facts, examine
 
 __all__ = ["WHOLE", "Heard", "Sound", "listen", "reviver"]
 
-Window = tuple[float, float]  # where in the file an utterance begins and how long it is, in seconds
+Window = tuple[float, float]  # start and length of an utterance in its file, in seconds
 
 WHOLE: Window = (0.0, math.inf)
 
-BELOW = (2400, 3400)  # Hz: a band that a telephone passes
-BANDS = range(4400, 7601, 400)  # Hz: edges of the bands that it leaves empty
+BELOW = (2400, 3400)  # Hz: a band that telephones transmit
+BANDS = range(4400, 7601, 400)  # Hz: edges of bands that they do not
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """What the samples of one utterance tell, the channels averaged: no judgement, as in :class:`Facts`."""
+    """Measurements of one utterance's samples, channels averaged; like :class:`Facts`, without thresholds.
+
+    Attributes:
+        frames: number of samples.
+        peak: highest absolute value, full scale at 1; NaN if a sample is NaN or infinite.
+        clipped: share of samples in flat tops.
+        above: power above 4.4 kHz in dB; see :class:`Listener`.
+        digest: BLAKE2b hash of the 16-bit samples; 0 for no samples.
+    """
 
     frames: int = 0
-    peak: float = 0.0  # full scale is 1; NaN if any sample is not a number
-    clipped: float = 0.0  # share of samples in flat tops
-    above: float = math.nan  # dB; see Listener
-    digest: int = 0  # BLAKE2b of the samples as 16 bits; 0 for none
+    peak: float = 0.0
+    clipped: float = 0.0
+    above: float = math.nan
+    digest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Heard(Facts):
-    """Facts about a file and the sounds of the utterances in it."""
+    """Facts about a file, with measurements of the utterances in it.
+
+    Attributes:
+        windows: start and length of each utterance.
+        sounds: the measurements in each window.
+    """
 
     windows: tuple[Window, ...] = ()
-    sounds: tuple[Sound, ...] = ()  # one for each window
+    sounds: tuple[Sound, ...] = ()
 
 
 class Listener:
-    """Hears one utterance a block at a time.
+    """Measures one utterance, block by block.
 
-    *Flat tops* are runs of three or more samples, as 16 bits, at the highest or the lowest value of the very
-    utterance: so clipping is found also where the level was changed afterwards. Clipping and then coding with
-    loss rounds the tops; the more of it the less is found.
+    *Flat tops* are runs of three or more 16-bit samples at the highest or lowest value of the utterance, so
+    clipping is also found if the level was changed later. Lossy coding after clipping rounds the tops, so
+    less of it is found.
 
-    ``above`` is how strong the strongest 400-Hz band from 4.4 to 7.6 kHz is against 2.4 to 3.4 kHz, as power
-    per Hz, averaged over the utterance: a telephone's band ends in a cliff between the two, a dull voice
-    falls slowly. A quiet file's rounding noise fills the cliff up. NaN below 12 kHz and for under 64 ms.
+    ``above`` is the power per Hz of the strongest 400-Hz band from 4.4 to 7.6 kHz, relative to 2.4 to 3.4 kHz
+    and averaged over the utterance. Telephone audio falls steeply between the two, a dull voice slowly.
+    Rounding noise can hide the fall in quiet files. NaN for rates below 12 kHz and utterances below 64 ms.
     """
 
     def __init__(self, rate: int) -> None:
         self.frames = 0
         self._peak = 0.0
-        self._tops = {1: (-1, 0), -1: (-1, 0)}  # sign -> highest value so far, samples in flat tops at it
+        self._tops = {1: (-1, 0), -1: (-1, 0)}  # sign -> highest value so far, samples in its flat tops
         self._hash = hashlib.blake2b(digest_size=8)
         self._rate = rate
-        self._length = 2 ** round(math.log2(max(rate, 32) / 16))  # some 64 ms
+        self._length = 2 ** round(math.log2(max(rate, 32) / 16))  # about 64 ms
         self._window = np.hanning(self._length).astype(np.float32)
         self._power = np.zeros(self._length // 2 + 1)
 
     def feed(self, wave: Wave) -> None:
-        """Hear the next samples, (T,)."""
+        """Measure the next samples, (T,)."""
         if not len(wave):
             return
         self.frames += len(wave)
@@ -90,7 +103,7 @@ class Listener:
         self._power += np.square(np.abs(np.fft.rfft(frames))).sum(axis=0)
 
     def sound(self) -> Sound:
-        """What was heard so far."""
+        """Return the measurements so far."""
         if not math.isfinite(self._peak):
             return Sound(self.frames, math.nan)
         flat = sum(count for _, count in self._tops.values()) / max(self.frames, 1)
@@ -104,13 +117,13 @@ class Listener:
         below = self._power[(hertz >= BELOW[0]) & (hertz < BELOW[1])].mean()
         if not below > 0:
             return math.nan
-        edges = [edge for edge in BANDS if edge <= 0.47 * self._rate]  # beyond is a resampler's filter
+        edges = [edge for edge in BANDS if edge <= 0.47 * self._rate]  # above is the resampler's filter
         bands = [self._power[(hertz >= a) & (hertz < b)].mean() for a, b in pairwise(edges)]
         return round(10 * math.log10(max(max(bands) / below, 1e-20)), 1)
 
 
 def _in_runs(at: npt.NDArray[np.bool_]) -> int:
-    """How many of the true values stand in runs of three or more."""
+    """Return the number of true values in runs of three or more."""
     middle = at[:-2] & at[1:-1] & at[2:]
     if not middle.any():
         return 0
@@ -121,11 +134,11 @@ def _in_runs(at: npt.NDArray[np.bool_]) -> int:
 
 
 class _Windows:
-    """Hands each block to the listeners whose windows it falls into; only those are in memory."""
+    """Passes each block to the listeners of the windows it overlaps; only those are in memory."""
 
     def __init__(self, windows: Sequence[Window]) -> None:
         self._windows = windows
-        self._waiting = sorted(range(len(windows)), key=lambda i: -windows[i][0])  # the first one is the last
+        self._waiting = sorted(range(len(windows)), key=lambda i: -windows[i][0])  # last first
         self._open: dict[int, Listener] = {}
         self._position = 0
         self._sounds = [Sound()] * len(windows)
@@ -150,7 +163,7 @@ class _Windows:
 
 
 def listen(path: Path, windows: Sequence[Window] = (WHOLE,), stop: threading.Event | None = None) -> Heard:
-    """Decode a file once and hear each of its windows; like :func:`examine`, never an error."""
+    """Decode a file once and measure each of its windows; like :func:`examine` it raises no error."""
     parts = _Windows(windows)
     facts = examine(path, stop, parts.hear)
     return _heard(facts, tuple(windows), parts.sounds())
@@ -162,7 +175,7 @@ def _heard(facts: Facts, windows: tuple[Window, ...], sounds: tuple[Sound, ...])
 
 
 def reviver(windows_of: Mapping[str, Sequence[Window]]) -> Callable[[str, list[Any]], Heard]:
-    """Return what makes a :class:`Heard` of a journal's fields, if its windows are still those asked for."""
+    """Return a function from a journal's fields to a :class:`Heard`; it refuses changed windows."""
 
     def revive(path: str, known: list[Any]) -> Heard:
         *facts, windows, sounds = known

@@ -1,4 +1,4 @@
-"""How many speakers, recordings and utterances the public corpora have, as their makers say."""
+"""Official numbers of speakers, recordings and utterances of public corpora."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ __all__ = ["Official", "corpora", "count", "match", "official", "recognise"]
 
 @dataclass(frozen=True, slots=True)
 class Official:
-    """A corpus, or a part of one.
+    """A corpus, or a part of one, with its official counts.
 
     Attributes:
-        pattern: finds an utterance by its id or path; its groups are what is counted: ``speaker``,
-            ``recording`` and ``kind``.
-        counts: what there should be, the total last.
-        speech: False for what is only added to speech: may be short, and need not fill a voice's band.
-        note: what else help says of it, where the name does not tell all.
+        name: its name in commands.
+        pattern: matches an utterance's id or path; the groups ``speaker``, ``recording`` and ``kind`` are
+            counted.
+        counts: the official counts, the total last.
+        speech: False for noises and rooms, which may be short and need not have a voice's bandwidth.
+        note: an addition to the name in help texts.
     """
 
     name: str
@@ -34,15 +35,15 @@ class Official:
 
 
 def corpora() -> dict[str, Official]:
-    """Every corpus, and part of one, whose counts are known, by name: those of the importers."""
-    return {each.name: each for name in IMPORTERS for each in IMPORTERS[name].official}
+    """Return the corpora with known counts, and parts of them, by name; importers declare them."""
+    return {part.name: part for name in IMPORTERS for part in IMPORTERS[name].official}
 
 
 def official(name: str) -> Official:
-    """Return the corpus of this name.
+    """Return the corpus with this name.
 
     Raises:
-        CorpusError: there is none; lists the names.
+        CorpusError: there is none; the message lists the names.
     """
     known = corpora()
     if name not in known:
@@ -51,16 +52,16 @@ def official(name: str) -> Official:
 
 
 def match(corpus: Official, row: Utterance) -> re.Match[str] | None:
-    """Find the corpus's own naming in an utterance's id or path."""
+    """Match an utterance's id or path with the corpus's naming."""
     return corpus.pattern.search(row.id) or corpus.pattern.search(row.path)
 
 
 def recognise(rows: Sequence[Utterance]) -> Official | None:
-    """The corpus that nine in ten utterances are named like; of its parts the one nearest in number."""
+    """Return the corpus whose naming fits 90 % of the utterances, or the part with the nearest count."""
     known, fitting = corpora(), dict[str, tuple[int, int]]()
     for corpus in known.values():
         if match(corpus, rows[0]) or match(corpus, rows[-1]):
-            matches = [found[0] for row in rows if (found := match(corpus, row))]
+            matches = [fit[0] for row in rows if (fit := match(corpus, row))]
             if 10 * len(matches) >= 9 * len(rows):
                 total = list(corpus.counts.values())[-1]
                 fitting[corpus.name] = len(matches), -abs(total - len(set(matches)))
@@ -68,20 +69,20 @@ def recognise(rows: Sequence[Utterance]) -> Official | None:
 
 
 def count(corpus: Official, rows: Iterable[Utterance]) -> dict[str, int]:
-    """What there is of ``corpus.counts``; what is there twice, or in pieces, counts once.
+    """Return the actual values of ``corpus.counts``; duplicates and pieces of an utterance count once.
 
-    Where no utterance is named as the corpus names them, the rows' own speakers and recordings count.
+    If no utterance follows the corpus's naming, the speakers and recordings of the rows are counted.
     """
-    named, own = _Tally(), _Tally()
+    named, labelled = _Tally(), _Tally()
     seen: set[str] = set()
     for row in rows:
-        own.add({"speaker": row.speaker, "recording": row.recording})
-        found = match(corpus, row)
-        if found and found[0] not in seen:
-            seen.add(found[0])
-            named.add(found.groupdict())
-    there = (named if seen else own).found()
-    return {what: there[what] for what in corpus.counts}
+        labelled.add({"speaker": row.speaker, "recording": row.recording})
+        fit = match(corpus, row)
+        if fit and fit[0] not in seen:
+            seen.add(fit[0])
+            named.add(fit.groupdict())
+    actual = (named if seen else labelled).counts()
+    return {what: actual[what] for what in corpus.counts}
 
 
 @dataclass(slots=True)
@@ -101,6 +102,6 @@ class _Tally:
         if recording:
             self.recordings.add((speaker, recording))
 
-    def found(self) -> Counter[str]:
+    def counts(self) -> Counter[str]:
         people = {"speakers": len(self.speakers), "recordings": len(self.recordings)}
         return self.kinds + Counter(people | {"utterances": self.total, "files": self.total})

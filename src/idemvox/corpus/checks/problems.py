@@ -1,4 +1,4 @@
-"""What makes an audio file unfit to learn from, and the report of a whole corpus that a person reads."""
+"""Problems that make an audio file unusable for training, and summaries of a corpus."""
 
 from __future__ import annotations
 
@@ -34,35 +34,54 @@ __all__ = [
     "write_problems",
 ]
 
-LOUDEST = 8.0  # a float file that goes further was not scaled to [-1, 1]
+LOUDEST = 8.0  # a float file with a higher peak was not scaled to [-1, 1]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with a file, or with an utterance in it."""
+    """A problem of a file, or of an utterance in it.
 
-    path: str  # as found or listed
-    reason: str  # one of a few phrases, to be counted
-    detail: str  # about this very file
-    id: str = ""  # of the utterance, where there is a manifest
-    serious: bool = True  # not fit to learn from; else worth a look
+    Attributes:
+        path: path of the file, as found or listed.
+        reason: one of a few phrases, for counting.
+        detail: details about this file.
+        id: id of the utterance, if there is a manifest.
+        serious: True for an error (unusable for training), False for a warning.
+    """
+
+    path: str
+    reason: str
+    detail: str
+    id: str = ""
+    serious: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What became of a folder or a table."""
+    """The result of preparing a manifest.
+
+    Attributes:
+        manifest: the file that was written.
+        taken: number of rows in it.
+        hours: their total length.
+        speakers: number of distinct speakers; None if none is known.
+        left_out: the files that were left out.
+        notes: remarks that are no reason to leave a file out.
+        problems: the CSV of all files left out; None if there are none.
+        unit: what a row of the manifest is.
+    """
 
     manifest: Path
     taken: int
-    hours: float  # of what was taken
-    speakers: int | None  # how many distinct ones; None where no speaker is known
+    hours: float
+    speakers: int | None
     left_out: tuple[Problem, ...]
-    notes: tuple[str, ...]  # things worth knowing that are no reason to leave a file out
-    problems: Path | None  # the CSV with every file left out; None where there is none
-    unit: str = "file"  # what a row of the manifest is
+    notes: tuple[str, ...]
+    problems: Path | None
+    unit: str = "file"
 
     def table(self, examples: int = 3) -> RenderableType:
-        """What was taken, and what was left out and why, to be printed by rich."""
+        """Return a table for rich of what was taken, and of what was left out and why."""
         top = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         top.add_row("taken", f"{counted(self.taken, self.unit)}, {duration(self.hours)}")
         if self.speakers is not None:
@@ -74,30 +93,30 @@ class Summary:
         if not self.left_out:
             return top
         why = reasons_table("Left out", self.left_out, examples)
-        return Group(top, why, Text(f"every file left out: {self.problems}"))
+        return Group(top, why, Text(f"all files left out: {self.problems}"))
 
 
 def judge(path: str, fact: Facts, min_seconds: float) -> Problem | None:
-    """Why a file is left out, or None for a good one."""
+    """Return why a file is left out, or None for a good one."""
     reason, detail = _fault(path, fact, min_seconds)
     return Problem(printable(path), reason, detail) if reason else None
 
 
 def _fault(path: str, fact: Facts, min_seconds: float) -> tuple[str, str]:
-    """Reason and detail; two empty strings for a good file."""
+    """Return reason and detail; two empty strings for a good file."""
     promised = fact.promised / fact.rate if fact.rate else 0.0
     if printable(path) != path:
-        return "name is not text", "rename it: its name is not valid UTF-8"
+        return "name is not UTF-8", "rename the file"
     if fact.fault and promised:
-        return "breaks off", f"{fact.fault}, after {fact.seconds:.1f} s or later, of {promised:.1f} s"
+        return "truncated", f"{fact.fault}, after {fact.seconds:.1f} s or later, of {promised:.1f} s"
     if fact.frames and fact.seconds < promised - fact.slack:
-        return "breaks off", f"{fact.seconds:.1f} s can be decoded of {promised:.1f} s"
+        return "truncated", f"only {fact.seconds:.1f} s of {promised:.1f} s can be decoded"
     if fact.fault:
         return "cannot be read", fact.fault
     if not fact.frames:
         return "empty", "no samples"
     if math.isnan(fact.peak):
-        return "samples are not numbers", "has NaN or infinite samples"
+        return "NaN or infinite samples", "write the file again with finite samples"
     if fact.peak < SILENCE:
         return "silent", f"peak {fact.peak:.1e} of full scale, below -60 dB"
     if fact.peak > LOUDEST:
@@ -111,19 +130,19 @@ def _fault(path: str, fact: Facts, min_seconds: float) -> tuple[str, str]:
 
 
 def reasons_table(title: str, problems: Sequence[Problem], examples: int, count: str = "files") -> Table:
-    """Problems counted by reason, each with a few examples."""
+    """Return a table of problems by reason, with counts and a few examples."""
     why = Table(title=title, title_justify="left", title_style="bold")
     why.add_column("why")
     why.add_column(count, justify="right")
     why.add_column("for example", overflow="fold")
-    for reason, few in by_reason(problems).items():
-        shown = "\n".join(f"{p.path}: {p.detail}" if p.path else p.detail for p in few[:examples])
-        why.add_row(Text(reason), f"{len(few):,}", Text(shown))
+    for reason, group in by_reason(problems).items():
+        shown = "\n".join(f"{p.path}: {p.detail}" if p.path else p.detail for p in group[:examples])
+        why.add_row(Text(reason), f"{len(group):,}", Text(shown))
     return why
 
 
 def worth_knowing(known: Mapping[str, Facts]) -> list[str]:
-    """Notes on rates, channels, decoders and unmarked ends, from facts by path."""
+    """Return notes on rates, channels, decoders and missing end marks, from facts by path."""
     facts = known.values()
     rates = Counter(fact.rate for fact in facts)
     notes = rate_notes(rates, sum(fact.channels > 1 for fact in facts))
@@ -133,29 +152,29 @@ def worth_knowing(known: Mapping[str, Facts]) -> list[str]:
         notes.append(f"{opposite}: the louder one is read, not their average")
     if unended := sum(not fact.ended for fact in facts):
         ogg = counted(unended, "Ogg file")
-        notes.append(f"{ogg} without an end mark, recorded live or broken off: taken nonetheless")
+        notes.append(f"{ogg} without an end mark (recorded live, or truncated): taken")
     return notes
 
 
 def rate_notes(rates: Counter[int], several: int) -> list[str]:
-    """Notes on how many files have which rate, and how many have several channels."""
+    """Return notes on the number of files at each rate, and with several channels."""
     notes: list[str] = []
     rates = Counter({rate: count for rate, count in rates.items() if rate != SAMPLE_RATE})
     if rates:
-        each = ", ".join(f"{count:,} at {rate / 1000:g} kHz" for rate, count in sorted(rates.items()))
-        notes.append(f"{counted(rates.total(), 'file')} not at 16 kHz ({each}): resampled when read")
+        counts = ", ".join(f"{count:,} at {rate / 1000:g} kHz" for rate, count in sorted(rates.items()))
+        notes.append(f"{counted(rates.total(), 'file')} not at 16 kHz ({counts}): resampled when read")
     if several:
         notes.append(f"{counted(several, 'file')} with several channels: averaged when read")
     return notes
 
 
 def decoded(path: str, fact: Facts) -> tuple[str, str]:
-    """Which decoder read what kind of file: ``PyAV``, ``.webm``."""
+    """Return the decoder and the kind of a file: ``PyAV``, ``.webm``."""
     return fact.decoder, os.path.splitext(path)[1].lower() or "without suffix"
 
 
 def decoder_notes(read: Counter[tuple[str, str]]) -> list[str]:
-    """A note on how many files of which kind each decoder reads, in alphabetical order."""
+    """Return a note on the number of files of each kind that each decoder reads."""
     lines = []
     for decoder in sorted({decoder for decoder, _ in read}, key=str.lower):
         kinds = [f"{n:,} {kind}" for (by, kind), n in sorted(read.items()) if by == decoder]
@@ -164,12 +183,12 @@ def decoder_notes(read: Counter[tuple[str, str]]) -> list[str]:
 
 
 def counted(number: int, thing: str) -> str:
-    """``1 file``, ``2,500 files``."""
+    """Return a count with its noun: ``1 file``, ``2,500 files``."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def by_reason(problems: Sequence[Problem]) -> dict[str, list[Problem]]:
-    """Problems by reason, the most frequent first."""
+    """Return problems by reason, the most frequent first."""
     groups: dict[str, list[Problem]] = {}
     for problem in problems:
         groups.setdefault(problem.reason, []).append(problem)
@@ -177,7 +196,7 @@ def by_reason(problems: Sequence[Problem]) -> dict[str, list[Problem]]:
 
 
 def write_problems(file: Path, problems: Sequence[Problem]) -> Path | None:
-    """Write the list of problems, or take an earlier one away where there are none."""
+    """Write the list of problems; if there are none, delete an earlier list."""
     if not problems:
         file.unlink(missing_ok=True)
         return None
@@ -189,10 +208,10 @@ def write_problems(file: Path, problems: Sequence[Problem]) -> Path | None:
 
 
 def printable(path: str) -> str:
-    """A path as text; bytes of a file name that are not UTF-8 become question marks."""
+    """Return a path as text; bytes of a file name that are not UTF-8 become question marks."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 
 def duration(hours: float) -> str:
-    """Hours, or minutes where it is less than two hours."""
+    """Return a duration in hours, or in minutes below two hours."""
     return f"{hours:,.1f} h" if hours >= 2 else f"{hours * 60:.1f} min"

@@ -1,4 +1,4 @@
-"""Find audio files and decode every one of them once, in parallel, resumably, to learn what is in them."""
+"""Scanning: find audio files and decode each of them once, in parallel and resumably."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from idemvox.progress import task_bar
 __all__ = ["Facts", "Found", "examine", "examine_all", "examined", "find_audio"]
 
 SILENCE = 1e-3  # peak below -60 dB of full scale
-_AHEAD = 64  # files that each thread may be ahead of the first that is not done: only facts are held
-BLOCK = 1 << 17  # frames decoded at a time: memory stays bounded however long the file
+_AHEAD = 64  # files per thread that may be finished before their turn; only their facts are held
+BLOCK = 1 << 17  # frames decoded at a time, to bound memory for files of any length
 
 F = TypeVar("F", bound="Facts")
 Mark = tuple[str, int, int]
@@ -37,37 +37,58 @@ Hear = Callable[[npt.NDArray[np.float32], int], None]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a walk through a folder found."""
+    """The files below a folder.
 
-    files: list[str]  # relative to the folder, forward slashes, sorted
-    others: Counter[str]  # how many files of each other suffix, hidden names, pipes and devices
-    closed: list[tuple[str, str]]  # folders that could not be listed, and why
+    Attributes:
+        files: sorted paths of audio files relative to the folder, with forward slashes.
+        others: number of other files by suffix, and of hidden names, pipes and devices.
+        closed: folders that could not be listed, and why.
+    """
+
+    files: list[str]
+    others: Counter[str]
+    closed: list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What decoding a file from end to end told: no judgement, so that a journal outlives new settings."""
+    """Measurements of a completely decoded file; thresholds are applied later, so a journal stays valid.
 
-    frames: int = 0  # decoded, per channel
-    rate: int = 0  # Hz
+    Attributes:
+        frames: decoded samples per channel.
+        rate: sampling rate in Hz.
+        channels: number of channels.
+        peak: highest absolute value after mixing to one channel, full scale at 1; NaN if a sample is not
+            finite.
+        promised: samples per channel according to the header.
+        ended: False for an Ogg stream without its end mark.
+        fault: why it could not be decoded; "" if it could.
+        decoder: the decoder that opened it.
+        slack: seconds by which the header of an intact file of its kind may be wrong.
+        sound: seconds from the first sound to the last; inf if this does not matter.
+        cancelled: whether the channels cancel each other, so that the louder one is read.
+    """
+
+    frames: int = 0
+    rate: int = 0
     channels: int = 0
-    peak: float = 0.0  # of what reading gives; full scale is 1; NaN if any sample is not a number
-    promised: int = 0  # frames that the header speaks of
-    ended: bool = True  # False: an Ogg stream without its end mark
-    fault: str = ""  # why it could not be decoded; "" if it could
-    decoder: str = ""  # which one opened it
-    slack: float = 0.0  # seconds by which the header of a good file of its kind may be wrong
-    sound: float = math.inf  # seconds from the first sound to the last; inf: not to be asked for
-    cancelled: bool = False  # the channels are each other's opposite: the louder one is read
+    peak: float = 0.0
+    promised: int = 0
+    ended: bool = True
+    fault: str = ""
+    decoder: str = ""
+    slack: float = 0.0
+    sound: float = math.inf
+    cancelled: bool = False
 
     @property
     def seconds(self) -> float:
-        """Length of what was decoded."""
+        """Decoded length in seconds."""
         return self.frames / self.rate if self.rate else 0.0
 
 
 def find_audio(folder: Path) -> Found:
-    """Every audio file below a folder; hidden names are skipped, links followed, each folder listed once."""
+    """Return the audio files below a folder; hidden names are skipped, links followed, no folder twice."""
     files: list[str] = []
     others: Counter[str] = Counter()
     closed: list[tuple[str, str]] = []
@@ -100,11 +121,11 @@ def find_audio(folder: Path) -> Found:
 
 
 def examine(path: Path, stop: threading.Event | None = None, hear: Hear | None = None) -> Facts:
-    """Decode a file from end to end, a block at a time.
+    """Decode a whole file, block by block, and measure it.
 
-    A file that cannot be decoded, for whatever reason, is a fact too (``fault``), not an error. A set
-    ``stop`` ends it early, with what is known so far. ``hear`` is called with every block,
-    (T,), made of all channels as reading does, and the rate.
+    A file that cannot be decoded gives a ``fault``, not an error. Setting ``stop`` ends it early, with the
+    measurements so far. ``hear`` is called with every block, (T,), mixed to one channel as in reading, and
+    the rate.
     """
     facts = Facts()
     heard: _Ear | None = None
@@ -128,13 +149,13 @@ def examine(path: Path, stop: threading.Event | None = None, hear: Hear | None =
             fault = ""
     except AudioError as error:
         fault = str(error).removeprefix(f"cannot read {path}: ")
-    except Exception as error:  # noqa: BLE001 - whatever one file does to a decoder, a million others wait
+    except Exception as error:  # noqa: BLE001 - one file that crashes a decoder must not stop the scan of all others
         fault = f"reading it failed with {type(error).__name__}: {error}"
     return replace(facts, fault=fault, **(heard.facts() if heard else {}))
 
 
 class _Ear:
-    """What is learnt from the samples of a file, block by block."""
+    """Measures a file's samples, block by block."""
 
     def __init__(self, rate: int, hear: Hear | None) -> None:
         self._rate, self._hear = rate, hear
@@ -142,7 +163,7 @@ class _Ear:
         self._frames, self._peak, self._cancelled = 0, 0.0, False
 
     def feed(self, block: npt.NDArray[np.float32]) -> None:
-        """Hear the next samples, (T, channels)."""
+        """Measure the next samples, (T, channels)."""
         wave = mono(block)
         self._frames += len(block)
         peak = np.abs(wave).max()
@@ -154,14 +175,14 @@ class _Ear:
             self._hear(wave, self._rate)
 
     def facts(self) -> dict[str, Any]:
-        """The fields of :class:`Facts` that this gives."""
+        """Return the fields of :class:`Facts` measured here."""
         peak = self._peak if math.isfinite(self._peak) else math.nan
         sound = round(self._activity.seconds(), 2)
         return {"frames": self._frames, "peak": peak, "sound": sound, "cancelled": self._cancelled}
 
 
 def _refuse_special(path: Path) -> None:
-    """Opening a pipe would wait for ever, and a device may never end."""
+    """Raise an error for a pipe, which would block, or a device, which may never end."""
     mode = path.stat().st_mode if path.exists() else stat.S_IFREG
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise AudioError("a pipe or device, not a file")
@@ -170,7 +191,7 @@ def _refuse_special(path: Path) -> None:
 def examine_all(
     files: Sequence[Path], journal: Path, workers: int | None = None, progress: bool = True
 ) -> list[Facts]:
-    """Examine files as :func:`examined` does; give the facts of all of them, in their order."""
+    """Examine files as :func:`examined` does; return the facts of all of them, in order."""
     facts: list[Facts | None] = [None] * len(files)
     for index, fact in examined(
         files,
@@ -199,18 +220,19 @@ def examined(
     look: Callable[[Path, threading.Event], F],
     revive: Callable[[str, list[Any]], F],
 ) -> Iterator[tuple[int, F]]:
-    """Examine files in parallel and give each one's index and facts, in their order.
+    """Examine files in parallel; yield each one's index and facts, in order.
 
-    ``journal`` remembers what is done, so that an interrupted scan goes on. It is left in place: the caller
-    deletes it when the result is safe. A file whose size or time of change is not what the journal says is
+    ``journal`` stores the results, so that an interrupted scan can resume. It is kept: the caller deletes it
+    when the final result is on disk. A file whose size or modification time differs from the journal is
     examined again.
 
     Args:
-        look: examines a file; ends early when the event is set.
-        revive: makes facts of a path and the fields in the journal; ValueError: of no use any more.
+        look: examines a file; returns early if the event is set.
+        revive: returns facts from a path and the fields in the journal, or raises ValueError if they are
+            outdated.
 
     Raises:
-        KeyboardInterrupt: with a message that says how far it came and how to go on.
+        KeyboardInterrupt: with a message that says how much is done and how to resume.
     """
     workers = workers or os.cpu_count() or 1
     known = _read_journal(journal, revive)
@@ -223,7 +245,7 @@ def examined(
         if mark in known:
             return known[mark]
         fact = look(path, stop)
-        if not fact.fault and not stop.is_set():  # a fault may pass: look again next time
+        if not fact.fault and not stop.is_set():  # a fault may be temporary: examine again next time
             with writing:
                 log.write(json.dumps([*mark, *astuple(fact)]) + "\n")
         return fact
@@ -240,32 +262,32 @@ def examined(
                 yield index, fact
         except KeyboardInterrupt as error:
             raise KeyboardInterrupt(
-                f"stopped after {done} of {len(files)} files; run the same command again to go on"
+                f"stopped after {done} of {len(files)} files; run the same command again to resume"
             ) from error
 
 
 def _mark(path: Path) -> Mark:
-    """What tells one state of a file from another: name, size, time of change."""
+    """Return the identity of a file's state: name, size and modification time."""
     try:
         status = path.stat()
-    except (OSError, ValueError):  # ValueError: not a possible name
+    except (OSError, ValueError):  # ValueError: an impossible name
         return os.fspath(path), -1, -1
     return os.fspath(path), status.st_size, status.st_mtime_ns
 
 
 def _open_journal(journal: Path) -> IO[str]:
-    """Open the journal for adding lines; a line goes to disk as soon as it is written."""
+    """Open the journal for appending; each line is written at once."""
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
         file = journal.open("a", encoding="utf-8", buffering=1)
-        file.write("\n")  # ends a line that a killed scan left half written
+        file.write("\n")  # ends a partial line of a killed scan
         return file
     except OSError as error:
         raise CorpusError(f"cannot write {journal}: {error.strerror}; choose another output") from error
 
 
 def _read_journal(journal: Path, revive: Callable[[str, list[Any]], F]) -> dict[Mark, F]:
-    """Facts by mark; unreadable lines (a scan that was killed) are as if they were not there."""
+    """Return facts by mark; malformed lines, from a killed scan, are ignored."""
     known: dict[Mark, F] = {}
     if not journal.exists():
         return known

@@ -1,1 +1,1 @@
-"""Public corpora as they are published, one module each; each ends in a checked manifest."""
+"""Importers of public corpora, one module each; each writes a checked manifest."""

@@ -21,8 +21,8 @@ FIRST = "write the audio to files first, e.g. with Kaldi's wav-copy, and list th
 
 @IMPORTERS.register(
     "kaldi",
-    help="Prepare a Kaldi data folder: wav.scp, and utt2spk and segments if they are there.\n\n"
-    "Lines of wav.scp must be files: commands (those that end in |) are refused and never run.\n\n"
+    help="Prepare a Kaldi data folder: wav.scp, and utt2spk and segments if present.\n\n"
+    "Lines of wav.scp must be files: commands (which end in |) are refused and never run.\n\n"
     "Example: idemvox prepare kaldi data/train/ --out train.csv",
 )
 def prepare_kaldi(
@@ -38,19 +38,19 @@ def prepare_kaldi(
 ) -> Summary:
     """Check the audio of a Kaldi data folder and write its manifest.
 
-    Where there is a ``segments`` file a row is a part of a recording, and ``recording`` is the recording's
-    name in ``wav.scp``; each recording is decoded once. A segment may end up to 0.5 s after its recording,
-    as in Kaldi, and is cut there; an end of -1 is the recording's.
+    With a ``segments`` file, a row is a part of a recording, and ``recording`` is the recording's name in
+    ``wav.scp``; each recording is decoded once. A segment may end up to 0.5 s after its recording, as in
+    Kaldi, and is then cut at its end. An end of -1 means the end of the recording.
 
     Args:
-        folder: holds ``wav.scp``, and ``utt2spk`` where speakers are known.
+        folder: has ``wav.scp``, and ``utt2spk`` if speakers are known.
         out: the CSV file to write.
-        root: folder that relative paths start from; None is the current one, as in Kaldi.
+        root: folder that relative paths start from; None for the current one, as in Kaldi.
         min_seconds, workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
 
     Raises:
-        CorpusError: no ``wav.scp``, a line of it that is a command or an offset into an archive (commands
-            are never run), a malformed line in any of the files, or nothing usable.
+        CorpusError: there is no ``wav.scp``, a line of it is a command (never run) or an offset into an
+            archive, a line of any file is malformed, or no audio is usable.
     """
     folder = existing_folder(folder)
     if not (folder / "wav.scp").exists():
@@ -62,7 +62,7 @@ def prepare_kaldi(
     else:
         candidates = [Candidate(name, path, speakers.get(name)) for name, path in paths.items()]
     if not candidates:
-        raise CorpusError(f"nothing is listed in {folder}: wav.scp or segments is empty")
+        raise CorpusError(f"{folder} lists no audio: wav.scp or segments is empty")
     unknown = sum(c.speaker is None for c in candidates)
     return prepare_candidates(
         candidates,
@@ -77,7 +77,7 @@ def prepare_kaldi(
 
 
 def _paths(scp: Path) -> dict[str, str]:
-    """Read the path of each name; it may hold spaces."""
+    """Return the path of each name; paths may contain spaces."""
     paths: dict[str, str] = {}
     with reading(scp), scp.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
@@ -89,12 +89,12 @@ def _paths(scp: Path) -> dict[str, str]:
                 raise CorpusError(f"{where}: expected 'name path', got {line.strip()[:120]!r}")
             if path.endswith("|") or path.startswith("|"):
                 raise CorpusError(
-                    f"{where}: {name} comes out of a command ({path[:80]!r}), and idemvox runs none; {FIRST}"
+                    f"{where}: {name} is the output of a command ({path[:80]!r}), and idemvox runs none; {FIRST}"
                 )
             if re.search(r":\d+(\[.*\])?$", path):
                 raise CorpusError(f"{where}: {name} is in an archive ({path[-80:]!r}); {FIRST}")
             if name in paths:
-                raise CorpusError(f"{where}: {name} is there twice; names must differ")
+                raise CorpusError(f"{where}: {name} is listed twice; names must be unique")
             paths[name] = path
     return paths
 
@@ -106,7 +106,7 @@ def _speakers(file: Path) -> dict[str, str]:
 
 
 def _segments(file: Path, paths: dict[str, str], speakers: dict[str, str]) -> list[Candidate]:
-    found: dict[str, Candidate] = {}
+    candidates: dict[str, Candidate] = {}
     for number, (name, recording, first, last, *_) in read_columns(file, "utterance recording start end"):
         try:
             start, end = float(first), float(last)
@@ -114,12 +114,14 @@ def _segments(file: Path, paths: dict[str, str], speakers: dict[str, str]) -> li
             start = end = math.nan
         if not (0 <= start < math.inf and (end > start or end == -1)):
             raise CorpusError(
-                f"{file}, line {number}: {first} to {last} is no part of a recording, in seconds"
+                f"{file}, line {number}: {first} to {last} is not a part of a recording, in seconds"
             )
         if recording not in paths:
             raise CorpusError(f"{file}, line {number}: recording {recording} is not in wav.scp")
-        if name in found:
-            raise CorpusError(f"{file}, line {number}: {name} is there twice; names must differ")
+        if name in candidates:
+            raise CorpusError(f"{file}, line {number}: {name} is listed twice; names must be unique")
         end_or_none = None if end == -1 else end
-        found[name] = Candidate(name, paths[recording], speakers.get(name), recording, start, end_or_none)
-    return list(found.values())
+        candidates[name] = Candidate(
+            name, paths[recording], speakers.get(name), recording, start, end_or_none
+        )
+    return list(candidates.values())

@@ -1,4 +1,4 @@
-"""What the importers share: finding a corpus in a folder, reading its lists, rewriting its trial keys."""
+"""Helpers of the importers: finding a corpus in a folder, reading its lists, rewriting its trial keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELS = {"tgt": "1", "imp": "0"}
 
 @dataclass(frozen=True, slots=True)
 class TrialFile:
-    """A trial list that was written, ``label id id`` in the ids of a manifest."""
+    """A written trial list, ``label id id`` with the ids of a manifest."""
 
     path: Path
     trials: int
@@ -28,17 +28,17 @@ class TrialFile:
 
 
 def joined(place: str, name: str) -> str:
-    """``place/name``, or ``name`` where the place is the folder itself."""
+    """Return ``place/name``, or ``name`` if the place is the folder itself."""
     return f"{place}/{name}" if place else name
 
 
 def places(folder: Path, holds: str, depth: int = 3) -> list[str]:
-    """Folders, at most ``depth`` below, with an entry that ``holds`` (a regular expression) matches.
+    """Return folders, at most ``depth`` levels down, with an entry that the regular expression matches.
 
-    Sorted by depth and name, relative to ``folder`` (itself: ``""``). Inside one that is found nothing more
-    is looked for, so that a corpus of a million files is found by opening a few folders.
+    They are sorted by depth and name, and relative to ``folder`` (itself: ``""``). Folders inside a result
+    are not searched, so a corpus of a million files is found by opening a few folders.
     """
-    found: list[str] = []
+    matches: list[str] = []
     level = [""]
     for _ in range(depth + 1):
         below: list[str] = []
@@ -48,30 +48,32 @@ def places(folder: Path, holds: str, depth: int = 3) -> list[str]:
             except OSError as error:
                 raise CorpusError(f"cannot open the folder {folder / place}: {error.strerror}") from error
             if any(re.fullmatch(holds, entry.name) for entry in entries):
-                found.append(place)
+                matches.append(place)
             else:
                 below += [joined(place, e.name) for e in entries if e.is_dir() and e.name[0] != "."]
         level = below
-    return found
+    return matches
 
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """What goes wrong with a list becomes an error that names it."""
+    """Turn failures to read a list into errors that name it."""
     try:
         yield
     except OSError as error:
-        raise CorpusError(f"cannot read {file}: {error.strerror}; it is part of the corpus") from error
+        raise CorpusError(
+            f"cannot read {file}: {error.strerror}; the corpus should have this file"
+        ) from error
     except UnicodeDecodeError as error:
-        raise CorpusError(f"{file} is not UTF-8 text; is it really a list?") from error
+        raise CorpusError(f"{file} is not UTF-8 text; check that it is a list") from error
 
 
 def read_columns(file: Path, wanted: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and fields of each line that is not blank.
+    """Yield the line number and fields of each line that is not blank.
 
     Args:
-        file: fields are separated by white space.
-        wanted: names of the columns, such as ``"model file"``: at least so many fields each line must have.
+        file: text file with fields separated by white space.
+        wanted: names of the columns, such as ``"model file"``; each line must have at least as many fields.
 
     Raises:
         CorpusError: the file cannot be read, or a line has too few fields.
@@ -87,12 +89,12 @@ def read_columns(file: Path, wanted: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def read_models(file: Path) -> dict[str, str]:
-    """Read the file that each enrolment model is made of, from lines ``model file``."""
+    """Return the file of each enrolment model, from lines ``model file``."""
     models: dict[str, str] = {}
     for number, (model, name, *_) in read_columns(file, "model file"):
         if models.setdefault(model, name) != name:
             raise CorpusError(
-                f"{file}, line {number}: a second file of model {model}; only one a model is supported"
+                f"{file}, line {number}: a second file of model {model}; only one file per model is supported"
             )
     return models
 
@@ -102,17 +104,17 @@ def write_trials(
 ) -> TrialFile:
     """Rewrite a key file, lines ``model file tgt|imp``, as ``label id id``, atomically.
 
-    Streams: 4 million trials take seconds and the memory of their ids.
+    It streams: 4 million trials take seconds, and memory only for their ids.
 
     Args:
         keys: the key file.
         out: the list to write.
         models: file of each enrolment model.
-        files: every file there is, as the key file writes them.
-        place: put before a file, it gives its id.
+        files: all files, named as in the key file.
+        place: folder that is put before a file to give its id.
 
     Raises:
-        CorpusError: a line that is no trial, a model or a file that is not known.
+        CorpusError: a line is not a trial, or its model or file is unknown.
     """
     ids = {name: joined(place, name) for name in files}
     enrolled = {model: ids[name] for model, name in models.items() if name in ids}
@@ -128,7 +130,7 @@ def write_trials(
                 first, second = enrolled[model], ids[name]
                 file.write(f"{LABELS[label]} {first} {second}\n")
             except (KeyError, ValueError) as error:
-                what = "expected 'model file tgt|imp', the model and the file being in the corpus's lists"
+                what = "expected 'model file tgt|imp', with a model and a file in the corpus's lists"
                 raise CorpusError(f"{keys}, line {number}: {what}, got {line.strip()[:200]!r}") from error
             used.add(first)
             used.add(second)
@@ -137,17 +139,17 @@ def write_trials(
 
 
 def with_trials(summary: Summary, lists: Collection[TrialFile], place: str = "") -> Summary:
-    """Add to a summary which trial lists there are, and which of them name files that were left out.
+    """Add notes to a summary on the trial lists, and on lists that name files that were left out.
 
     Args:
-        summary: of the manifest that the lists go with.
+        summary: summary of the manifest that belongs to the lists.
         lists: the lists.
-        place: put before an id, it gives the path in the summary.
+        place: folder that is put before an id to give its path in the summary.
     """
     left_out = {problem.path for problem in summary.left_out}
     notes = []
-    for each in lists:
-        missing = sum(joined(place, name) in left_out for name in each.ids)
+    for trials in lists:
+        missing = sum(joined(place, name) in left_out for name in trials.ids)
         lost = f"; it names {counted(missing, 'file')} left out, so it cannot be scored" if missing else ""
-        notes.append(f"{counted(each.trials, 'trial')}: {each.path}{lost}")
+        notes.append(f"{counted(trials.trials, 'trial')}: {trials.path}{lost}")
     return replace(summary, notes=(*notes, *summary.notes))

@@ -1,4 +1,4 @@
-"""MUSAN: noise, music and speech to mix in, cut into pieces that are quick to read."""
+"""MUSAN: noise, music and speech for augmentation, cut into pieces that are fast to read."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ KINDS = ("noise", "music", "speech")
 
 
 def _official(name: str, kinds: str, counts: Mapping[str, int]) -> Official:
-    """``noise/free-sound/noise-free-sound-0000.wav``."""
+    """Return counts for names like ``noise/free-sound/noise-free-sound-0000.wav``."""
     pattern = re.compile(rf"(?:^|/)(?P<kind>{kinds})-[a-z-]+-\d{{4}}(?![^.])")
     return Official(name, pattern, counts, speech=False)
 
 
 @IMPORTERS.register(
     "musan",
-    help="Prepare MUSAN: noise/, music/ and speech/, each cut into pieces, in a manifest of its own.\n\n"
-    "No audio is written: a row says where in its file the piece starts. --out musan.csv gives "
+    help="Prepare MUSAN: noise/, music/ and speech/, each cut into pieces, with its own manifest.\n\n"
+    "No audio is written: a row gives the start of the piece in its file. --out musan.csv gives "
     "musan.noise.csv, musan.music.csv and musan.speech.csv.\n\n"
     "Example: idemvox prepare musan musan/ --out musan.csv",
     official=(
@@ -52,30 +52,30 @@ def prepare_musan(
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Summary]:
-    """Check MUSAN and write a manifest of each kind: ``musan.csv`` gives ``musan.noise.csv`` and so on.
+    """Check MUSAN and write a manifest for each kind: ``musan.csv`` gives ``musan.noise.csv`` and so on.
 
-    A row is a piece of a file, from its ``start`` on: no audio is written. Ids are the path and the number
+    A row is a piece of a file that begins at ``start``; no audio is written. An id is the path and the number
     of the piece, ``noise/free-sound/noise-free-sound-0000.wav#0000``; the recording is the file.
 
     Args:
-        folder: holds ``noise``, ``music`` and ``speech`` or some of them, or ``musan`` with them.
-        out: where the manifests go, each with its kind put into the name.
+        folder: has some or all of ``noise``, ``music`` and ``speech``, or ``musan`` with them.
+        out: manifest to write; the kind is inserted into the name.
         piece: length of a piece in seconds.
-        min_seconds: shortest file to take, and shortest last piece.
+        min_seconds: length of the shortest file and of the shortest last piece to take.
         workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
 
     Returns:
-        One summary for each kind that is there.
+        One summary for each available kind.
 
     Raises:
-        CorpusError: no MUSAN in the folder, or nothing usable of a kind.
+        CorpusError: there is no MUSAN in the folder, or a kind has no usable audio.
     """
     folder, out = existing_folder(folder), Path(out)
     homes = places(folder, "|".join(KINDS), depth=1)
     if not homes:
         raise CorpusError(f"no MUSAN in {folder}: looked for {', '.join(KINDS)} in it and in musan/")
     if piece < min_seconds:
-        raise CorpusError(f"pieces of {piece:g} s are shorter than the shortest taken, {min_seconds:g} s")
+        raise CorpusError(f"pieces of {piece:g} s are shorter than the shortest to take, {min_seconds:g} s")
 
     def cut(row: Utterance) -> Iterator[Utterance]:
         for number in range(math.ceil(row.seconds / piece)):
@@ -85,7 +85,7 @@ def prepare_musan(
                 yield replace(row, id=f"{row.id}#{number:04}", seconds=seconds, start=start)
 
     home = homes[0]
-    journal = out.with_name(out.name + ".partial")  # one for all three, so that none is examined again
+    journal = out.with_name(out.name + ".partial")  # one for all three, so that no file is examined again
     summaries = []
     for kind in KINDS:
         if not (folder / home / kind).is_dir():

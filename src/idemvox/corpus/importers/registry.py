@@ -1,7 +1,7 @@
-"""Name -> importer, for every public corpus that has a command of its own.
+"""Name -> importer, for every public corpus with its own command.
 
-A new importer is one new file with one decorator: ``idemvox prepare NAME`` and its help, and the counts that
-``idemvox doctor`` compares, are made from it.
+A new importer is one new file with one decorator. ``idemvox prepare NAME``, its help, and the counts that
+``idemvox doctor`` compares are generated from it.
 
     @IMPORTERS.register("voxceleb1", help="Prepare VoxCeleb1: ...", official=(Official(...),))
     def prepare_voxceleb1(folder, out, *, min_seconds=2.0, workers=None, progress=True) -> Summary: ...
@@ -28,9 +28,9 @@ F = TypeVar("F", bound="Callable[..., Summary | list[Summary]]")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What help says of a keyword that is not the same for all importers, and its least value.
+    """Help and smallest value of a keyword that not all importers have.
 
-    It is given in the signature: ``piece: Annotated[float, Setting("Length of a piece.", least=0.1)] = 5.0``.
+    It is part of the signature: ``piece: Annotated[float, Setting("Length of a piece.", least=0.1)] = 5.0``.
     """
 
     help: str
@@ -39,14 +39,14 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Importer:
-    """How a corpus is prepared.
+    """An importer of a corpus.
 
     Attributes:
-        name: what the command calls it.
+        name: name of the command.
         prepare: takes the folder, the manifest to write, ``min_seconds``, ``workers`` and ``progress``, whose
-            defaults are the command's, and keywords of its own, each with a :class:`Setting`.
-        help: of the command; its first line stands in the list of commands, its last is an example.
-        official: how much there is of the corpus and of its parts, as its makers say.
+            defaults are those of the command, and its own keywords, each with a :class:`Setting`.
+        help: help of the command; the first line is shown in the list of commands, the last is an example.
+        official: official counts of the corpus and of its parts.
     """
 
     name: str
@@ -55,20 +55,20 @@ class Importer:
     official: tuple[Official, ...]
 
     def run(self, folder: Path, out: Path, **options: Any) -> list[Summary]:
-        """Prepare the corpus; return a summary of each manifest that was written."""
-        done = self.prepare(folder, out, **options)
-        return done if isinstance(done, list) else [done]
+        """Prepare the corpus; return a summary for each manifest written."""
+        summaries = self.prepare(folder, out, **options)
+        return summaries if isinstance(summaries, list) else [summaries]
 
 
 class Importers:
-    """The importers by name, in the order of the names; their modules are imported when one is asked for."""
+    """The importers by name, sorted; their modules are imported on first use."""
 
     def __init__(self, package: str) -> None:
         self._package = package
         self._importers: dict[str, Importer] = {}
 
     def register(self, name: str, *, help: str, official: tuple[Official, ...] = ()) -> Callable[[F], F]:
-        """Decorate a function as the importer of this name; refuses one that another function has."""
+        """Return a decorator that registers a function; it refuses a name that another function has."""
 
         def add(prepare: F) -> F:
             taken = self._importers.get(name)

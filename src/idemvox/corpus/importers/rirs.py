@@ -1,4 +1,4 @@
-"""RIRS_NOISES: simulated room impulse responses, and the real ones on request."""
+"""RIRS_NOISES: simulated room impulse responses, and optionally the measured ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def prepare_rirs(
     folder: str | Path,
     out: str | Path,
     *,
-    real: Annotated[bool, Setting("The measured responses too, not only simulated ones.")] = False,
+    real: Annotated[bool, Setting("Also take the measured responses, not only the simulated ones.")] = False,
     min_seconds: float = 0.05,
     workers: int | None = None,
     progress: bool = True,
@@ -49,16 +49,17 @@ def prepare_rirs(
     ``smallroom/Room001``.
 
     Args:
-        folder: holds ``simulated_rirs``, or ``RIRS_NOISES`` with it.
+        folder: has ``simulated_rirs``, or ``RIRS_NOISES`` with it.
         out: the CSV file to write.
-        real: take the measured responses too, those that ``real_rirs_isotropic_noises/rir_list`` names: the
-            folder also holds noises. Most have several channels, which reading averages; the channels of
-            one are different places, so that the average is no real response.
-        min_seconds: shortest response to take.
+        real: also take the measured responses, which ``real_rirs_isotropic_noises/rir_list`` names (the
+            folder also has noises). Most have several channels, which reading averages. The channels are
+            different positions, so the average is not a real response.
+        min_seconds: length of the shortest response to take.
         workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
 
     Raises:
-        CorpusError: no RIRS_NOISES in the folder, no list of the real ones, or nothing usable.
+        CorpusError: there is no RIRS_NOISES in the folder, no list of the measured responses, or no usable
+            audio.
     """
     folder = existing_folder(folder)
     homes = places(folder, SIMULATED, depth=1)

@@ -22,7 +22,10 @@ from idemvox.errors import CorpusError
 
 __all__ = ["prepare_sitw"]
 
-CONDITIONS = ("core-core", "core-multi")  # enrolled from whole files; assist enrols from marked parts
+CONDITIONS = (
+    "core-core",
+    "core-multi",
+)  # enrolment from whole files; the assist conditions enrol from marked parts
 
 
 @IMPORTERS.register(
@@ -40,24 +43,24 @@ def prepare_sitw(
     workers: int | None = None,
     progress: bool = True,
 ) -> Summary:
-    """Check SITW; write the manifest of the parts that are there, and their trials beside it.
+    """Check SITW; write the manifest of the available parts, and their trials beside it.
 
     Ids are paths below ``folder``, ``eval/audio/unotx.flac``. Speaker and recording (the session, one
-    original video) are those of ``keys/meta.lst``; that ``eval`` has this file too is not confirmed, and
-    without it they stay unknown.
+    original video) come from ``keys/meta.lst``. We have not confirmed that ``eval`` has this file; without it
+    they are unknown.
 
-    ``trials/sitw-eval-core-core.txt`` and the like (dev, core-multi) hold the trials of ``keys/``, with the
-    enrolment models replaced by their files from ``lists/enroll-core.lst``. The assist conditions, which
-    enrol from marked parts of a file, are not prepared.
+    ``trials/sitw-eval-core-core.txt`` and similar files (dev, core-multi) hold the trials of ``keys/``, with
+    the enrolment models replaced by their files from ``lists/enroll-core.lst``. The assist conditions, which
+    enrol from marked parts of a file, are not supported.
 
     Args:
-        folder: holds ``dev`` and ``eval`` or one of them, or ``sitw_database.v4`` with them, or is one.
+        folder: has ``dev`` or ``eval`` or both, or ``sitw_database.v4`` with them, or is one of them.
         out: the CSV file to write.
-        min_seconds: shortest utterance to take; a trial list wants them all.
+        min_seconds: length of the shortest utterance to take; trial lists need all.
         workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
 
     Raises:
-        CorpusError: no SITW in the folder, a list missing or malformed, or nothing usable.
+        CorpusError: there is no SITW in the folder, a list is missing or malformed, or no audio is usable.
     """
     folder, out = existing_folder(folder), Path(out)
     parts = [place for place in places(folder, "audio") if (folder / place / "keys").is_dir()]
@@ -100,7 +103,7 @@ def prepare_sitw(
 
 
 def _about(meta: Path) -> dict[str, tuple[str, str]]:
-    """Speaker and session of each file; empty where there is no such list."""
+    """Return the speaker and session of each file; empty if there is no such list."""
     if not meta.exists():
         return {}
     rows = read_columns(meta, "file speaker gender microphone session")

@@ -48,38 +48,38 @@ def prepare_voices(
     workers: int | None = None,
     progress: bool = True,
 ) -> Summary:
-    """Check the VOiCES 2019 development data; write their manifest, and their trials beside it.
+    """Check the VOiCES 2019 development data; write the manifest, and the trials beside it.
 
-    The files are those of ``dev-enroll.lst`` and ``dev-test.lst``, under the paths given there, which are the
-    ids: ``sid_dev/sp0032/Lab41-SRI-VOiCES-rm1-none-sp0032-ch127535-sg0012-mc01-stu-clo-dg080.wav``. The
-    name tells the speaker (``sp0032``) and the recording: ``rm1-none-mc01-ch127535``. Read chapters were
-    played in a room (rm) against a distractor (none, babble, music, television) and picked up by several
-    microphones (mc), so that what two segments share besides their speaker is exactly these four.
+    The files are those in ``dev-enroll.lst`` and ``dev-test.lst``; their paths there are the ids:
+    ``sid_dev/sp0032/Lab41-SRI-VOiCES-rm1-none-sp0032-ch127535-sg0012-mc01-stu-clo-dg080.wav``. The name gives
+    the speaker (``sp0032``) and the recording, ``rm1-none-mc01-ch127535``. Chapters (ch) were played in a
+    room (rm) with a distractor (none, babble, music, television) and recorded by several microphones (mc), so
+    these four define a recording.
 
     ``trials/voices2019-dev.txt`` holds the 4,038,656 trials of ``dev-trial-keys.lst``, with the enrolment
     models replaced by their files.
 
     Args:
-        folder: holds ``sid_dev`` and the lists, at most four levels down (as published both are in
+        folder: has ``sid_dev`` and the lists, at most four levels down (as published, both are in
             ``Development_Data/Speaker_Recognition``, the lists in ``sid_dev_lists_and_keys``).
         out: the CSV file to write.
-        min_seconds: shortest utterance to take; a trial list wants them all.
+        min_seconds: length of the shortest utterance to take; trial lists need all.
         workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
 
     Raises:
-        CorpusError: no ``sid_dev`` or a list missing, a malformed list, or nothing usable.
+        CorpusError: ``sid_dev`` or a list is missing, a list is malformed, or no audio is usable.
     """
     folder, out = existing_folder(folder), Path(out)
     homes = places(folder, "sid_dev", depth=4)
     lists = {name: places(folder, re.escape(name), depth=4) for name in (ENROL, TEST, KEYS)}
     if not homes or not all(lists.values()):
         wanted = {"sid_dev/": homes, **lists}
-        there = ", ".join(name for name, found in wanted.items() if found) or "none of them"
+        present = ", ".join(name for name, paths in wanted.items() if paths) or "none of them"
         raise CorpusError(
             f"no VOiCES 2019 development data in {folder}: looked for {', '.join(wanted)} up to four levels "
-            f"down; found {there}"
+            f"down; found {present}"
         )
-    enrol, test, keys = (folder / found[0] / name for name, found in lists.items())
+    enrol, test, keys = (folder / paths[0] / name for name, paths in lists.items())
     models = read_models(enrol)
     files = sorted({*models.values(), *(fields[0] for _, fields in read_columns(test, "file"))})
     trials = write_trials(keys, out.parent / "trials" / TRIALS, models, files)

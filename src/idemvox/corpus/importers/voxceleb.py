@@ -18,12 +18,12 @@ from idemvox.errors import CorpusError
 __all__ = ["prepare_voxceleb1", "prepare_voxceleb2"]
 
 SPEAKERS = {"VoxCeleb1": r"id1\d{4}", "VoxCeleb2": r"id0\d{4}"}
-TEST_1 = "0(?:2[789]|30)[0-9]"  # id10270 to id10309: the names that begin with E
-PREFERRED = (".wav", ".flac")  # where an utterance is there twice: quick to read at any point
+TEST_1 = "0(?:2[789]|30)[0-9]"  # id10270 to id10309: the names that start with E
+PREFERRED = (".wav", ".flac")  # formats to prefer if an utterance has two files: fast to read at any position
 
 
 def _official(name: str, speaker: str, speakers: int, recordings: int, utterances: int) -> Official:
-    """``id10001/1zcIwhmdeo4/00001.wav``, or the same with hyphens."""
+    """Return counts for names like ``id10001/1zcIwhmdeo4/00001.wav``, also with hyphens."""
     pattern = re.compile(rf"(?P<speaker>{speaker})[/-](?P<recording>[^/]{{11}})[/-]\d{{5}}(?![^.])")
     counts = {"speakers": speakers, "recordings": recordings, "utterances": utterances}
     return Official(name, pattern, counts)
@@ -32,7 +32,7 @@ def _official(name: str, speaker: str, speakers: int, recordings: int, utterance
 @IMPORTERS.register(
     "voxceleb1",
     help="Prepare VoxCeleb1: wav/id10001/VIDEO/00001.wav, in vox1_dev_wav/, vox1_test_wav/ or both.\n\n"
-    "Ids are those of the official trial lists, so these can be evaluated with --manifest.\n\n"
+    "Ids are those of the official trial lists, which can thus be evaluated with --manifest.\n\n"
     "Example: idemvox prepare voxceleb1 voxceleb1/ --out voxceleb1.csv",
     official=(
         _official("voxceleb1", SPEAKERS["VoxCeleb1"], 1_251, 22_496, 153_516),
@@ -50,17 +50,17 @@ def prepare_voxceleb1(
 ) -> Summary:
     """Check VoxCeleb1 and write its manifest.
 
-    Ids are those of the official trial lists, ``id10001/1zcIwhmdeo4/00001.wav``, whatever the format of the
-    file; a recording is a speaker's video, ``id10001/1zcIwhmdeo4``. The first release, with names instead of
+    Ids are those of the official trial lists, ``id10001/1zcIwhmdeo4/00001.wav``, for any file format. A
+    recording is a speaker's video, ``id10001/1zcIwhmdeo4``. The first release, with names instead of
     ``id10001``, is not supported.
 
     Args:
-        folder: holds the folders of the speakers itself or up to three levels down, as in ``wav/`` or
-            ``vox1_dev_wav/wav/`` and ``vox1_test_wav/wav/``; several such places make one manifest.
+        folder: has the speakers' folders directly or up to three levels down, as in ``wav/`` or
+            ``vox1_dev_wav/wav/`` and ``vox1_test_wav/wav/``; several such places give one manifest.
         out, min_seconds, workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
 
     Raises:
-        CorpusError: no VoxCeleb1 in the folder, or nothing usable in it.
+        CorpusError: there is no VoxCeleb1 in the folder, or no usable audio.
     """
     return _prepare("VoxCeleb1", folder, out, min_seconds, workers, progress)
 
@@ -86,15 +86,15 @@ def prepare_voxceleb2(
 ) -> Summary:
     """Check VoxCeleb2 and write its manifest.
 
-    Converted files (``wav/`` instead of ``aac/``) are taken where both are there, as they can be sought in
-    at no cost. Ids are paths from the speaker on, ``id00012/21Uxsk56VDQ/00001.m4a``.
+    If there are both, converted files (``wav/``) are preferred to ``aac/``, because seeking in them is free.
+    Ids are paths that start at the speaker, ``id00012/21Uxsk56VDQ/00001.m4a``.
 
     Args:
-        folder: as for :func:`prepare_voxceleb1`, such as with ``dev/aac/`` and ``test/aac/`` in it.
+        folder: as for :func:`prepare_voxceleb1`, for example with ``dev/aac/`` and ``test/aac/``.
         out, min_seconds, workers, progress: as for :func:`~idemvox.corpus.prepare.prepare_folder`.
 
     Raises:
-        CorpusError: no VoxCeleb2 in the folder, or nothing usable in it.
+        CorpusError: there is no VoxCeleb2 in the folder, or no usable audio.
     """
     return _prepare("VoxCeleb2", folder, out, min_seconds, workers, progress)
 
@@ -111,7 +111,7 @@ def _prepare(
     bases = places(folder, SPEAKERS[corpus])
     if not bases:
         raise _not_here(corpus, folder)
-    chosen: dict[str, tuple[int, str]] = {}  # rank of the format and path, by speaker/video/utterance
+    chosen: dict[str, tuple[int, str]] = {}  # speaker/video/utterance -> rank of the format, path
     strays: list[str] = []
     closed: list[tuple[str, str]] = []
     twice = 0
@@ -139,7 +139,7 @@ def _prepare(
         candidates.append(Candidate(name + suffix, path, speaker, f"{speaker}/{video}"))
     notes = []
     if twice:
-        notes.append(f"{counted(twice, 'file')} of an utterance that is there already: not taken")
+        notes.append(f"{counted(twice, 'file')} of an utterance that has another file: not taken")
     if strays:
         notes.append(f"{counted(len(strays), 'file')} outside speaker/video/: not taken, e.g. {strays[0]}")
     return prepare_candidates(

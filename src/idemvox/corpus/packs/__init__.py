@@ -1,1 +1,1 @@
-"""Packs: a corpus as 16-bit samples in a few large files, written, verified and read."""
+"""Packs: a corpus as 16-bit samples in a few large files."""

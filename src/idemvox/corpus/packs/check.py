@@ -1,4 +1,4 @@
-"""Check a pack: is every sample still what was packed?"""
+"""Verify a pack by its hashes."""
 
 from __future__ import annotations
 
@@ -19,29 +19,36 @@ from idemvox.progress import task_bar
 __all__ = ["CheckSummary", "check"]
 
 BLOCK = 64  # utterances that a thread checks at a time
-PIECE = 1 << 23  # bytes read at a time: memory stays bounded however long the utterance
+PIECE = 1 << 23  # bytes read at a time, to bound memory for utterances of any length
 
 
 @dataclass(frozen=True, slots=True)
 class CheckSummary:
-    """What a check of a pack found."""
+    """The result of verifying a pack.
+
+    Attributes:
+        folder: folder of the pack.
+        utterances: number of utterances.
+        damaged: ids of utterances whose samples have changed.
+        files: names of other files that have changed.
+    """
 
     folder: Path
     utterances: int
-    damaged: tuple[str, ...]  # ids of utterances whose samples are not those that were packed
-    files: tuple[str, ...]  # names of other files that have changed
+    damaged: tuple[str, ...]
+    files: tuple[str, ...]
 
 
 def check(out: str | Path, *, workers: int | None = None, progress: bool = True) -> CheckSummary:
-    """Read a whole pack and compare every utterance, and the index and names, with their hashes.
+    """Read a whole pack and compare all utterances, the index and the names with their hashes.
 
     Args:
         out: folder of the pack.
-        workers: threads that read; None takes one per core.
-        progress: draw a progress bar.
+        workers: number of threads that read; None for one per core.
+        progress: show a progress bar.
 
     Raises:
-        CorpusError: no finished pack, or an index that cannot be opened at all.
+        CorpusError: there is no finished pack, or its index cannot be opened.
     """
     out, workers = Path(out), workers or os.cpu_count() or 1
     header = read_header(out)
@@ -54,9 +61,9 @@ def check(out: str | Path, *, workers: int | None = None, progress: bool = True)
         files = [_maybe_open(out / name, stack) for name in header.shards]
 
         def look(block: int) -> tuple[list[int], int]:
-            some = rows[block : block + BLOCK]
-            bad = [block + n for n, row in enumerate(some) if not _intact(files, row)]
-            return bad, 2 * int(some["samples"].sum())
+            part = rows[block : block + BLOCK]
+            bad = [block + n for n, row in enumerate(part) if not _intact(files, row)]
+            return bad, 2 * int(part["samples"].sum())
 
         bar = stack.enter_context(task_bar("checking", len(rows), progress))
         blocks = range(0, len(rows), BLOCK)
@@ -74,7 +81,7 @@ def _unchanged(file: Path, hashed: str) -> bool:
 
 
 def _maybe_open(file: Path, stack: ExitStack) -> int | None:
-    """Open a shard until the stack ends; None if that cannot be done."""
+    """Open a shard until the stack is closed; return None if that fails."""
     try:
         descriptor = os.open(file, os.O_RDONLY)
     except OSError:
@@ -84,7 +91,7 @@ def _maybe_open(file: Path, stack: ExitStack) -> int | None:
 
 
 def _intact(files: Sequence[int | None], row: np.void) -> bool:
-    """Whether a row's samples are those that were packed; a shard that is short or missing has none."""
+    """Return whether a row's samples are unchanged; False if its shard is missing or too short."""
     shard = int(row["shard"])
     file = files[shard] if 0 <= shard < len(files) else None
     if file is None or row["offset"] < 0 or row["samples"] <= 0:

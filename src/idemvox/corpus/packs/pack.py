@@ -1,6 +1,6 @@
-"""Pack a corpus: decode every utterance once, so that from then on a crop costs one small read.
+"""Packing: decode every utterance of a corpus once, so that each crop is then one small read.
 
-The folder that comes out is described in :mod:`idemvox.corpus.packs.packed`.
+:mod:`idemvox.corpus.packs.packed` describes the format.
 """
 
 from __future__ import annotations
@@ -39,7 +39,14 @@ from idemvox.corpus.packs.packed import (
     escaped,
     read_header,
 )
-from idemvox.corpus.packs.shards import JOURNAL, Shards, locked_journal, refuse_others, sweep, sync_folder
+from idemvox.corpus.packs.shards import (
+    JOURNAL,
+    PackWriter,
+    locked_journal,
+    refuse_others,
+    remove_temporary,
+    sync_folder,
+)
 from idemvox.errors import CorpusError, IdemvoxError
 from idemvox.files import atomic_write, write_json
 from idemvox.processes import read_ahead
@@ -47,12 +54,23 @@ from idemvox.progress import task_bar
 
 __all__ = ["PackSummary", "advance", "file_hash", "pack"]
 
-AHEAD = 1 << 25  # samples decoded ahead of the writer at most: 35 min, 64 MiB
+AHEAD = 1 << 25  # most samples decoded ahead of the writer: 35 min, 64 MiB
 
 
 @dataclass(frozen=True, slots=True)
 class PackSummary:
-    """What became of a manifest."""
+    """The result of packing.
+
+    Attributes:
+        folder: folder of the pack.
+        utterances: number of utterances in it.
+        hours: their total length.
+        gib: size of the shards in GiB.
+        shards: number of shards.
+        left_out: number of utterances left out.
+        problems: the CSV of all utterances left out; None if there are none.
+        new: False if it was packed before and nothing was done.
+    """
 
     folder: Path
     utterances: int
@@ -60,11 +78,11 @@ class PackSummary:
     gib: float
     shards: int
     left_out: int
-    problems: Path | None  # the CSV with every utterance left out; None where there is none
-    new: bool  # False: it was packed before, and nothing was done
+    problems: Path | None
+    new: bool
 
     def table(self) -> Table:
-        """To be printed by rich."""
+        """Return the summary as a table for rich."""
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         size = f"{self.gib:,.2f} GiB" if self.gib >= 1 else f"{self.gib * 1024:,.1f} MiB"
         table.add_row("packed", f"{counted(self.utterances, 'utterance')}, {duration(self.hours)}")
@@ -73,7 +91,7 @@ class PackSummary:
         table.add_row("left out", Text(f"{self.left_out:,}{where}" if self.left_out else "none"))
         table.add_row("pack", Text(str(self.folder)))
         if not self.new:
-            table.add_row("note", "it was finished already: nothing to do")
+            table.add_row("note", "already finished: nothing to do")
         return table
 
 
@@ -85,31 +103,31 @@ def pack(
     workers: int | None = None,
     progress: bool = True,
 ) -> PackSummary:
-    """Write the audio of a manifest as 16-bit 16-kHz mono samples into a few large files with an index.
+    """Write a manifest's audio as 16-bit 16-kHz mono samples into a few large files with an index.
 
-    The samples of an utterance are those that reading it from its file gives. (A crop of an Opus or a
-    resampled file, where reading begins elsewhere, may differ in the last bit; a file that ends a few samples
-    before the ``seconds`` of the manifest, which are rounded, is packed as long as it is.)
+    The samples of an utterance are those read from its file. (A crop of an Opus or a resampled file may
+    differ in the last bit, because reading starts elsewhere. ``seconds`` in the manifest are rounded, so a
+    file may be a few samples shorter; it is packed at its actual length.)
 
-    An utterance that cannot be read is left out and listed in ``problems.csv``. A run that was cut off, at
-    whatever moment, goes on with the same command and leaves the same bytes as one that was not.
+    An utterance that cannot be read is left out and listed in ``problems.csv``. A run interrupted at any
+    moment resumes with the same command and gives the same bytes as an uninterrupted one.
 
     Args:
         manifest_file: the CSV file.
-        out: folder to write to; new, empty or one that the same command began.
-        shard_gib: size of a shard at most, in GiB; only an utterance longer than that makes a larger one.
-        workers: threads that decode; None takes one per core.
-        progress: draw a progress bar.
+        out: folder to write to; new, empty, or started by the same command.
+        shard_gib: largest size of a shard, in GiB; only a single longer utterance makes a larger one.
+        workers: number of threads that decode; None for one per core.
+        progress: show a progress bar.
 
     Raises:
-        CorpusError: a bad manifest, a folder with other things in it, another process that packs into it, a
-            full disk, or no utterance that can be read.
+        CorpusError: the manifest is malformed, the folder has other files, another process is packing into
+            it, the disk is full, or no utterance can be read.
     """
     manifest_file, out = Path(manifest_file), Path(out)
     if not shard_gib > 0:
-        raise CorpusError(f"a shard must have some size, not {shard_gib} GiB")
+        raise CorpusError(f"the size of a shard must be above 0, not {shard_gib} GiB")
     if not manifest_file.is_file():
-        load_manifest(manifest_file)  # says what is wrong
+        load_manifest(manifest_file)  # raises the error that fits
     job = {
         "version": VERSION,
         "manifest": file_hash(manifest_file),
@@ -124,9 +142,9 @@ def pack(
     try:
         out.mkdir(parents=True, exist_ok=True)
         with locked_journal(out) as journal:
-            sweep(out)
+            remove_temporary(out)
             if not (out / HEADER).exists():
-                with Shards(out, journal, job, len(manifest)) as shards:
+                with PackWriter(out, journal, job, len(manifest)) as shards:
                     _fill(shards, manifest, workers or os.cpu_count() or 1, progress)
                     _finish(shards, manifest, job)
             summary = _finished(out, job)
@@ -134,19 +152,19 @@ def pack(
             return replace(summary, new=True)
     except OSError as error:
         raise CorpusError(
-            f"cannot write {error.filename or out}: {error.strerror or error}; what is packed so far stays: "
-            "put that right and run the same command again"
+            f"cannot write {error.filename or out}: {error.strerror or error}; what is packed so far is kept: "
+            "fix the cause and run the same command again"
         ) from error
 
 
 def _finished(out: Path, job: Mapping[str, Any]) -> PackSummary:
-    """The summary of a pack that is there; refuses one of another job."""
+    """Return the summary of an existing pack; raise an error if it is from another job."""
     header = read_header(out)
     if header.manifest != job["manifest"]:
         raise CorpusError(f"{out} holds the pack of another manifest; delete it, or choose another folder")
     if header.shard_samples != job["shard_samples"]:
         raise CorpusError(
-            f"{out} is packed already, in shards of {header.shard_samples / 2**29:g} GiB; "
+            f"{out} is already packed, in shards of {header.shard_samples / 2**29:g} GiB; "
             "give that --shard-gib, delete the folder, or choose another"
         )
     return PackSummary(
@@ -161,8 +179,8 @@ def _finished(out: Path, job: Mapping[str, Any]) -> PackSummary:
     )
 
 
-def _fill(shards: Shards, manifest: Manifest, workers: int, progress: bool) -> None:
-    """Decode what is not packed yet, several at a time, and write it in the manifest's order."""
+def _fill(shards: PackWriter, manifest: Manifest, workers: int, progress: bool) -> None:
+    """Decode the utterances not packed yet, several at a time, and write them in the manifest's order."""
     source = FileSource(manifest)
 
     def decode(index: int) -> tuple[Pcm, int] | str:
@@ -173,7 +191,7 @@ def _fill(shards: Shards, manifest: Manifest, workers: int, progress: bool) -> N
             return str(error).removeprefix(f"cannot read {manifest.path(manifest[index])}: ")
         except MemoryError:
             return f"{manifest[index].seconds:,.0f} s of audio do not fit into memory"
-        return (pcm, checksum([pcm.data])) if len(pcm) else "no audio where it should begin"
+        return (pcm, checksum([pcm.data])) if len(pcm) else "no audio at its start"
 
     left = range(shards.next, len(manifest))
     began, written = time.monotonic(), 0
@@ -185,18 +203,18 @@ def _fill(shards: Shards, manifest: Manifest, workers: int, progress: bool) -> N
             )
         ) as decoded,
     ):
-        for found in decoded:
-            if isinstance(found, str):
-                shards.leave_out(found)
+        for result in decoded:
+            if isinstance(result, str):
+                shards.leave_out(result)
             else:
-                shards.add(*found)
-                written += 2 * len(found[0])
+                shards.add(*result)
+                written += 2 * len(result[0])
             advance(bar, 1, written, began)
     shards.commit()
 
 
-def _finish(shards: Shards, manifest: Manifest, job: Mapping[str, Any]) -> None:
-    """Write the index, the names and, when all that is safe, the header."""
+def _finish(shards: PackWriter, manifest: Manifest, job: Mapping[str, Any]) -> None:
+    """Write the index, the names and, when these are on disk, the header."""
     out = shards.folder
     kept = [index for index in range(len(manifest)) if index not in shards.problems]
     problems = write_problems(
@@ -204,7 +222,7 @@ def _finish(shards: Shards, manifest: Manifest, job: Mapping[str, Any]) -> None:
         [_problem(manifest[index], reason) for index, reason in sorted(shards.problems.items())],
     )
     if not kept:
-        os.unlink(out / JOURNAL)  # so that the next run looks again
+        os.unlink(out / JOURNAL)  # so that the next run reads all files again
         first = shards.problems[0]
         raise CorpusError(
             f"none of {len(manifest):,} utterances can be read, e.g. {manifest[0].path}: {first}; "
@@ -221,9 +239,9 @@ def _finish(shards: Shards, manifest: Manifest, job: Mapping[str, Any]) -> None:
         SPEAKERS: labels.speaker_names,
         RECORDINGS: labels.recording_names,
     }
-    for name, each in names.items():
+    for name, lines in names.items():
         with atomic_write(out / name) as file:
-            file.writelines(escaped(each))
+            file.writelines(escaped(lines))
     sync_folder(out)
     header = Header(
         utterances=len(taken),
@@ -242,17 +260,17 @@ def _finish(shards: Shards, manifest: Manifest, job: Mapping[str, Any]) -> None:
 
 
 def _problem(utterance: Utterance, reason: str) -> Problem:
-    named = "" if utterance.id == utterance.path else f"{utterance.id}: "
-    return Problem(printable(utterance.path), "cannot be read", named + reason)
+    prefix = "" if utterance.id == utterance.path else f"{utterance.id}: "
+    return Problem(printable(utterance.path), "cannot be read", prefix + reason)
 
 
 def file_hash(file: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def advance(bar: Progress, utterances: int, size: int, began: float) -> None:
-    """Move the bar on; ``size`` bytes have gone through since ``began``."""
+    """Advance the bar; ``size`` bytes were processed since ``began``."""
     rate = size / 1e6 / max(time.monotonic() - began, 1e-9)
     bar.update(bar.task_ids[0], advance=utterances, note=f"{rate:,.0f} MB/s")

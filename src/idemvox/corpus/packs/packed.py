@@ -1,14 +1,16 @@
-"""A packed corpus, opened: 16-kHz mono speech as plain samples in a few large files, and an index of them.
+"""Reading a pack: 16-kHz mono speech as plain samples in a few large files, with an index.
 
-A pack is a folder, written by :mod:`idemvox.corpus.packs.pack`; nothing in it depends on when or where:
+A pack is a folder written by :mod:`idemvox.corpus.packs.pack`; nothing in it depends on time or place:
 
-* ``shard-00000.pcm`` and so on: signed 16-bit little-endian samples, one utterance after the other.
-* ``index.npy``: a row (``ROW``) for each utterance: offset and samples, both counted in samples of its shard,
-  hash of its bytes (BLAKE2b, 64 bits, little-endian), shard, speaker, recording (line numbers; -1 = unknown).
-* ``ids.txt``, ``speakers.txt``, ``recordings.txt``: one name a line; ``\\n``, ``\\r``, ``\\\\`` are escapes.
-* ``pack.json``: version of this format, counts, bytes of each shard, SHA-256 of the other files and of the
-  manifest. Written last: a folder without it is no finished pack.
-* ``problems.csv``: utterances that could not be read and were left out, if there were any.
+* ``shard-00000.pcm`` and so on: signed 16-bit little-endian samples, utterance after utterance. *
+``index.npy``: a row (``ROW``) for each utterance: offset in its shard and length, both in samples, hash of
+its
+  bytes (BLAKE2b, 64 bits, little-endian), shard, speaker and recording (line numbers; -1 if unknown).
+* ``ids.txt``, ``speakers.txt``, ``recordings.txt``: one name per line; ``\\n``, ``\\r``, ``\\\\`` are
+escapes. * ``pack.json``: version of this format, counts, bytes of each shard, SHA-256 of the other files and
+of the
+  manifest. It is written last: a pack without it is not finished.
+* ``problems.csv``: utterances that were left out because they could not be read, if any.
 """
 
 from __future__ import annotations
@@ -50,21 +52,34 @@ UNESCAPES = {escape: letter for letter, escape in ESCAPES.items()}
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What ``pack.json`` says."""
+    """The contents of ``pack.json``.
+
+    Attributes:
+        utterances: number of utterances.
+        left_out: number of utterances left out.
+        samples: samples of all utterances.
+        speakers: number of known speakers.
+        recordings: number of known recordings.
+        shard_samples: most samples in a shard, except for a single longer utterance.
+        shards: size of each shard in bytes, in order.
+        files: SHA-256 of each other file.
+        manifest: SHA-256 of the manifest that was packed.
+        idemvox: version that wrote it.
+    """
 
     utterances: int
     left_out: int
-    samples: int  # of all utterances
+    samples: int
     speakers: int
     recordings: int
-    shard_samples: int  # a shard ends before the utterance that would go beyond this
-    shards: dict[str, int]  # bytes of each file, in order
-    files: dict[str, str]  # SHA-256 of each other file
-    manifest: str  # SHA-256 of the manifest it was packed from
-    idemvox: str  # the version that wrote it
+    shard_samples: int
+    shards: dict[str, int]
+    files: dict[str, str]
+    manifest: str
+    idemvox: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is written."""
+        """Return the values to write as JSON."""
         return {"format": FORMAT, "version": VERSION, "rate": SAMPLE_RATE, **asdict(self)}
 
 
@@ -72,13 +87,13 @@ def read_header(folder: Path) -> Header:
     """Read ``pack.json``.
 
     Raises:
-        CorpusError: no pack there, or one of a format that this version does not know.
+        CorpusError: there is no pack, or its format is unknown to this version.
     """
     if not (folder / HEADER).is_file():
-        raise CorpusError(f"{folder} is no finished pack: it has no {HEADER}; run `idemvox pack` (again)")
+        raise CorpusError(f"{folder} is not a finished pack: it has no {HEADER}; run `idemvox pack` (again)")
     have = read_json(folder / HEADER, CorpusError)
     if not isinstance(have, dict) or have.pop("format", None) != FORMAT:
-        raise CorpusError(f"{folder / HEADER} is not of a pack; give a folder that `idemvox pack` wrote")
+        raise CorpusError(f"{folder / HEADER} is not from a pack; give a folder written by `idemvox pack`")
     if (version := have.pop("version", None)) != VERSION:
         raise CorpusError(
             f"{folder} has pack format {version}, written by idemvox {have.get('idemvox')}; this idemvox "
@@ -93,7 +108,7 @@ def read_header(folder: Path) -> Header:
 
 
 def load_index(folder: Path, header: Header) -> npt.NDArray[np.void]:
-    """Map the index into memory: (N,) of ``ROW``, read as it is used."""
+    """Return (N,) the index rows, memory-mapped."""
     try:
         rows = np.load(folder / INDEX, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -106,7 +121,7 @@ def load_index(folder: Path, header: Header) -> npt.NDArray[np.void]:
 
 
 def checksum(pieces: Iterable[bytes | memoryview]) -> int:
-    """Return the hash that the index holds of an utterance's bytes, which may come in pieces."""
+    """Return the index's hash of an utterance's bytes, which may come in pieces."""
     hasher = hashlib.blake2b(digest_size=8)
     for piece in pieces:
         hasher.update(piece)
@@ -114,18 +129,18 @@ def checksum(pieces: Iterable[bytes | memoryview]) -> int:
 
 
 class PackedSource:
-    """Reads crops of a pack, each by one read of just its bytes.
+    """Reads crops of a pack, each with a single read of its bytes.
 
-    Any number of threads may read. It is pickled as the name of its folder.
+    Several threads may read at once. It pickles as the path of its folder.
 
     Attributes:
-        folder: of the pack.
-        header: what ``pack.json`` says.
-        index: (N,) rows of ``ROW``, mapped.
+        folder: folder of the pack.
+        header: contents of ``pack.json``.
+        index: (N,) rows of ``ROW``, memory-mapped.
         lengths: (N,) samples of each utterance, a column of the index.
 
     Raises:
-        CorpusError: no finished pack, one of a newer format, or a file that is not as long as it should be.
+        CorpusError: the pack is not finished, its format is newer, or a file has the wrong size.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -146,7 +161,7 @@ class PackedSource:
         return PackedSource, (self.folder,)
 
     def read_into(self, index: int, start: int, out: npt.NDArray[np.int16]) -> int:
-        """Fill ``out`` from sample ``start`` of an utterance on; return how many samples there were."""
+        """Fill ``out`` from sample ``start`` of an utterance; return the number of samples read."""
         count = min(len(out), int(self.lengths[index]) - start)
         if count <= 0:
             return 0
@@ -157,7 +172,7 @@ class PackedSource:
         return count
 
     def _rest(self, index: int, begin: int, out: memoryview) -> None:
-        """Read on where the system gave less than was asked for."""
+        """Read the rest after the system returned fewer bytes than requested."""
         shard = int(self._shards[index])
         while len(out):
             got = os.preadv(self._files[shard], (out,), begin)
@@ -170,7 +185,7 @@ class PackedSource:
             out, begin = out[got:], begin + got
 
     def close(self) -> None:
-        """Close the shards, which happens by itself when the source is dropped; no read works after it."""
+        """Close the shards; no reading after that. It happens automatically when the source is deleted."""
         self._closer()
 
 
@@ -180,12 +195,12 @@ def _open(file: Path, size: int) -> int:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise CorpusError(f"cannot read {file}: {error.strerror}") from error
-    there = os.fstat(descriptor).st_size
-    if there != size:
+    actual = os.fstat(descriptor).st_size
+    if actual != size:
         os.close(descriptor)
         raise CorpusError(
-            f"{file} has {there:,} bytes instead of {size:,}; copy it again, or delete the folder and pack "
-            f"again (which utterances are hurt: `idemvox pack --check {file.parent}`)"
+            f"{file} has {actual:,} bytes instead of {size:,}; copy it again, or delete the folder and pack "
+            f"again (`idemvox pack --check {file.parent}` lists the damaged utterances)"
         )
     return descriptor
 
@@ -196,11 +211,11 @@ def _close(files: list[int]) -> None:
 
 
 class Lines(Sequence[str]):
-    """The lines of a file written with :func:`escaped`; nothing is read until one is asked for.
+    """The lines of a file written with :func:`escaped`, read when they are used.
 
     Args:
         file: UTF-8 text.
-        count: how many lines it has.
+        count: number of lines.
     """
 
     def __init__(self, file: Path, count: int) -> None:
@@ -230,7 +245,7 @@ class Lines(Sequence[str]):
 
     @cached_property
     def _mapped(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """The bytes, mapped, and where each line ends: 8 bytes a line."""
+        """The memory-mapped bytes, and the position of each line's end: 8 bytes per line."""
         try:
             text = (
                 np.asarray(np.memmap(self._file, dtype=np.uint8, mode="r"))
@@ -246,7 +261,7 @@ class Lines(Sequence[str]):
 
 
 def escaped(names: Iterable[str]) -> Iterator[str]:
-    """Yield each name as a line, with its line break."""
+    """Yield each name as an escaped line, with its line break."""
     for name in names:
         yield re.sub(r"[\\\n\r]", lambda letter: ESCAPES[letter[0]], name) + "\n"
 

@@ -1,9 +1,9 @@
-"""The shards of a pack while they are written, and the journal by which a killed run goes on.
+"""Writing the shards of a pack, with a journal from which a killed run resumes.
 
-The journal has a first line that says what is packed, and then a JSON line for each utterance, in order:
-``[samples, hash]``, or why it was left out. A line is written after its samples are on disk (fsync). What
-the shards hold beyond the journal is cut off when the work goes on, and so is a half-written line. Where an
-utterance lies follows from the lengths before it, so both together say everything.
+The first line of the journal says what is packed. Then comes a JSON line for each utterance, in order:
+``[samples, hash]``, or why it was left out. A line is written after its samples are on disk (fsync). On
+resuming, samples beyond the journal and a partial last line are cut off. An utterance's position follows from
+the lengths before it, so journal and shards together are complete.
 """
 
 from __future__ import annotations
@@ -25,42 +25,42 @@ from idemvox.arrays import Pcm
 from idemvox.corpus.packs.packed import HEADER, IDS, INDEX, PROBLEMS, RECORDINGS, ROW, SPEAKERS
 from idemvox.errors import CorpusError
 
-__all__ = ["JOURNAL", "Shards", "locked_journal", "refuse_others", "sweep", "sync_folder"]
+__all__ = ["JOURNAL", "PackWriter", "locked_journal", "refuse_others", "remove_temporary", "sync_folder"]
 
 JOURNAL = "journal"
 COMMIT_BYTES = 64 << 20
 COMMIT_SECONDS = 5.0
 
 NAMES = "|".join(map(re.escape, (HEADER, INDEX, IDS, SPEAKERS, RECORDINGS, PROBLEMS, JOURNAL)))
-PART = re.compile(rf"\.({NAMES})\..+\.part")  # what a killed atomic_write leaves
+PART = re.compile(rf"\.({NAMES})\..+\.part")  # left by a killed atomic_write
 OURS = re.compile(rf"{NAMES}|{PART.pattern}|shard-\d{{5,}}\.pcm")
 
 log = logging.getLogger(__name__)
 
 
 def refuse_others(folder: Path) -> None:
-    """Refuse a folder with anything in it that packing did not put there."""
+    """Raise an error if a folder has files that packing did not write."""
     if folder.exists() and not folder.is_dir():
-        raise CorpusError(f"{folder} is a file; name a folder to pack into")
+        raise CorpusError(f"{folder} is a file; give a folder to pack into")
     names = set(os.listdir(folder)) if folder.exists() else set()
-    begun = names & {HEADER, JOURNAL}
-    strange = {n for n in names if not (OURS if begun else PART).fullmatch(n) and (begun or n != PROBLEMS)}
-    if strange:
-        raise CorpusError(f"{folder} holds other things ({min(strange)}); name a new or an empty folder")
+    started = names & {HEADER, JOURNAL}
+    others = {n for n in names if not (OURS if started else PART).fullmatch(n) and (started or n != PROBLEMS)}
+    if others:
+        raise CorpusError(f"{folder} holds other files ({min(others)}); give a new or empty folder")
 
 
-def sweep(folder: Path) -> None:
-    """Delete what a killed run left half-written beside its journal."""
+def remove_temporary(folder: Path) -> None:
+    """Delete temporary files that a killed run left."""
     for name in filter(PART.fullmatch, os.listdir(folder)):
         os.unlink(folder / name)
 
 
 @contextmanager
 def locked_journal(folder: Path) -> Iterator[int]:
-    """Open the folder's journal, new or old, for this process alone; the lock ends with the process.
+    """Open the folder's journal, new or old, with a lock for this process that ends with it.
 
     Raises:
-        CorpusError: another process has it.
+        CorpusError: another process has the lock.
     """
     file = folder / JOURNAL
     while True:
@@ -71,7 +71,9 @@ def locked_journal(folder: Path) -> Iterator[int]:
                 yield descriptor
                 return
         finally:
-            os.close(descriptor)  # after the yield, or where whoever had the lock has finished and deleted it
+            os.close(
+                descriptor
+            )  # after the yield, or if the process that had the lock has finished and deleted the journal
 
 
 def _lock(descriptor: int, folder: Path) -> None:
@@ -81,27 +83,29 @@ def _lock(descriptor: int, folder: Path) -> None:
         raise CorpusError(
             f"another process is packing into {folder}; wait for it, or choose another"
         ) from error
-    except OSError as error:  # some network file systems
-        log.warning("%s cannot be locked (%s): let no other process pack into it", folder, error.strerror)
+    except OSError as error:  # on some network file systems
+        log.warning(
+            "%s cannot be locked (%s): make sure that no other process packs into it", folder, error.strerror
+        )
 
 
-class Shards:
-    """Writes utterances one after the other; goes on where the journal ends.
+class PackWriter:
+    """Writes utterances one after the other; continues where the journal ends.
 
     Args:
-        folder: of the pack.
-        journal: its open journal.
+        folder: folder of the pack.
+        journal: descriptor of the open journal.
         job: what is packed, and how; written into a new journal, compared with an old one.
-        count: utterances of the manifest.
+        count: number of utterances in the manifest.
 
     Attributes:
-        rows: (count,) of ``ROW``, speaker and recording unknown; those up to ``next`` that are not among the
-            ``problems`` are filled in.
-        problems: number of an utterance -> why it was left out.
-        next: number of the utterance that comes next.
+        rows: (count,) rows of ``ROW`` without speaker and recording; filled in up to ``next``, except for
+            ``problems``.
+        problems: index of an utterance -> why it was left out.
+        next: index of the next utterance.
 
     Raises:
-        CorpusError: the journal is of another job, or the shards do not hold what it says.
+        CorpusError: the journal is from another job, or does not match the shards.
     """
 
     def __init__(self, folder: Path, journal: int, job: Mapping[str, Any], count: int) -> None:
@@ -112,13 +116,13 @@ class Shards:
         self.next = 0
         self.sizes: list[int] = []  # samples of each shard
         self.most: int = job["shard_samples"]
-        self._file: int | None = None  # the last shard, once something is written
-        self._lines: list[str] = []  # of the journal, not yet written
+        self._file: int | None = None  # the last shard, once it is open
+        self._lines: list[str] = []  # lines of the journal, not yet written
         self._waiting, self._since = 0, time.monotonic()
-        self._recall(job)
-        self._tidy()
+        self._restore(job)
+        self._truncate()
 
-    def __enter__(self) -> Shards:
+    def __enter__(self) -> PackWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -126,7 +130,7 @@ class Shards:
             os.close(self._file)
 
     def names(self) -> list[str]:
-        """File names of the shards so far."""
+        """Return the file names of the shards so far."""
         return [_name(number) for number in range(len(self.sizes))]
 
     def add(self, pcm: Pcm, checksum: int) -> None:
@@ -141,13 +145,13 @@ class Shards:
         self._note([len(pcm), checksum], 2 * len(pcm))
 
     def leave_out(self, reason: str) -> None:
-        """Note that the next utterance cannot be read."""
+        """Record that the next utterance cannot be read."""
         self.problems[self.next] = reason
         self.next += 1
         self._note(reason, 0)
 
     def commit(self) -> None:
-        """Bring everything so far safely to disk."""
+        """Sync everything so far to disk."""
         if self._file is not None:
             os.fsync(self._file)
         if self._lines:
@@ -162,7 +166,7 @@ class Shards:
             self.commit()
 
     def _place(self, samples: int, checksum: int) -> bool:
-        """Fill in the next utterance's row; return whether it begins a shard."""
+        """Fill in the next utterance's row; return whether it starts a shard."""
         new = not self.sizes or self.sizes[-1] + samples > self.most
         if new:
             self.sizes.append(0)
@@ -172,15 +176,15 @@ class Shards:
         return new
 
     def _open(self, number: int) -> None:
-        """Go on with a shard, which may be new."""
+        """Open a shard, new or old, for appending."""
         if self._file is not None:
             os.close(self._file)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._file = os.open(self.folder / _name(number), flags, 0o666)
         sync_folder(self.folder)
 
-    def _recall(self, job: Mapping[str, Any]) -> None:
-        """Take over what the journal says, up to the first line that is not whole."""
+    def _restore(self, job: Mapping[str, Any]) -> None:
+        """Restore the state from the journal, up to the first incomplete line."""
         size = os.fstat(self.journal).st_size
         lines = os.pread(self.journal, size, 0).split(b"\n")[:-1]
         first = json.dumps(job).encode()
@@ -189,8 +193,8 @@ class Shards:
             valid = len(first) + 1 + self._replay(lines[1:])
         elif lines:
             raise CorpusError(
-                f"{self.folder} holds a half-finished pack of another manifest, or with another --shard-gib: "
-                "go on with the same command as before, or delete the folder to begin anew"
+                f"{self.folder} holds an unfinished pack of another manifest, or with another --shard-gib: "
+                "resume with the same command as before, or delete the folder to start over"
             )
         if valid < size:
             os.ftruncate(self.journal, valid)
@@ -200,7 +204,7 @@ class Shards:
         sync_folder(self.folder)
 
     def _replay(self, lines: list[bytes]) -> int:
-        """Fill in what the lines say; return how many bytes were understood."""
+        """Restore the state from the lines; return the number of valid bytes."""
         valid = 0
         for line in lines[: len(self.rows)]:
             try:
@@ -215,8 +219,8 @@ class Shards:
             valid += len(line) + 1
         return valid
 
-    def _tidy(self) -> None:
-        """Cut off, or delete, what the shards hold beyond the journal."""
+    def _truncate(self) -> None:
+        """Cut off samples beyond the journal, and delete shards beyond it."""
         for file in self.folder.glob("shard-*.pcm"):
             if file.name not in self.names():
                 file.unlink()
@@ -225,14 +229,14 @@ class Shards:
             size = file.stat().st_size if file.exists() else 0
             if size < 2 * samples or (size > 2 * samples and name != self.names()[-1]):
                 raise CorpusError(
-                    f"{file} is not as long as the journal says; delete {self.folder} to begin anew"
+                    f"{file} does not have the length in the journal; delete {self.folder} to start over"
                 )
             if size > 2 * samples:
                 os.truncate(file, 2 * samples)
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder safely to disk."""
+    """Sync the entries of a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -245,6 +249,6 @@ def _name(number: int) -> str:
 
 
 def _write(file: int, content: memoryview) -> None:
-    """Write all of it; the system may take less at a time."""
+    """Write all content, in several calls if needed."""
     while len(content):
         content = content[os.write(file, content) :]

@@ -1,1 +1,1 @@
-"""Simulated recordings, and synthetic voices."""
+"""Simulated recordings and synthetic voices."""

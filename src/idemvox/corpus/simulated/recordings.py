@@ -1,4 +1,4 @@
-"""Simulated recordings: each speaker's utterances dealt into several, each with its own channel."""
+"""Simulated recordings: each speaker's utterances are split into several, each with its own channel."""
 
 from __future__ import annotations
 
@@ -28,23 +28,31 @@ from idemvox.progress import task_bar
 
 __all__ = ["finished", "simulate_recordings"]
 
-VERSION = 1  # of what the same settings give; raise it when the channels change
+VERSION = 1  # raise it when the same settings give different audio
 PRECISION = 1e-9  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """What becomes one simulated utterance: part of a file, read at a speed."""
+    """The source of one simulated utterance: part of a file, read at a speed.
+
+    Attributes:
+        source: audio file.
+        start: position in the source, in 16-kHz samples.
+        samples: samples of the source; None for all to its end.
+        owner: owner of the channels: the speaker, or the utterance if the speaker is unknown.
+        path: path below the output folder.
+    """
 
     id: str
-    source: str  # audio file
-    start: int  # 16-kHz samples of the source
-    samples: int | None  # of the source; None = to its end
+    source: str
+    start: int
+    samples: int | None
     speed: float
     speaker: str | None
-    owner: str  # whose channels: the speaker, or the utterance where nobody knows who speaks
+    owner: str
     recording: str = ""
-    path: str = ""  # below the output folder
+    path: str = ""
 
 
 def simulate_recordings(
@@ -59,30 +67,31 @@ def simulate_recordings(
     workers: int = 2,
     progress: bool = True,
 ) -> Manifest:
-    """Deal each speaker's utterances into simulated recordings, and write them as 16-kHz 16-bit WAV.
+    """Split each speaker's utterances into simulated recordings, and write them as 16-kHz 16-bit WAV.
 
     A simulated recording is a channel (room, device, codec, noise floor) that all its utterances pass
-    through. Its seed is a hash of (seed, speaker, number), so it depends on nothing else; in the manifest
-    it is called ``SPEAKER/simN``. An utterance without a speaker has a recording of its own. The folder
-    also gets ``manifest.csv`` and ``simulation.json``. A run that was cut off goes on where it stopped; a
-    folder that is complete is returned as it is.
+    through. Its seed is a hash of (seed, speaker, number), so it depends on nothing else; in the manifest its
+    name is ``SPEAKER/simN``. An utterance without a speaker has its own recording. The folder also gets
+    ``manifest.csv`` and ``simulation.json``. An interrupted run resumes; a complete folder is returned
+    unchanged.
 
     Args:
-        manifest: who says what; some of it must have speakers.
+        manifest: the utterances; some must have speakers.
         out: folder to write to.
-        recordings: simulated recordings of each speaker; utterance counts differ by 1 at most.
-        spec: how far the channels may differ.
-        seed: of the channels, the dealing and the noise.
-        seconds: (shortest, longest) utterance. Longer ones are cut into equal pieces, ``ID#0``, ``ID#1``
-            and so on, before dealing; shorter ones are dropped.
-        fewest: utterances of a recording; a speaker who has few gets fewer recordings.
-        speeds: each speed but 1 makes further speakers, ``SPEAKER@0.9``, by resampling (pitch changes too).
-        workers: processes; 1 = no further process.
-        progress: whether to show a bar.
+        recordings: simulated recordings of each speaker; their numbers of utterances differ by at most 1.
+        spec: how much the channels may differ.
+        seed: seed of the channels, the split and the noise.
+        seconds: (shortest, longest) utterance. Longer ones are first cut into equal pieces, ``ID#0``,
+            ``ID#1`` and so on; shorter ones are dropped.
+        fewest: fewest utterances of a recording; a speaker with few utterances gets fewer recordings.
+        speeds: each speed other than 1 makes new speakers, ``SPEAKER@0.9``, by resampling (the pitch changes
+            too).
+        workers: number of processes; 1 for no additional process.
+        progress: whether to show a progress bar.
 
     Raises:
-        CorpusError: no speakers, nothing long enough, unusable settings, an unreadable file, or a folder
-            that holds a simulation with other settings.
+        CorpusError: there are no speakers or no utterances of sufficient length, settings are invalid, a file
+            is unreadable, or the folder holds a simulation with other settings.
     """
     out = Path(out)
     if min(recordings, workers, fewest) < 1:
@@ -91,10 +100,10 @@ def simulate_recordings(
         )
     if not manifest.speakers:
         raise CorpusError(
-            f"no utterance of the manifest in {manifest.root} has a speaker, so there is nobody to deal into "
-            "simulated recordings; fill in its `speaker` column"
+            f"no utterance of the manifest in {manifest.root} has a speaker, and simulated recordings "
+            "need speakers; fill in its `speaker` column"
         )
-    pieces = _deal(list(_pieces(manifest, seconds, speeds)), recordings, fewest, seed)
+    pieces = _split(list(_pieces(manifest, seconds, speeds)), recordings, fewest, seed)
     if not pieces:
         raise CorpusError(f"no utterance is long enough for seconds={seconds}; lower the first number")
     settings = {
@@ -107,9 +116,9 @@ def simulate_recordings(
         "speeds": list(speeds),
         "spec": json.loads(json.dumps(asdict(spec))),
     }
-    done = finished(out, "simulation.json", settings)
-    if done is not None:
-        return done
+    existing = finished(out, "simulation.json", settings)
+    if existing is not None:
+        return existing
     write_json(out / "simulation.json", settings)
     lengths = _run(pieces, out, spec, seed, workers, progress)
     rows = [Utterance(p.id, p.path, lengths[p.id], SAMPLE_RATE, p.speaker, p.recording) for p in pieces]
@@ -121,7 +130,7 @@ def simulate_recordings(
 def _pieces(
     manifest: Manifest, seconds: tuple[float, float] | None, speeds: tuple[float, ...]
 ) -> Iterator[_Piece]:
-    """Yield every piece of every utterance at every speed, ``recording`` and ``path`` still empty."""
+    """Yield all pieces of all utterances at all speeds, without ``recording`` and ``path``."""
     if seconds is not None and not 0 <= seconds[0] <= seconds[1]:
         raise CorpusError(f"seconds must be (shortest, longest), not {seconds}")
     if not speeds or len(set(speeds)) < len(speeds) or not all(0.25 <= speed <= 4 for speed in speeds):
@@ -143,7 +152,7 @@ def _pieces(
 
 
 def _cut(whole: _Piece, length: float, seconds: tuple[float, float] | None) -> Iterator[_Piece]:
-    """Yield ``whole`` in equal pieces of at most ``seconds[1]``, or nothing if they would be too short."""
+    """Yield ``whole`` in equal pieces of at most ``seconds[1]``; nothing if they would be too short."""
     if seconds is None or seconds[0] <= length <= seconds[1]:
         yield whole
         return
@@ -151,7 +160,7 @@ def _cut(whole: _Piece, length: float, seconds: tuple[float, float] | None) -> I
     if length < shortest or longest <= 0:
         return
     count = math.ceil(length / longest - PRECISION)
-    if length / count < shortest:  # equal pieces of all of it are too short: one fewer, without its end
+    if length / count < shortest:  # equal pieces would be too short: make one fewer, and drop the end
         count -= 1
         length = count * longest
     step = length / count * whole.speed * SAMPLE_RATE
@@ -160,28 +169,28 @@ def _cut(whole: _Piece, length: float, seconds: tuple[float, float] | None) -> I
         yield replace(whole, id=f"{whole.id}#{index}", start=whole.start + start, samples=end - start)
 
 
-def _deal(pieces: list[_Piece], recordings: int, fewest: int, seed: int) -> list[_Piece]:
-    """Return the pieces with their recordings and paths; each owner's are shuffled, then dealt in turn."""
+def _split(pieces: list[_Piece], recordings: int, fewest: int, seed: int) -> list[_Piece]:
+    """Return the pieces with recordings and paths; each owner's are shuffled, then assigned in turn."""
     if len({piece.id for piece in pieces}) < len(pieces):
         raise CorpusError("two pieces have the same id; rename utterances whose ids end in #N or @SPEED")
-    hands: dict[tuple[bool, str], list[int]] = defaultdict(list)
-    for place, piece in enumerate(pieces):
-        hands[piece.speaker is not None, piece.owner].append(place)
-    dealt = list(pieces)
-    for (known, owner), places in hands.items():
-        order = np.random.default_rng(stable_seed("deal", seed, owner)).permutation(len(places))
-        hands_out = max(1, min(recordings, len(places) // fewest)) if known else 1
+    owned: dict[tuple[bool, str], list[int]] = defaultdict(list)
+    for index, piece in enumerate(pieces):
+        owned[piece.speaker is not None, piece.owner].append(index)
+    assigned = list(pieces)
+    for (known, owner), indices in owned.items():
+        order = np.random.default_rng(stable_seed("deal", seed, owner)).permutation(len(indices))
+        count = max(1, min(recordings, len(indices) // fewest)) if known else 1
         for turn, which in enumerate(order):
-            piece = pieces[places[which]]
-            number = turn % hands_out
+            piece = pieces[indices[which]]
+            number = turn % count
             home = _safe(owner) if known else f"unknown/{_safe(owner)}"
             path = f"wav/{home}/sim{number}/{_safe(piece.id)}.wav"
-            dealt[places[which]] = replace(piece, recording=f"{owner}/sim{number}", path=path)
-    return dealt
+            assigned[indices[which]] = replace(piece, recording=f"{owner}/sim{number}", path=path)
+    return assigned
 
 
 def _safe(name: str) -> str:
-    """Return ``name`` as one part of a path; where letters had to go, a hash keeps names apart."""
+    """Return ``name`` as a part of a path; if characters were replaced, a hash keeps names distinct."""
     plain = re.sub(r"[^A-Za-z0-9_.@#-]", "_", name)[:80]
     if plain == name and not name.startswith(".") and name != "unknown":
         return name
@@ -189,21 +198,21 @@ def _safe(name: str) -> str:
 
 
 def _fingerprint(manifest: Manifest) -> str:
-    """Return a hash of what the manifest says, recordings apart, wherever its folder lies."""
+    """Return a hash of the manifest except recordings, independent of its folder's location."""
     rows = [[u.id, u.path, round(u.seconds, 3), u.speaker] for u in manifest]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def finished(out: Path, record: str, settings: dict[str, Any]) -> Manifest | None:
-    """Return the manifest that ``out`` holds if it was made with ``settings`` and is all there, else None.
+    """Return the manifest in ``out`` if it was made with ``settings`` and is complete, else None.
 
     Args:
         out: folder of a manifest, its audio and ``record``.
-        record: name of the JSON file with the settings, written before the audio; the manifest comes last.
-        settings: what the folder's content is a function of, as JSON gives it back.
+        record: name of the JSON file with the settings; it is written before the audio, the manifest last.
+        settings: the settings that define the content, as loaded from JSON.
 
     Raises:
-        CorpusError: the folder holds a manifest of other making.
+        CorpusError: the folder holds a manifest made with other settings.
     """
     if not (out / record).exists():
         if (out / "manifest.csv").exists():
@@ -226,16 +235,16 @@ def finished(out: Path, record: str, settings: dict[str, Any]) -> Manifest | Non
 def _run(
     pieces: list[_Piece], out: Path, spec: ChannelSpec, seed: int, workers: int, progress: bool
 ) -> dict[str, float]:
-    """Write all the pieces, one task a recording; return seconds by id."""
+    """Write all pieces, one task per recording; return seconds by id."""
     tasks: dict[str, list[_Piece]] = defaultdict(list)
     for piece in pieces:
         tasks[f"{piece.speaker is not None}:{piece.recording}"].append(piece)
     lengths: dict[str, float] = {}
     with task_bar("simulated recordings", len(pieces), progress) as bar:
 
-        def take(some: dict[str, float]) -> None:
-            lengths.update(some)
-            bar.advance(bar.task_ids[0], len(some))
+        def take(seconds: dict[str, float]) -> None:
+            lengths.update(seconds)
+            bar.advance(bar.task_ids[0], len(seconds))
 
         if workers == 1:
             for task in tasks.values():
@@ -253,7 +262,7 @@ def _spread(
     workers: int,
     take: Callable[[dict[str, float]], None],
 ) -> None:
-    """Record the tasks in ``workers`` processes; the first error stops the rest."""
+    """Run the tasks in ``workers`` processes; the first error stops the rest."""
     with process_pool(min(workers, len(tasks))) as pool:
         futures = [pool.submit(_record, task, out, spec, seed) for task in tasks]
         for future in as_completed(futures):
@@ -261,7 +270,7 @@ def _spread(
 
 
 def _record(pieces: list[_Piece], out: Path, spec: ChannelSpec, seed: int) -> dict[str, float]:
-    """Write one simulated recording's utterances that are not there yet; return seconds by id."""
+    """Write the missing utterances of one simulated recording; return seconds by id."""
     lengths: dict[str, float] = {}
     missing: list[_Piece] = []
     for piece in pieces:
@@ -281,7 +290,7 @@ def _record(pieces: list[_Piece], out: Path, spec: ChannelSpec, seed: int) -> di
 
 
 def _spoken(piece: _Piece) -> NDArray[np.float32]:
-    """Return the piece as spoken, before any channel; at another speed all of it is resampled."""
+    """Return the piece's speech before any channel, resampled to its speed."""
     wave = np.asarray(read(Path(piece.source), piece.start, piece.samples), dtype=np.float32)
     if piece.speed != 1 and len(wave):
         wave = np.asarray(soxr.resample(wave, SAMPLE_RATE * piece.speed, SAMPLE_RATE), dtype=np.float32)

@@ -1,6 +1,6 @@
-"""Synthetic voices, for where no real ones can be had: pulses and noise through formants (Fant, 1960).
+"""Synthetic voices, if real ones are not available: pulses and noise through formants (Fant, 1960).
 
-They are no people: what is learnt from them says that the machinery works, and nothing about speakers.
+Results on them show that the software works; they say nothing about real speakers.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ FRICATIVES = np.array([2000.0, 2800.0, 4200.0, 5600.0])  # Hz, centre of the noi
 
 @dataclass(frozen=True, slots=True)
 class SyntheticVoice:
-    """What stays the same in all that one synthetic voice says.
+    """The fixed parameters of a synthetic voice.
 
     Attributes:
         pitch: mean fundamental frequency, Hz.
         liveliness: standard deviation of the pitch, in octaves.
-        scale: of all formants; 1 = men's mean, higher = shorter vocal tract.
+        scale: factor of all formants; 1 is men's mean, higher means a shorter vocal tract.
         upper: fourth and fifth formant before scaling, Hz.
-        bandwidth: of the formants, relative to the usual.
+        bandwidth: bandwidth of the formants, relative to typical values.
         dull: pole of the glottal low pass, 0.7 (bright) to 0.95 (dull).
-        breath: level of breath noise beside the pulses.
+        breath: level of breath noise relative to the pulses.
         jitter: standard deviation of a period, relative.
         shimmer: standard deviation of a pulse's height, relative.
-        rate: syllables a second.
+        rate: syllables per second.
     """
 
     pitch: float
@@ -79,7 +79,7 @@ class SyntheticVoice:
 
 
 def draw_voice(rng: np.random.Generator) -> SyntheticVoice:
-    """Return a random voice; high voices tend to have short vocal tracts, as with people."""
+    """Return a random voice; high voices tend to have short vocal tracts, as in people."""
     pitch = 85.0 * 2 ** rng.uniform(0, 1.7)
     expected = 0.9 + 0.3 * np.log2(pitch / 85.0) / 1.7
     return SyntheticVoice(
@@ -142,14 +142,14 @@ def _score(
 
 
 def _pitch(voice: SyntheticVoice, rng: np.random.Generator, frames: int) -> Track:
-    """Return the fundamental frequency (F,): slow random movement around the voice's, falling a little."""
+    """Return (F,) the fundamental frequency: slow random movement around the voice's mean, falling a bit."""
     knots = rng.normal(0, voice.liveliness, frames // 20 + 2)
     octaves = np.interp(np.arange(frames), np.arange(len(knots)) * 20, knots)
     return np.asarray(voice.pitch * 2 ** (octaves + np.linspace(0.08, -0.08, frames)))
 
 
 def _pulses(voice: SyntheticVoice, rng: np.random.Generator, pitch: Track) -> Track:
-    """Return glottal pulses (T,), one a period, each split between the two samples it falls between."""
+    """Return (T,) glottal pulses, one per period, each split between the two nearest samples."""
     source = np.zeros(len(pitch) + 1)
     at = float(rng.uniform(0, 100))
     while at < len(pitch) - 1:
@@ -162,7 +162,7 @@ def _pulses(voice: SyntheticVoice, rng: np.random.Generator, pitch: Track) -> Tr
 
 
 def _through_formants(voice: SyntheticVoice, source: Track, formants: Track) -> Track:
-    """Return the source through five resonators in a row, tuned anew every 10 ms, and radiated."""
+    """Return the source filtered by five resonators in series, retuned every 10 ms, and radiated."""
     upper = np.broadcast_to(np.array(voice.upper) * voice.scale, (len(formants), 2))
     hertz = np.minimum(np.concatenate([formants, upper], axis=1), 7000.0)  # (F, 5)
     width = voice.bandwidth * np.array([60.0, 80.0, 120.0, 180.0, 250.0])
@@ -180,7 +180,7 @@ def _through_formants(voice: SyntheticVoice, source: Track, formants: Track) -> 
 
 
 def _friction(rng: np.random.Generator, loudness: Track, centre: Track) -> Track:
-    """Return noise (T,) around each frame's centre, as loud as ``loudness``."""
+    """Return (T,) noise around each frame's centre frequency, with the given loudness."""
     noise = rng.standard_normal(len(loudness))
     wave = np.zeros_like(noise)
     for hertz in np.unique(centre):
@@ -192,21 +192,21 @@ def _friction(rng: np.random.Generator, loudness: Track, centre: Track) -> Track
 
 
 def synthetic_voices(out: Path, voices: int, utterances: int, seed: int, workers: int = 2) -> Manifest:
-    """Write ``utterances`` of 3-5 s by each of ``voices`` synthetic voices, and their manifest.
+    """Write ``utterances`` of 3-5 s for each of ``voices`` synthetic voices, and their manifest.
 
-    Speakers are called ``synthetic-00`` and so on. The folder also gets ``synthetic.json``; one that is
-    complete is returned as it is, one that was cut off goes on.
+    Speakers are called ``synthetic-00`` and so on. The folder also gets ``synthetic.json``. A complete folder
+    is returned unchanged; an interrupted run resumes.
 
     Raises:
-        CorpusError: counts below 1, or the folder holds something else.
+        CorpusError: a count is below 1, or the folder holds something else.
     """
     out = Path(out)
     if min(voices, utterances, workers) < 1:
         raise CorpusError("voices, utterances and workers must be 1 or more")
     settings = {"version": VERSION, "voices": voices, "utterances": utterances, "seed": seed}
-    done = finished(out, "synthetic.json", settings)
-    if done is not None:
-        return done
+    existing = finished(out, "synthetic.json", settings)
+    if existing is not None:
+        return existing
     write_json(out / "synthetic.json", settings)
     tasks = [(out, number, utterances, seed) for number in range(voices)]
     if workers == 1:
@@ -219,7 +219,7 @@ def synthetic_voices(out: Path, voices: int, utterances: int, seed: int, workers
 
 
 def _voice(out: Path, number: int, utterances: int, seed: int) -> list[Utterance]:
-    """Write one voice's utterances that are not there yet; return the rows of all."""
+    """Write one voice's missing utterances; return the rows of all."""
     voice = draw_voice(np.random.default_rng(stable_seed("synthetic", seed, number)))
     speaker = f"synthetic-{number:02}"
     rows = []
