@@ -109,7 +109,7 @@ def test_ranks_have_whole_speakers():
 @pytest.mark.parametrize(("batch", "counts"), [(7, [4, 4, 4, 4]), (8, [4, 4, 4, 1])])
 def test_what_cannot_be_dealt(batch, counts):
     with pytest.raises(
-        IdemvoxError, match=rf"a batch of {batch} utterances cannot be 2 of each.*multiple of 2"
+        IdemvoxError, match=rf"a batch of {batch} utterances cannot have 2 of each.*multiple of 2"
     ):
         BalancedOrder(corpus(counts), batch, Balance(2, 4), 0)
 

@@ -42,7 +42,7 @@ def test_who_is_missing_or_has_an_empty_class_has_none(tmp_path):
         ("", r"line 1: no columns 'id' and 'class' \(found nothing\); give it the header id,class"),
         ("id,speaker\na,x\n", r"line 1: no columns .*\(found id, speaker\)"),
         ("id,class\na,x,y\n", "line 2: 3 fields where the header has 2"),
-        ("id,class\na,x\nb,x\na,x\n", "line 4: a second class for 'a'; keep one"),
+        ("id,class\na,x\nb,x\na,x\n", "line 4: a second class for 'a'; keep only one"),
         ("id,class\na,x\nz,x\n", r"1 \(z\) of its 2 ids are not among the 4 utterances"),
         ("id,class\n" + "".join(f"{n},x\n" for n in range(9)), r"9 \(0, 1, 2, \.\.\.\) of its 9 ids"),
     ],

@@ -92,8 +92,8 @@ def test_unlabelled(corpus, tmp_path: Path) -> None:
 def test_what_is_no_corpus(tmp_path: Path) -> None:
     with pytest.raises(IdemvoxError, match="no manifest"):
         open_corpus(tmp_path / "none.csv")
-    with pytest.raises(IdemvoxError, match="no finished pack"):
+    with pytest.raises(IdemvoxError, match="not a finished pack"):
         open_corpus(tmp_path)
     save_manifest(Manifest([], tmp_path), tmp_path / "manifest.csv")
-    with pytest.raises(IdemvoxError, match=r"is no pack; give .*manifest\.csv"):
+    with pytest.raises(IdemvoxError, match=r"is not a pack; give .*manifest\.csv"):
         open_corpus(tmp_path)

@@ -133,7 +133,7 @@ def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
     [
         (",b.wav,1,16000,,", "empty id"),
         ("b,,1,16000,,", "empty path"),
-        ("a,b.wav,1,16000,,", "'a' is on line 2 too"),
+        ("a,b.wav,1,16000,,", "'a' is also on line 2"),
         ("b,b.wav,long,16000,,", "seconds is 'long'"),
         ("b,b.wav,0,16000,,", "seconds is '0'"),
         ("b,b.wav,-1,16000,,", "seconds is '-1'"),

@@ -90,14 +90,14 @@ def test_bad_files_are_left_out_each_with_its_reason(tmp_path: Path) -> None:
 
     assert [u.id for u in load_manifest(tmp_path / "m.csv")] == ["good.wav"]
     assert reasons(summary) == {
-        "cut.flac": "breaks off",
-        "cut.mp3": "breaks off",
-        "cut.wav": "breaks off",
+        "cut.flac": "truncated",
+        "cut.mp3": "truncated",
+        "cut.wav": "truncated",
         "dangling.wav": "cannot be read",
         "empty.wav": "empty",
-        "hole.opus": "breaks off",
+        "hole.opus": "truncated",
         "loud.wav": "not scaled to [-1, 1]",
-        "nan.wav": "samples are not numbers",
+        "nan.wav": "NaN or infinite samples",
         "noise.flac": "cannot be read",
         "noise.mp3": "cannot be read",
         "short.wav": "shorter than 2 s",
@@ -110,7 +110,7 @@ def test_bad_files_are_left_out_each_with_its_reason(tmp_path: Path) -> None:
     assert [row["path"] for row in rows] == sorted(reasons(summary))
     assert {row["path"]: row["reason"] for row in rows} == reasons(summary)
     details = {problem.path: problem.detail for problem in summary.left_out}
-    assert details["short.wav"] == "1.50 s" and details["cut.wav"] == "3.6 s can be decoded of 6.0 s"
+    assert details["short.wav"] == "1.50 s" and details["cut.wav"] == "only 3.6 s of 6.0 s can be decoded"
     table = shown(summary)
     assert "1 files" not in table and "13" in table and "noise.flac" in table and "m.problems.csv" in table
     assert "good.wav" not in table
@@ -121,11 +121,11 @@ def test_what_is_not_looked_at_is_named_by_kind_and_count(tmp_path: Path) -> Non
     for name in ("a.txt", "b.TXT", "c.pdf", "README", ".hidden"):
         (tmp_path / "in" / name).write_text("")
     summary = prepare(tmp_path / "in", tmp_path / "m.csv")
-    assert "5 files not looked at: 2 .txt, 1 .pdf, 1 hidden, 1 without suffix" in summary.notes
+    assert "5 files ignored: 2 .txt, 1 .pdf, 1 hidden, 1 without suffix" in summary.notes
     for number in range(20):
         (tmp_path / "in" / f"x.s{number}").write_text("")
     notes = prepare(tmp_path / "in", tmp_path / "m.csv").notes
-    assert any(n.startswith("25 files not looked at: 2 .txt") and "and 16 more kinds" in n for n in notes)
+    assert any(n.startswith("25 files ignored: 2 .txt") and "and 16 more kinds" in n for n in notes)
 
 
 def test_problems_of_an_earlier_run_do_not_stay(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_labels_from_the_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "says"), [("*/*", r"has no \{speaker\}"), ("{speaker}/x/*", "fits no file.*'anna/a.wav'")]
+    ("pattern", "says"), [("*/*", r"has no \{speaker\}"), ("{speaker}/x/*", "matches no file.*'anna/a.wav'")]
 )
 def test_a_pattern_that_cannot_be_meant(tmp_path: Path, pattern: str, says: str) -> None:
     tone(tmp_path / "in" / "anna" / "a.wav")
@@ -276,7 +276,7 @@ def test_nothing_to_take(tmp_path: Path) -> None:
         prepare(tmp_path / "in", tmp_path / "m.csv")
     with pytest.raises(IdemvoxError, match="is not a folder"):
         prepare(tmp_path / "in" / "a.pdf", tmp_path / "m.csv")
-    with pytest.raises(IdemvoxError, match="is a folder; name the manifest"):
+    with pytest.raises(IdemvoxError, match="is a folder; give the manifest"):
         prepare(tmp_path / "in", tmp_path)
 
 
@@ -399,8 +399,8 @@ def test_a_table_with_ids_absolute_paths_and_another_root(tmp_path: Path) -> Non
         ("file,speaker\na.wav,x\n", {}, r"list\.csv, line 1: no column 'path' \(found file, speaker\)"),
         ("path,split\na.wav,x\n,x\n", {}, r"list\.csv, line 3: empty path"),
         ("path,id\na.wav,1\nb.wav,\n", {}, r"list\.csv, line 3: empty id"),
-        ("path,id\na.wav,1\nb.wav,1\n", {}, r"list\.csv, line 3: '1' is on line 2 too"),
-        ("path,speaker\na.wav,x\na.wav,y\n", {}, r"list\.csv, line 3: 'a\.wav' is on line 2 too"),
+        ("path,id\na.wav,1\nb.wav,1\n", {}, r"list\.csv, line 3: '1' is also on line 2"),
+        ("path,speaker\na.wav,x\na.wav,y\n", {}, r"list\.csv, line 3: 'a\.wav' is also on line 2"),
         ("path,split\na.wav\n", {}, r"list\.csv, line 2: 1 fields where the header has 2"),
         ("path,split\na.wav,train\n", {"spilt": "train"}, "unknown column 'spilt'; did you mean 'split'"),
         (

@@ -146,7 +146,7 @@ def test_names_of_corpora(
 def test_names_that_cannot_be_told_apart(three: list[Path], tmp_path: Path) -> None:
     pack(three[1], tmp_path / "vox", progress=False)
     (tmp_path / "vox.csv").write_bytes(three[0].read_bytes())
-    with pytest.raises(IdemvoxError, match=r"vox\.csv and .*vox would be called the same; rename one"):
+    with pytest.raises(IdemvoxError, match=r"vox\.csv and .*vox would have the same name; rename one"):
         open_corpus([tmp_path / "vox.csv", tmp_path / "vox"])
 
 
@@ -171,7 +171,7 @@ def test_audio_in_two_corpora(three: list[Path], tmp_path: Path) -> None:
         open_corpus([three[0], three[1], tmp_path / "again.csv"])
     real = os.path.realpath(three[0].parent / "wav" / "u1.wav")
     assert str(caught.value) == (
-        f"{real} is in two corpora, as again/again1 and as vox2/u1, and so with 1 other file; "
+        f"{real} is in two corpora, as again/again1 and as vox2/u1, like 1 other file; "
         "leave it out of one of them"
     )
     with pytest.raises(IdemvoxError, match="is in two corpora"):
@@ -231,7 +231,7 @@ def test_the_command_says_what_each_corpus_is_called(three: list[Path], tmp_path
 @pytest.mark.parametrize(
     ("pick", "said"),
     [
-        (lambda three, tmp: [three[0]], "name two manifests or more"),
+        (lambda three, tmp: [three[0]], "give at least two manifests"),
         (lambda three, tmp: [three[0], three[0].parent], "is a folder: give the manifest"),
         (lambda three, tmp: [three[0], tmp / "out.csv"], "is one of the manifests to join"),
         (lambda three, tmp: [three[0], three[1], three[0]], "are the same corpus"),

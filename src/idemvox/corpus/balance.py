@@ -81,8 +81,8 @@ class BalancedOrder:
         left = rng.multivariate_hypergeometric(np.minimum(self._groups, self.steps), p * self.steps)
         rows = np.empty((self.steps, p, m), np.int64)
         for step in range(self.steps):
-            # choose each class with probability (groups left) / (steps remaining): lay all remaining groups on
-            # a line, class by class; points with a distance of `remaining` then fall on P different classes
+            # choose each class with probability (groups left) / (steps remaining): lay all groups left on a
+            # line, class by class; points with a distance of `remaining` then fall on P different classes
             remaining = self.steps - step
             line = rng.permutation(len(left))
             points = rng.integers(remaining) + remaining * np.arange(p)

@@ -142,16 +142,16 @@ def test_every_problem_by_its_name(tmp_path: Path) -> None:
 
     assert found(diagnosis) == {
         "clipped.wav": ("clipped", "warning"),
-        "cut.flac": ("breaks off", "error"),
-        "cut.mp3": ("breaks off", "error"),
-        "cut.wav": ("breaks off", "error"),
-        "dangling.wav": ("not there", "error"),
+        "cut.flac": ("truncated", "error"),
+        "cut.mp3": ("truncated", "error"),
+        "cut.wav": ("truncated", "error"),
+        "dangling.wav": ("missing", "error"),
         "empty.wav": ("empty", "error"),
-        "nan.wav": ("samples are not numbers", "error"),
+        "nan.wav": ("NaN or infinite samples", "error"),
         "noise.mp3": ("cannot be read", "error"),
         "short.wav": ("shorter than 2 s", "error"),
         "silent.flac": ("silent", "error"),
-        "twice.flac": ("same audio again", "warning"),
+        "twice.flac": ("duplicate audio", "warning"),
         "unended.ogg": ("no end mark", "warning"),
         "unscaled.wav": ("not scaled to [-1, 1]", "error"),
         "upsampled.wav": ("nothing above 4 kHz", "warning"),
@@ -162,13 +162,14 @@ def test_every_problem_by_its_name(tmp_path: Path) -> None:
     assert {r["id"]: (r["problem"], r["severity"]) for r in rows} == found(diagnosis)
     assert [r["path"] for r in rows] == sorted(found(diagnosis))
     details = {r["id"]: r["detail"] for r in rows}
-    assert details["twice.flac"] == "as good.wav" and details["cut.wav"].endswith("of 6.0 s")
+    assert details["twice.flac"] == "same as good.wav"
+    assert details["cut.wav"].endswith("of 6.0 s can be decoded")
     assert details["upsampled.wav"].endswith("8-kHz audio in a file of 16 kHz")
     console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     console.print(diagnosis.table())
     shown = console.export_text()
     assert "16 utterances" in shown and "Errors" in shown and "Warnings" in shown and "p.csv" in shown
-    assert "good.wav:" not in shown and "breaks off" in shown
+    assert "good.wav:" not in shown and "truncated" in shown
 
 
 @pytest.mark.parametrize("level", [1.0, 0.3, 0.01])
@@ -217,7 +218,7 @@ def test_same_audio_whatever_the_file(tmp_path: Path) -> None:
     save(tmp_path / "f.wav", other)
     save(tmp_path / "g.wav", wave[:-1])
     assert found(examine(tmp_path)) == {
-        f: ("same audio again", "warning") for f in ("b.flac", "c.wav", "d.wav", "e.wav")
+        f: ("duplicate audio", "warning") for f in ("b.flac", "c.wav", "d.wav", "e.wav")
     }
 
 
@@ -228,8 +229,8 @@ def test_same_audio_under_two_speakers_is_an_error(tmp_path: Path) -> None:
     diagnosis = examine(manifest(tmp_path / "m.csv", *rows))
     assert found(diagnosis) == {
         "b.wav": ("same audio under two speakers", "error"),
-        "c.wav": ("same audio again", "warning"),
-        "d.wav": ("same audio again", "warning"),
+        "c.wav": ("duplicate audio", "warning"),
+        "d.wav": ("duplicate audio", "warning"),
     }
     assert diagnosis.problems[0].detail == "speaker bo, but ann in a.wav"
     assert diagnosis.listing == tmp_path / "m.doctor.csv" and diagnosis.speakers == 2
@@ -250,8 +251,8 @@ def test_a_list_that_disagrees_with_its_files(tmp_path: Path) -> None:
     assert found(diagnosis) == {
         "long.wav": ("longer than listed", "warning"),
         "short.wav": ("shorter than listed", "error"),
-        "rate.wav": ("rate is not the listed one", "warning"),
-        "gone.wav": ("not there", "error"),
+        "rate.wav": ("rate differs from the listed one", "warning"),
+        "gone.wav": ("missing", "error"),
     }
     assert diagnosis.problems[0].detail == "3.00 s, not 2.50 s"
 
@@ -268,11 +269,11 @@ def test_utterances_inside_a_file_are_heard_one_by_one(
     diagnosis = examine(manifest(tmp_path / "m.csv", *rows, row("alone.wav")))
     assert found(diagnosis) == {
         "u1": ("silent", "error"),
-        "u3": ("same audio again", "warning"),
+        "u3": ("duplicate audio", "warning"),
         "u4": ("clipped", "warning"),
         "past": ("shorter than listed", "error"),
         "brief": ("shorter than 2 s", "error"),
-        "alone.wav": ("same audio again", "warning"),
+        "alone.wav": ("duplicate audio", "warning"),
     }
     assert (diagnosis.utterances, diagnosis.files) == (8, 2)
 
@@ -288,7 +289,7 @@ def test_of_a_broken_file_only_what_lies_behind_the_break_is_bad(tmp_path: Path)
     path = save(tmp_path / "shard.wav", np.concatenate([speech(seed) for seed in range(4)]))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     rows = [row("shard.wav", 3, id=f"u{i}", start=3.0 * i) for i in range(4)]
-    expected = {f"u{i}": ("breaks off", "error") for i in (2, 3)}
+    expected = {f"u{i}": ("truncated", "error") for i in (2, 3)}
     assert found(examine(manifest(tmp_path / "m.csv", *rows))) == expected
 
 
@@ -322,9 +323,9 @@ def test_one_bad_file_never_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "pipe.wav": ("cannot be read", "error"),
         "folder.wav": ("cannot be read", "error"),
         "raises.wav": ("cannot be read", "error"),
-        "vanishes.wav": ("not there", "error"),
-        "a\0b.wav": ("not there", "error"),
-        "x" * 300 + ".wav": ("not there", "error"),
+        "vanishes.wav": ("missing", "error"),
+        "a\0b.wav": ("missing", "error"),
+        "x" * 300 + ".wav": ("missing", "error"),
     }
     details = {p.id: p.detail for p in diagnosis.problems}
     assert "ZeroDivisionError: in a decoder" in details["raises.wav"] and "pipe" in details["pipe.wav"]
@@ -506,7 +507,7 @@ def test_missing_utterances_show_and_fail_only_when_asked_for(tmp_path: Path) ->
     assert recognised.corpus is asked.corpus is CORPORA["voxceleb1-test"]
     assert recognised.counts == {"speakers": 2, "recordings": 2, "utterances": 2}
     details = [p.detail for p in asked.problems if not p.path]
-    assert details[0] == "voxceleb1-test has 40 speakers, here are 2" and len(details) == 3
+    assert details[0] == "voxceleb1-test has 40 speakers, found 2" and len(details) == 3
     assert [p.serious for p in asked.problems] == [True] * 5
     assert [p.serious for p in recognised.problems] == [True, True, False, False, False]
     same = next(p for p in asked.problems if p.reason == "same audio under two speakers")
@@ -517,7 +518,7 @@ def test_noises_may_be_short_and_dull(tmp_path: Path) -> None:
     low = soxr.resample(soxr.resample(speech(1, seconds=0.5), RATE, 8_000), 8_000, RATE)
     save(tmp_path / "noise-free-sound-0000.wav", low)
     diagnosis = examine(tmp_path)
-    assert {problem.reason for problem in diagnosis.problems} == {"count is not the official one"}
+    assert {problem.reason for problem in diagnosis.problems} == {"count differs from the official one"}
     assert "shorter than 1 s" in {p.reason for p in examine(tmp_path, min_seconds=1).problems}
 
 
@@ -527,7 +528,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         examine(source, corpus="voxceleb")
     with pytest.raises(IdemvoxError, match="is the manifest itself"):
         examine(source, out=source)
-    with pytest.raises(IdemvoxError, match="is a folder; name the file"):
+    with pytest.raises(IdemvoxError, match="is a folder; give the file"):
         examine(source, out=tmp_path)
     with pytest.raises(IdemvoxError, match="no manifest or folder"):
         examine(tmp_path / "none.csv")
@@ -556,7 +557,7 @@ def test_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert code == 1 and "2,016" in shown
     break_off(monkeypatch, after=0)
     code, shown = status(str(good))
-    assert code == 130 and "stopped after 0 of 1 files; run the same command again to go on" in shown
+    assert code == 130 and "stopped after 0 of 1 files; run the same command again to resume" in shown
 
 
 def test_every_part_of_all_is_offered_by_the_help() -> None:

@@ -61,17 +61,17 @@ def test_without_segments_and_with_relative_paths(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("wav.scp", "a touch {}/ran |\n", r"wav\.scp, line 1: a comes out of a command .* idemvox runs none"),
-        ("wav.scp", "a | touch {}/ran\n", "comes out of a command"),
+        ("wav.scp", "a touch {}/ran |\n", r"wav\.scp, line 1: a comes from a command .* idemvox runs none"),
+        ("wav.scp", "a | touch {}/ran\n", "comes from a command"),
         ("wav.scp", "a raw.ark:1234\n", r"line 1: a is in an archive \('raw\.ark:1234'\)"),
         ("wav.scp", "a\n", "line 1: expected 'name path', got 'a'"),
-        ("wav.scp", "a x.wav\na y.wav\n", "line 2: a is there twice"),
+        ("wav.scp", "a x.wav\na y.wav\n", "line 2: a is listed twice"),
         ("wav.scp", "\n", "nothing is listed|not in wav.scp"),
         ("segments", "a-1 call1 0.5\n", r"segments, line 1: expected 'utterance recording start end'"),
         ("segments", "a-1 call9 0.5 3\n", "recording call9 is not in wav.scp"),
-        ("segments", "a-1 call1 3 2\n", "line 1: 3 to 2 is no part of a recording"),
-        ("segments", "a-1 call1 soon 2\n", "is no part of a recording"),
-        ("segments", "a-1 call1 0 3\na-1 call1 3 6\n", "line 2: a-1 is there twice"),
+        ("segments", "a-1 call1 3 2\n", "line 1: 3 to 2 is not a part of a recording"),
+        ("segments", "a-1 call1 soon 2\n", "is not a part of a recording"),
+        ("segments", "a-1 call1 0 3\na-1 call1 3 6\n", "line 2: a-1 is listed twice"),
         ("utt2spk", "a-1\n", r"utt2spk, line 1: expected 'utterance speaker', got 'a-1'"),
     ],
 )

@@ -40,7 +40,7 @@ def test_other_pieces_and_kinds_that_are_not_there(tmp_path):
     tone(tmp_path / "in" / "music" / "a.wav", seconds=4)
     (done,) = prepare_musan(tmp_path / "in", tmp_path / "m.csv", piece=2, progress=False)
     assert [u.start for u in load_manifest(done.manifest)] == [0.0, 2.0] and done.unit == "piece"
-    with pytest.raises(IdemvoxError, match="shorter than the shortest taken"):
+    with pytest.raises(IdemvoxError, match="shorter than the shortest to take"):
         prepare_musan(tmp_path / "in", tmp_path / "m.csv", piece=0.5, progress=False)
     (tmp_path / "in" / "noise").mkdir()
     with pytest.raises(IdemvoxError, match=r"no audio in .*noise"):

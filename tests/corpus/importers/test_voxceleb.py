@@ -41,7 +41,7 @@ def test_converted_files_are_taken_rather_than_m4a_and_strays_are_not(tmp_path):
     ids = [u.id for u in load_manifest(tmp_path / "m.csv") if u.speaker == "id00012"]
     assert ids == [f"id00012/21Uxsk56VDQ/{n}" for n in ("00001.m4a", "00002.wav", "00003.m4a")]
     notes = "\n".join(summary.notes)
-    assert "1 file of an utterance that is there already" in notes
+    assert "1 file of an utterance that has another file" in notes
     assert "1 file outside speaker/video/: not taken, e.g. dev/aac/id00012/intro.wav" in notes
 
 

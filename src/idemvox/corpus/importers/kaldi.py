@@ -89,7 +89,7 @@ def _paths(scp: Path) -> dict[str, str]:
                 raise CorpusError(f"{where}: expected 'name path', got {line.strip()[:120]!r}")
             if path.endswith("|") or path.startswith("|"):
                 raise CorpusError(
-                    f"{where}: {name} is the output of a command ({path[:80]!r}), and idemvox runs none; {FIRST}"
+                    f"{where}: {name} comes from a command ({path[:80]!r}), and idemvox runs none; {FIRST}"
                 )
             if re.search(r":\d+(\[.*\])?$", path):
                 raise CorpusError(f"{where}: {name} is in an archive ({path[-80:]!r}); {FIRST}")

@@ -152,7 +152,7 @@ def pack(
             return replace(summary, new=True)
     except OSError as error:
         raise CorpusError(
-            f"cannot write {error.filename or out}: {error.strerror or error}; what is packed so far is kept: "
+            f"cannot write {error.filename or out}: {error.strerror or error}; what is packed stays: "
             "fix the cause and run the same command again"
         ) from error
 
