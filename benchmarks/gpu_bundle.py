@@ -81,7 +81,7 @@ def wanted(folder: Path, scratch: Path) -> list[Utterance]:
                 chosen.append(
                     Utterance(
                         f"{split}/{source}/{len(chosen)}.opus",
-                        str(listed.path(u)),
+                        str(listed.path(u).resolve()),
                         min(u.seconds, SECONDS),
                         SAMPLE_RATE,
                         u.speaker,
@@ -108,9 +108,12 @@ def main() -> None:
     names = [u.id for u in utterances] + [f"{p.relative_to(folder).with_suffix('.opus')}" for p in extra]
     paths = [Path(u.path) for u in utterances] + extra
     lengths = [SECONDS] * len(utterances) + [20.0] * len(extra)
+    spoken = {u.id for u in utterances}
     archive = args.out / "speech.tar.gz"  # Opus does not get smaller, the headers of so many files do
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar, ProcessPoolExecutor(os.cpu_count()) as pool:
         for name, data in zip(names, pool.map(attempt, paths, lengths, chunksize=32), strict=True):
+            if not data and name in spoken:
+                sys.exit(f"cannot read {name}")
             if data:
                 info = tarfile.TarInfo(name)
                 info.size = len(data)
