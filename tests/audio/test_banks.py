@@ -52,7 +52,7 @@ def test_16_bit_pieces_are_held_as_they_are():
 def test_silent_pieces_are_left_out_and_a_silent_bank_is_refused():
     assert len(Bank([np.zeros(10, np.float32), np.ones(10, np.float32), np.zeros(0, np.float32)])) == 1
     for silent in ([np.zeros(10, np.float32)], []):
-        with pytest.raises(IdemvoxError, match="no audible audio"):
+        with pytest.raises(IdemvoxError, match="contains only silence"):
             Bank(silent)
 
 

@@ -1,6 +1,6 @@
-"""Augmentation of whole batches on the device: reverberation, then noise, music or babble, then a telephone.
+"""Augment whole batches on the device: reverberation, then noise, music or babble, then a telephone.
 
-What befalls a sample is drawn from its own seed, so it does not depend on the batch that it is in, and two
+Each sample's augmentation is drawn from its own seed, so it does not depend on the rest of the batch. Two
 views of an utterance never share a draw unless a framework asks for it.
 """
 
@@ -31,19 +31,19 @@ __all__ = ["Augmenter"]
 
 
 _SILENT = 1e-12  # power below which noise counts as silence
-_ROWS = 64  # samples whose transforms a CPU makes together: to prepare for one length costs as much as two
+_ROWS = 64  # samples a CPU transforms together: setting up one FFT length costs as much as two transforms
 
 
 class Augmenter(nn.Module):
-    """Reverberate and add noise to a batch, each sample by its own draw.
+    """Add reverberation and noise to a batch; each sample has its own draw.
 
     Args:
         policy: a name in :data:`POLICIES`.
         noises: kind (``noise``, ``music``, ``speech``) -> bank; a kind is drawn uniformly.
-        rooms: bank of room responses, each beginning with its direct path.
-        babble: fewest and most clips of ``speech`` that are summed, instead of the policy's; the public SSPS
-            code adds a single voice, (1, 1), where the VoxCeleb recipes sum (3, 7).
-        telephone: share of samples that go through a telephone at the end.
+        rooms: bank of room responses, each starting at its direct path.
+        babble: fewest and most clips of ``speech`` to sum, instead of the policy's. The public SSPS code
+            adds a single voice, (1, 1); the VoxCeleb recipes sum (3, 7).
+        telephone: fraction of samples that go through a telephone at the end.
     """
 
     def __init__(
@@ -69,16 +69,16 @@ class Augmenter(nn.Module):
 
     @classmethod
     def built_in(cls, policy: PolicyName, seed: int = 0, rooms: int = 100) -> Augmenter:
-        """Make an augmenter without files: rooms by the image-source method and coloured noises."""
+        """Build an augmenter that needs no files: rooms by the image-source method, and coloured noises."""
         return cls(policy, {"noise": Bank(coloured_noises(seed=seed))}, Bank(room_bank(rooms, seed)))
 
     @property
     def idle(self) -> bool:
-        """Whether nothing ever befalls anybody."""
+        """True if no augmentation is configured."""
         return self.policy.shares[0] == 1 and not self.telephone
 
     def draw(self, seeds: npt.ArrayLike, samples: int) -> Draws:
-        """Decide what befalls samples of this length: for each a function of its seed (B,) alone."""
+        """Draw the augmentation of samples of this length; each depends only on its seed, of (B,)."""
         low, high = self.babble
         most = max(high, 1)
         u = uniform(seeds, 7 + 2 * most)  # (B, ...)
@@ -110,11 +110,11 @@ class Augmenter(nn.Module):
         """Augment (B, T) samples by seeds (B,).
 
         Args:
-            wave: in [-1, 1], or 16-bit samples as they are read.
-            seeds: what is drawn follows from these alone.
+            wave: floats in [-1, 1], or 16-bit samples.
+            seeds: they alone decide what is drawn.
 
         Returns:
-            (B, T) float32, without a gradient, ``wave`` itself if nothing can befall it.
+            (B, T) float32, without a gradient. If no augmentation is configured, a float ``wave`` itself.
         """
         scale = 1.0 if wave.is_floating_point() else 1 / FULL_SCALE
         if self.idle:
@@ -139,7 +139,7 @@ class Augmenter(nn.Module):
         return out
 
     def _on_device(self, wave: Tensor, draws: Draws, scale: float) -> Tensor:
-        """Augment (B, T) samples in few launches, none of which the host waits for."""
+        """Augment (B, T) samples in few kernel launches, without making the host wait."""
         out = wave * scale
         wet = np.flatnonzero(draws.room >= 0)
         if self.reverb is not None and len(wet):
@@ -154,7 +154,7 @@ class Augmenter(nn.Module):
         return out
 
     def _add_noise(self, out: Tensor, rows: Numbers, bank: Bank, draws: Draws) -> None:
-        """Add to these rows of ``out`` (B, T) the clips of a bank that were drawn for them."""
+        """Add to these rows of ``out`` (B, T) the clips that were drawn for them from a bank."""
         most = int(draws.count[rows].max())
         used = np.arange(most) < draws.count[rows, None]  # (b, most)
         clips = bank.take(draws.piece[rows, :most].ravel(), draws.offset[rows, :most].ravel(), out.shape[1])
@@ -168,7 +168,7 @@ class Augmenter(nn.Module):
         out.index_copy_(0, place, torch.addcmul(clean, noise, ratio.sqrt()[:, None]))
 
     def _heard(self, wave: Tensor, draws: Draws, scale: float) -> Iterator[tuple[Numbers, Tensor]]:
-        """Yield rows (b,) and these (b, T) times ``scale``, in their rooms."""
+        """Yield row numbers (b,) and their samples (b, T), scaled by ``scale`` and reverberated."""
         for rows in _parts(np.flatnonzero(draws.room < 0), _ROWS):
             yield rows, wave[rows] * scale
         if self.reverb is None:
@@ -180,9 +180,9 @@ class Augmenter(nn.Module):
                 yield rows, self.reverb(wave, rows, draws.room[rows], size, scale)
 
     def _mix(self, heard: Tensor, rows: Numbers, draws: Draws, out: Tensor) -> None:
-        """Write (b, T), heard in their rooms, to these rows of ``out`` with the noise that was drawn.
+        """Write reverberated samples (b, T) to these rows of ``out``, with the noise drawn for them.
 
-        Row by row, so that what a row needs stays in the cache.
+        Works row by row, so that a row's data stays in the cache.
         """
         noise, clip = np.empty((2, heard.shape[1]), np.float32)
         added, waves = torch.from_numpy(noise), heard.numpy()
@@ -203,7 +203,7 @@ class Augmenter(nn.Module):
 
 
 def _parts(rows: Numbers, most: int) -> list[Numbers]:
-    """Return the rows, at most so many at a time."""
+    """Split the rows into parts of at most ``most``."""
     return np.split(rows, range(most, len(rows), most)) if len(rows) else []
 
 
@@ -213,7 +213,7 @@ def _energy(wave: Tensor) -> Tensor:
 
 
 def _below(u: npt.NDArray[np.float64], limit: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Turn numbers from [0, 1) into whole numbers from [0, limit)."""
+    """Turn numbers from [0, 1) into integers from [0, limit)."""
     numbers: npt.NDArray[np.int64] = np.floor(u * np.asarray(limit)).astype(np.int64)
     return numbers
 

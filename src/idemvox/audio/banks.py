@@ -1,4 +1,4 @@
-"""Banks of noise, music, speech and rooms: short pieces of audio that live on the device."""
+"""Banks of noise, music, speech and rooms: short pieces of audio, kept on the device."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ __all__ = ["Bank", "Room", "coloured_noises", "load_bank", "load_rooms", "trim_r
 _LOG = logging.getLogger(__name__)
 
 Room = npt.NDArray[np.float32]
-_FAINT = 1e-6  # of a room's energy: 60 dB below
+_FAINT = 1e-6  # share of a room's energy: -60 dB
 
 
 class Bank(nn.Module):
-    """Pieces of audio end to end in one int16 tensor that moves to the device with its module.
+    """Pieces of audio, end to end in one int16 tensor that moves to the device with its module.
 
     Args:
-        pieces: at 16 kHz; 16-bit samples, or waveforms in [-1, 1], each of which is scaled to its own peak.
-            Silent ones are left out.
+        pieces: at 16 kHz: 16-bit samples, or waveforms in [-1, 1], each stored relative to its own peak.
+            Silent pieces are left out.
 
     Raises:
-        AudioError: if there is nothing to hear in any of them.
+        AudioError: all pieces are silent.
     """
 
     audio: Tensor
     starts: Tensor
     lengths: Tensor
     gains: Tensor
-    """(N,) what a 16-bit sample of each piece is multiplied by."""
+    """(N,) factor that turns 16-bit samples of each piece into a waveform."""
     sizes: npt.NDArray[np.int64]
-    """The lengths once more, to be read without waiting for the device."""
+    """The lengths again, on the host, to read them without waiting for the device."""
 
     def __init__(self, pieces: Sequence[npt.NDArray[np.float32] | Pcm]) -> None:
         super().__init__()
         pieces = [p for p in pieces if len(p) and p.any()]
         if not pieces:
-            raise AudioError("an augmentation bank has no audible audio in it; give another folder")
+            raise AudioError("an augmentation bank contains only silence; give another folder")
         self.sizes = np.array([len(p) for p in pieces], np.int64)
         audio = torch.empty(int(self.sizes.sum()), dtype=torch.int16)
         gains = np.full(len(pieces), 1 / FULL_SCALE, np.float32)
@@ -75,7 +75,7 @@ class Bank(nn.Module):
         samples: int,
         wrap: bool = True,
     ) -> Tensor:
-        """Cut (B, samples) from the pieces (B,) at ``offset`` (B,); past the end wrap round, or zeros."""
+        """Cut (B, samples) from pieces (B,) at ``offset`` (B,); past the end, wrap around or give zeros."""
         device = self.audio.device
         if device.type == "cpu":  # slices cost a tenth of a gather there
             rows = np.empty((len(piece), samples), np.float32)
@@ -91,7 +91,7 @@ class Bank(nn.Module):
         return cut.mul_(self.gains[where[0]][:, None])
 
     def cut(self, piece: int, offset: int, out: npt.NDArray[np.float32], wrap: bool = True) -> np.float32:
-        """Cut such a row, (samples,), from a bank in the CPU's memory; return what to multiply it by."""
+        """Cut one such row into ``out`` (samples,) from a bank on the CPU; return its gain."""
         audio, start, length = self.audio.numpy(), self._starts[piece], int(self.sizes[piece])
         piece_audio = audio[start : start + length]
         part = piece_audio[offset % length :][: len(out)]
@@ -106,9 +106,9 @@ class Bank(nn.Module):
 
 
 def load_bank(folder: Path, piece_seconds: float = 5.0, max_hours: float = 8.0, seed: int = 0) -> list[Pcm]:
-    """Read audio files below ``folder`` in pieces of ``piece_seconds``, in random order up to ``max_hours``.
+    """Read audio files in ``folder`` as pieces of ``piece_seconds``, in random order, up to ``max_hours``.
 
-    A file that cannot be decoded is used as far as it can, with a warning.
+    A file that fails to decode is used up to that point, with a warning.
     """
     files = _files(folder)
     pieces: list[Pcm] = []
@@ -120,20 +120,20 @@ def load_bank(folder: Path, piece_seconds: float = 5.0, max_hours: float = 8.0, 
         if left < 0:
             break
     if not pieces:
-        raise AudioError(f"no audio ({', '.join(SUFFIXES)}) below {folder}")
+        raise AudioError(f"no audio ({', '.join(SUFFIXES)}) in {folder} or its subfolders")
     return pieces
 
 
 def load_rooms(folder: Path, seconds: float = 1.0) -> list[Room]:
-    """Read every room response below ``folder``, each as :func:`trim_room` leaves it."""
+    """Read every room response in ``folder`` and its subfolders, each trimmed by :func:`trim_room`."""
     rooms = [piece for file in _files(folder) for piece in _pieces(file, 10 * SAMPLE_RATE)[:1]]
     if not rooms:
-        raise AudioError(f"no audio ({', '.join(SUFFIXES)}) below {folder}")
+        raise AudioError(f"no audio ({', '.join(SUFFIXES)}) in {folder} or its subfolders")
     return [trim_room(from_pcm(room), seconds) for room in rooms]
 
 
 def trim_room(room: Room, seconds: float = 1.0) -> Room:
-    """Cut a response to at most ``seconds`` from its direct path, the peak, and where only 1e-6 is left."""
+    """Trim a response to ``seconds`` from its peak (the direct path), without the last 1e-6 of energy."""
     room = room[int(np.abs(room).argmax()) :][: int(seconds * SAMPLE_RATE)]
     left = np.square(room[::-1], dtype=np.float64).cumsum()[::-1]  # energy from each sample on
     return room[: int((left > _FAINT * left[0]).sum())] if len(room) else room
@@ -151,12 +151,12 @@ def _pieces(file: Path, size: int) -> list[Pcm]:
         while not pieces or len(pieces[-1]) == size:
             pieces.append(read_pcm(file, size * len(pieces), size))
     except AudioError as error:
-        _LOG.warning("using the first %.0f s: %s", size * len(pieces) / SAMPLE_RATE, error)
+        _LOG.warning("using only the first %.0f s of a file: %s", size * len(pieces) / SAMPLE_RATE, error)
     return [p for p in pieces if len(p) >= SAMPLE_RATE // 4 or 0 < len(p) == len(pieces[0])]
 
 
 def coloured_noises(count: int = 60, seed: int = 0, seconds: float = 5.0) -> list[npt.NDArray[np.float32]]:
-    """Make stationary and slowly swelling noises with spectral slopes from -12 to +3 dB per octave."""
+    """Make stationary and slowly varying noises with spectral slopes from -12 to +3 dB per octave."""
     rng = np.random.default_rng([seed, 0xC01])
     samples = int(seconds * SAMPLE_RATE)
     frequency = np.maximum(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE), 30.0)

@@ -1,4 +1,4 @@
-"""Simulated recordings: one room, one device, one codec and one noise floor for all that is said in it."""
+"""Simulated recordings: one room, device, codec and noise floor for all utterances of a recording."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["CODECS", "Channel", "ChannelSpec", "active_rms", "device_response", 
 
 TAPS = 257
 POINTS = 10  # control points of a device's response, evenly spaced in mel from 100 Hz to 8 kHz
-FRAME = 320  # samples, 20 ms: the frames in which speech is looked for
+FRAME = 320  # samples, 20 ms: the frames of speech-level measurement
 CODEC_RMS = 0.05  # -26 dB below full scale, the level at which telephone codecs are specified (ITU-T P.56)
 MARGIN = 0.99  # highest peak
 
@@ -62,7 +62,7 @@ def _fit(wave: Wave, samples: int) -> Wave:
 
 
 def _through(wave: Wave, rate: int, kind: str, subtype: str, compression: float | None = None) -> Wave:
-    """Encode and decode in memory; libsndfile takes back the delay of each of these codecs itself."""
+    """Encode and decode in memory; libsndfile itself removes the delay of each of these codecs."""
     buffer = io.BytesIO()
     try:
         soundfile.write(buffer, wave, rate, subtype, format=kind, compression_level=compression)
@@ -87,14 +87,14 @@ CODECS: dict[str, Callable[[Wave], Wave]] = {
 
 @dataclass(frozen=True, slots=True)
 class ChannelSpec:
-    """How far simulated recordings may differ.
+    """How much simulated recordings may vary.
 
     Attributes:
-        response_db: a device's response stays within plus and minus this, 100 Hz to 8 kHz.
+        response_db: a device's response stays within +-this, from 100 Hz to 8 kHz.
         rt60: shortest and longest reverberation time, seconds.
         snr_db: lowest and highest ratio of speech to noise floor, dB.
         codecs: names and weights; the weights need not add up to 1.
-        narrowband: share of devices with a band edge too: low cut at 50-300 Hz, high cut at 3.4-8 kHz.
+        narrowband: fraction of devices that also have band edges: low cut 50-300 Hz, high cut 3.4-8 kHz.
     """
 
     response_db: float = 6.0
@@ -104,12 +104,12 @@ class ChannelSpec:
     narrowband: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse what no channel can be drawn from."""
+        """Refuse settings that no channel can be drawn from."""
         for name, weight in self.codecs:
             if name not in CODECS:
                 raise unknown_name("codec", name, CODECS)
             if not weight >= 0:
-                raise RecipeError(f"codec {name} has weight {weight}; weights are 0 or more")
+                raise RecipeError(f"codec {name} has weight {weight}; weights must be 0 or more")
         if not sum(weight for _, weight in self.codecs) > 0:
             raise RecipeError("no codec has a weight above 0; give at least one, for example ('none', 1)")
         if not 0 < self.rt60[0] <= self.rt60[1]:
@@ -117,7 +117,7 @@ class ChannelSpec:
         if not self.snr_db[0] <= self.snr_db[1]:
             raise RecipeError(f"snr_db must be low <= high, not {self.snr_db}")
         if not (self.response_db >= 0 and 0 <= self.narrowband <= 1):
-            raise RecipeError("response_db must be 0 or more, and narrowband a share from 0 to 1")
+            raise RecipeError("response_db must be 0 or more, and narrowband from 0 to 1")
 
     @classmethod
     def preset(cls, strength: str) -> Self:
@@ -142,7 +142,7 @@ class Channel:
         codec: a name in ``CODECS``.
         noise_colour: exponent of the noise floor's power spectrum: 0 white, -1 pink, -2 brown.
         snr_db: active speech level over noise level, dB.
-        seed: sets this channel's noise apart from another's.
+        seed: of its noise, so that channels have different noise.
     """
 
     room: Wave = field(repr=False)
@@ -156,12 +156,12 @@ class Channel:
         """Return ``wave`` as recorded through this channel: same length, same RMS, aligned within 1 ms.
 
         Room, then device, then noise floor, then codec, then level. The noise is a function of
-        ``(self.seed, seed)``: give each utterance its own seed. Silence stays silence; where the level
-        would bring a peak over full scale, the level gives way.
+        ``(self.seed, seed)``: give each utterance its own seed. Silence stays silent. If the original level
+        would clip, the level is lowered.
 
         Args:
             wave: 16-kHz mono, (samples,), nominally within [-1, 1].
-            seed: the utterance's, 0 or more.
+            seed: of the utterance, 0 or more.
         """
         level = _rms(wave)
         if not level > 0:
@@ -178,9 +178,9 @@ class Channel:
 
 
 def draw_channel(seed: int, spec: ChannelSpec) -> Channel:
-    """Return the simulated recording that ``seed`` stands for; each property has its own random stream.
+    """Return the simulated recording of ``seed``.
 
-    So the room of a seed does not change when the spec's codecs do.
+    Each property has its own random stream, so a seed's room does not change when the spec's codecs do.
     """
     rooms, device, codec, noise = (np.random.default_rng([seed, part]) for part in range(4))
     names = [name for name, _ in spec.codecs]
@@ -198,8 +198,8 @@ def draw_channel(seed: int, spec: ChannelSpec) -> Channel:
 def device_response(rng: np.random.Generator, response_db: float, narrowband: float = 0.0) -> Wave:
     """Return a random smooth minimum-phase filter of 257 taps at 16 kHz, within +-``response_db``.
 
-    Control points evenly spaced in mel, monotone cubic between them (so never beyond them). With
-    probability ``narrowband`` it also has band edges of 24 dB an octave, at 50-300 Hz and 3.4-8 kHz.
+    Control points are evenly spaced in mel, with monotone cubic interpolation, which never overshoots them.
+    With probability ``narrowband`` it also has band edges of 24 dB per octave, at 50-300 Hz and 3.4-8 kHz.
     """
     grid = np.linspace(0, SAMPLE_RATE / 2, 2049)
     places = np.linspace(_mel(100.0), _mel(8000.0), POINTS)
@@ -218,7 +218,7 @@ def _mel(hertz: float | NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _minimum_phase(level_db: NDArray[np.float64]) -> Wave:
-    """Return ``TAPS`` taps of this magnitude (dB, evenly from 0 Hz to 8 kHz), by folding the cepstrum."""
+    """Return ``TAPS`` taps with this magnitude (dB, evenly from 0 Hz to 8 kHz), by folding the cepstrum."""
     cepstrum = np.fft.irfft(level_db * np.log(10) / 20)
     half = len(cepstrum) // 2
     cepstrum[1:half] *= 2
@@ -229,7 +229,7 @@ def _minimum_phase(level_db: NDArray[np.float64]) -> Wave:
 
 
 def _coloured_noise(rng: np.random.Generator, samples: int, colour: float) -> NDArray[np.float64]:
-    """Return Gaussian noise of RMS 1 whose power falls as frequency ** ``colour`` from 50 Hz up."""
+    """Return Gaussian noise of RMS 1; from 50 Hz up its power varies as frequency ** ``colour``."""
     length = next_fast_len(samples, real=True)
     spectrum = np.fft.rfft(rng.standard_normal(length))
     hertz = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)
@@ -253,7 +253,7 @@ def active_rms(wave: NDArray[np.floating]) -> float:
 
 
 def _at_level(wave: NDArray[np.floating], level: float) -> Wave:
-    """Return ``wave`` at RMS ``level``, or as near as its peak allows."""
+    """Return ``wave`` at RMS ``level``, or as close to it as the peak allows."""
     gain = level / max(_rms(wave), 1e-12)
     peak = float(np.max(np.abs(wave)))
     return np.asarray(wave * min(gain, MARGIN / max(peak, 1e-12)), dtype=np.float32)

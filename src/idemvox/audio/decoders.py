@@ -1,4 +1,4 @@
-"""Which decoder opens a file: libsndfile, or PyAV where libsndfile cannot read it to its end."""
+"""Choose the decoder of a file: libsndfile, or PyAV if libsndfile cannot read it to its end."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from idemvox.errors import AudioError
 
 __all__ = ["SUFFIXES", "AudioFile", "open_audio"]
 
-# How many seconds before the wanted point libsndfile must begin decoding for it to come out right.
-# PCM, FLAC: 0, seeking is exact. Opus carries state for a while after a seek (up to 2e-3 of full scale after
-# 80 ms, then fading). Vorbis and MP3: from the beginning. libsndfile 1.2.2 seeks up to 200 samples off in
-# Vorbis files (its issue 885) and at some rates crashes, and an MP3 frame borrows bits from those before it.
+# How many seconds before the wanted point libsndfile must start decoding to decode it correctly.
+# PCM, FLAC: 0, seeking is exact. Opus takes a while to settle after a seek (an error of up to 2e-3 of full
+# scale after 80 ms, then fading). Vorbis and MP3: from the start. In Vorbis, libsndfile 1.2.2 seeks up to
+# 200 samples off (its issue 885) and crashes at some rates; an MP3 frame borrows bits from earlier frames.
 RUN_IN = {"OPUS": 10.0, "VORBIS": math.inf}
 RUN_IN |= {f"MPEG_LAYER_{n}": math.inf for n in ("I", "II", "III")}
 
@@ -27,15 +27,17 @@ SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff", ".aifc", ".au", ".snd"),
     *(".caf", ".w64", ".rf64", ".sph", ".nist", *pyav.SUFFIXES),
 )
-"""Names of files that are taken for audio, in any case of letters: the one list of them."""
+"""File suffixes that count as audio, in upper or lower case. The only such list."""
 
-SLACK = 0.1  # seconds by which the header of an MP3 may be wrong; some Opus encoders count a packet too many
-STREAMED = 0x7FFF_0000  # a WAV data length above this was written before it was known; not a broken file
-UNKNOWN = 2**62  # libsndfile gives a FLAC that was written to a pipe more frames than this
+SLACK = (
+    0.1  # seconds by which the header of an MP3 may be wrong; some Opus encoders count one packet too many
+)
+STREAMED = 0x7FFF_0000  # a WAV data length above this is a placeholder of a streamed file, not a broken file
+UNKNOWN = 2**62  # libsndfile reports more frames than this for a FLAC that was written to a pipe
 
 
 class SndFile(soundfile.SoundFile):  # type: ignore[misc]
-    """Reads straight on: soundfile by itself seeks after each read to where it is; MP3 loses frames by it."""
+    """Reads sequentially. soundfile itself seeks after each read, by which MP3 loses frames."""
 
     decoder = "libsndfile"
 
@@ -44,12 +46,12 @@ class SndFile(soundfile.SoundFile):  # type: ignore[misc]
 
     @property
     def run_in(self) -> float:
-        """Seconds before the wanted point at which decoding must begin."""
+        """Seconds before the wanted point at which decoding must start."""
         return RUN_IN.get(self.subtype, 0.0)
 
     @property
     def slack(self) -> float:
-        """Seconds by which a good file may be shorter than its header says."""
+        """Seconds by which a valid file may be shorter than its header says."""
         return SLACK if self.subtype.startswith("MPEG") or self.subtype == "OPUS" else 0.0
 
     @property
@@ -59,7 +61,7 @@ class SndFile(soundfile.SoundFile):  # type: ignore[misc]
 
     @property
     def promised(self) -> int:
-        """Frames that the header speaks of; libsndfile itself quietly corrects a WAV that broke off."""
+        """Frames that the header claims. For a truncated WAV, libsndfile silently corrects ``frames``."""
         frames = int(self.frames)
         stated = re.search(r"^data : (\d+) \(should be (\d+)\)", self.extra_info, re.MULTILINE)
         if stated:
@@ -74,15 +76,15 @@ AudioFile: TypeAlias = SndFile | pyav.AvFile
 
 @contextmanager
 def open_audio(path: str | Path) -> Iterator[AudioFile]:
-    """Open an audio file; whatever goes wrong while it is open becomes an AudioError naming the path.
+    """Open an audio file; any error while it is open becomes an AudioError that names the path.
 
-    Blocks read one after the other are the whole read at once; ``read`` needs a number of frames.
+    Reading it block by block gives the same samples as reading it at once. Its ``read`` needs a frame count.
     """
     path = Path(path)
     if path.suffix.lower() == ".raw":
-        raise AudioError(f"cannot read {path}: raw samples have no header; convert to WAV first")
+        raise AudioError(f"cannot read {path}: raw samples have no header; convert it to WAV first")
     try:
-        path.open("rb").close()  # libsndfile would not say why it cannot
+        path.open("rb").close()  # for its error message: libsndfile would not say why
         with ExitStack() as stack:
             yield _opened(path, stack)
     except soundfile.LibsndfileError as error:
@@ -92,7 +94,7 @@ def open_audio(path: str | Path) -> Iterator[AudioFile]:
 
 
 def _opened(path: Path, stack: ExitStack) -> AudioFile:
-    """Open a file with libsndfile, or with PyAV where libsndfile cannot read it to its end."""
+    """Open a file with libsndfile, or with PyAV if libsndfile cannot read it to its end."""
     if path.suffix.lower() in pyav.SUFFIXES:
         return stack.enter_context(pyav.open_av(path))
     try:
@@ -100,7 +102,7 @@ def _opened(path: Path, stack: ExitStack) -> AudioFile:
     except soundfile.LibsndfileError:
         with suppress(AudioError):
             other = stack.enter_context(pyav.open_av(path))
-            if other.frames:  # FFmpeg also opens noise
+            if other.frames:  # FFmpeg also opens files that are not audio
                 return other
         raise
     if file.frames > UNKNOWN or (file.subtype == "OPUS" and not opus.readable(path)):
@@ -109,8 +111,10 @@ def _opened(path: Path, stack: ExitStack) -> AudioFile:
 
 
 def _reason(error: soundfile.LibsndfileError) -> str:
-    """libsndfile's own words, without its prefix and where they mislead."""
+    """Return libsndfile's message without its prefix, or our own where its message misleads."""
     words = str(error.error_string).removeprefix("Error : ").rstrip(".").lower()
-    if not words or "not recognised" in words or "does not exist" in words:  # it exists: it was just opened
-        return "not audio in a format that is supported (WAV, FLAC, Ogg, MP3, MP4, Matroska, WMA and others)"
+    if (
+        not words or "not recognised" in words or "does not exist" in words
+    ):  # but it exists: it was just opened
+        return "not audio in a supported format (WAV, FLAC, Ogg, MP3, MP4, Matroska, WMA and others)"
     return words

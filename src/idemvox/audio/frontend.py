@@ -1,4 +1,4 @@
-"""Log-mel front end: 16-kHz waveforms to normalised features, the same for a batch as for one recording."""
+"""Log-mel front end: 16-kHz waveforms to normalised features, the same in a batch as alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EPSILON = 1e-5  # added to the variance, as nn.InstanceNorm1d does
 class FrontEnd:
     """Settings of :class:`LogMel`; the defaults are those of sslsv and voxceleb_trainer.
 
-    Published rows differ: 40 or 80 mels, a Hamming or a Hann window, variance normalised or not.
+    Published systems differ: 40 or 80 mels, a Hamming or a Hann window, variance normalised or not.
     """
 
     mels: int = 40
@@ -46,14 +46,14 @@ class FrontEnd:
             raise unknown_name("normalisation", self.normalise, get_args(Normalise))
         if self.mels < 1 or self.hop < 1 or self.floor <= 0 or not 1 <= self.win <= self.n_fft:
             raise RecipeError(
-                f"impossible front end {self}: it needs mels >= 1, hop >= 1, floor > 0 and 1 <= win <= n_fft"
+                f"impossible front end {self}: use mels >= 1, hop >= 1, floor > 0 and 1 <= win <= n_fft"
             )
 
 
 def mel_filters(mels: int, n_fft: int) -> Tensor:
     """Triangular HTK mel filters from 0 to 8 kHz, peak 1, for a power spectrum at 16 kHz.
 
-    The mel scale is ``2595 log10(1 + f / 700)``; no area normalisation, as torchaudio's default.
+    The mel scale is ``2595 log10(1 + f / 700)``; no area normalisation, like torchaudio's default.
 
     Returns:
         (mels, n_fft // 2 + 1) float32, equal to ``librosa.filters.mel(htk=True, norm=None)``.
@@ -68,14 +68,14 @@ def mel_filters(mels: int, n_fft: int) -> Tensor:
 
 
 def reflect_index(start: int, stop: int, lengths: Tensor) -> Tensor:
-    """Where positions ``start .. stop - 1`` fall when each row is mirrored at its own two ends.
+    """Indices for positions ``start .. stop - 1`` when each row is mirrored at its own two ends.
 
-    Mirrors as often as needed, so that any row of at least one item can be padded by any amount.
+    Mirrors as often as needed, so a row of at least one item can be padded by any amount.
 
     Args:
         start: first position, negative to the left of the row.
         stop: one past the last position.
-        lengths: (B,) valid items of each row, at least 1.
+        lengths: (B,) number of valid items in each row, at least 1.
 
     Returns:
         (B, stop - start) indices in ``[0, length)``.
@@ -90,16 +90,16 @@ def reflect_index(start: int, stop: int, lengths: Tensor) -> Tensor:
 
 
 def valid_mask(lengths: Tensor, size: int) -> Tensor:
-    """(B,) lengths -> (B, size) booleans, true on the valid items of each row."""
+    """(B,) lengths -> (B, size) booleans, true for the valid items of each row."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
 class LogMel(nn.Module):
-    """Normalised log-mel spectrogram; padding changes nothing.
+    """Normalised log-mel spectrogram; padding does not change the result.
 
-    Frames are centred: frame ``f`` is the 25 ms round sample ``160 f``, and an utterance of T samples
-    has ``T // 160 + 1`` frames, mirrored at its own two ends.  The window is periodic and centred in the
-    transform, the spectrum is power, as in ``torchaudio.transforms.MelSpectrogram``.
+    Frames are centred: frame ``f`` is the 25 ms around sample ``160 f``. An utterance of T samples has
+    ``T // 160 + 1`` frames and is mirrored at its own two ends. The window is periodic and centred in the
+    transform, and the spectrum is power, as in ``torchaudio.transforms.MelSpectrogram``.
 
     >>> features, frames = LogMel(FrontEnd(mels=40))(torch.randn(2, 16000))
     >>> tuple(features.shape), frames
@@ -121,25 +121,25 @@ class LogMel(nn.Module):
 
         Args:
             wave: (B, T) float samples in [-1, 1] at 16 kHz.
-            lengths: (B,) valid samples of each row; ``None`` means all T and is the fast path.
+            lengths: (B,) number of valid samples in each row; ``None`` means all T and is faster.
 
         Returns:
-            (B, mels, T // hop + 1) features, zero past the valid frames; and (B,) the valid frames of each
-            row, or ``None`` if ``lengths`` was.
+            (B, mels, T // hop + 1) features, zero past the valid frames; and (B,) the number of valid frames
+            in each row, or ``None`` if ``lengths`` is ``None``.
 
         Raises:
             AudioError: for an empty utterance, or a length beyond T.
         """
         if wave.shape[-1] == 0:
-            raise AudioError("an utterance without samples has no features: leave empty recordings out")
+            raise AudioError("an utterance without samples has no features: leave out empty recordings")
         if lengths is None:
             return self._normalise(self._log_mel(wave, None)), None
         lengths = lengths.to(wave.device)
         shortest, longest = (int(edge) for edge in lengths.aminmax())
         if shortest < 1 or longest > wave.shape[-1]:
             raise AudioError(
-                f"lengths run from {shortest} to {longest} samples, but each must be within "
-                f"1 .. {wave.shape[-1]}: leave empty recordings out"
+                f"lengths range from {shortest} to {longest} samples, but each must be within "
+                f"1 .. {wave.shape[-1]}: leave out empty recordings"
             )
         frames = torch.div(lengths, self.settings.hop, rounding_mode="floor") + 1
         return self._normalise(self._log_mel(wave, lengths), frames), frames
@@ -161,7 +161,7 @@ class LogMel(nn.Module):
         return torch.log(self.filters @ power + o.floor)
 
     def _normalise(self, features: Tensor, frames: Tensor | None = None) -> Tensor:
-        """Zero mean and unit (biased) variance per row and bin over the valid frames; zero past them."""
+        """Normalise each row and bin over its valid frames, with biased variance; zero past them."""
         how = self.settings.normalise
         if frames is None:
             if how == "none":

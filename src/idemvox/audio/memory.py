@@ -1,4 +1,4 @@
-"""Memory for whole batches of audio."""
+"""Reuse of memory for whole batches of audio."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from idemvox.audio.read import FULL_SCALE
 
 __all__ = ["empty", "to_wave"]
 
-_ROWS = 2  # rows of a batch that are converted at a time on a CPU: they stay in its cache
-_SHAPES, _ARRAYS = 16, 8  # how many kinds of free memory are kept at most, and how much of each
+_ROWS = 2  # rows of a batch that a CPU converts at a time, so that they stay in its cache
+_SHAPES, _ARRAYS = 16, 8  # how many kinds (shape, type) of free arrays are kept at most, and how many of each
 
 _Key = tuple[tuple[int, ...], torch.dtype]
 _free: dict[_Key, deque[npt.NDArray[Any]]] = {}
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device, pinned: bool = False) -> Tensor:
-    """Return a tensor with anything in it.
+    """Return an uninitialised tensor.
 
-    On a CPU its memory is used again as soon as nobody holds a tensor or an array of it any more.  A batch of
-    audio is tens of megabytes; from the system they come page by page, each wiped, at the first touch, which
-    costs more than filling them.  (On a GPU, and for pinned memory, PyTorch does the like itself.)
+    On a CPU its memory is reused as soon as no tensor or array refers to it. A batch of audio is tens of
+    megabytes. The operating system would supply and clear that memory page by page on first use, which costs
+    more than filling it. (On a GPU, and for pinned memory, PyTorch itself reuses memory.)
     """
     if device.type != "cpu" or pinned:
         return torch.empty(*shape, dtype=dtype, device=device, pin_memory=pinned)
@@ -49,7 +49,7 @@ def _take_back(key: _Key, memory: npt.NDArray[Any]) -> None:
 
 
 def to_wave(pcm: Tensor) -> Tensor:
-    """Return (B, ...) 16-bit samples as float32 with full scale at 1; floating-point samples as they are."""
+    """Convert (B, ...) 16-bit samples to float32, full scale at 1; return floating point unchanged."""
     if pcm.is_floating_point():
         return pcm
     if pcm.device.type != "cpu":

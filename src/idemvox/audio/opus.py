@@ -1,4 +1,4 @@
-"""Ogg Opus files that libsndfile takes for malformed, though they are not."""
+"""Find Ogg Opus files that libsndfile wrongly rejects as malformed."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import BinaryIO
 
 __all__ = ["readable"]
 
-HEADER = 27  # bytes of a page before its table of segments
+HEADER = 27  # bytes of a page before its segment table
 LAST, CONTINUED = 4, 1  # flags of a page
-# Samples at 48 kHz in a frame of each configuration (RFC 6716, table 2)
+# Samples at 48 kHz in a frame, by configuration number (RFC 6716, table 2)
 FRAME = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4
 
 
 def readable(path: Path) -> bool:
-    """Whether libsndfile can read an Ogg Opus file to its end.
+    """Return whether libsndfile can read an Ogg Opus file to its end.
 
-    libsndfile 1.2.2 stops as soon as a page other than the last one counts on by less than its packets hold.
-    Some encoders write such pages, and other decoders take no notice. Only the pages' headers are read.
+    libsndfile 1.2.2 stops at any page but the last whose position advances by less than its packets hold.
+    Some encoders write such pages, and other decoders accept them. Only the page headers are read.
     """
     status = path.stat()
     return _adds_up(os.fspath(path), status.st_size, status.st_mtime_ns)
@@ -42,7 +42,7 @@ def _adds_up(path: str, size: int, changed: int) -> bool:
 
 
 def _held(file: BinaryIO, segments: bytes) -> int:
-    """Samples at 48 kHz of the packets that end in a page, taking all for as long as the first."""
+    """Samples at 48 kHz of the packets that end in a page, assuming that all are as long as the first."""
     first = file.read(2)
     if len(first) < 2:
         return 0

@@ -1,4 +1,4 @@
-"""What augmentation does to a sample how often: the policies of the papers by name, and a batch's draws."""
+"""How often each augmentation is applied: the papers' policies by name, and the draws for a batch."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ PolicyName = Literal[
 ]
 
 SNR: Mapping[str, tuple[float, float]] = {"noise": (0, 15), "music": (5, 15), "speech": (13, 20)}
-"""Signal-to-noise ratios in dB, uniform, by kind: those of the VoxCeleb recipes for MUSAN."""
+"""Ranges of the uniform signal-to-noise ratio in dB, by kind: those of the VoxCeleb recipes for MUSAN."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How often a sample gets what.
+    """How often each augmentation is applied to a sample.
 
     Attributes:
         shares: probabilities of nothing, noise alone, a room alone, and a room and then noise.
-        babble: fewest and most clips of ``speech`` that are summed; of other kinds it is always one.
-        room_gain: range of a room's level g, uniform, for 10 ** (g / 10) in amplitude; noise follows the
-            level, so only the front end's floor tells the difference.
+        babble: minimum and maximum number of ``speech`` clips to sum; other kinds always use one clip.
+        room_gain: range of a room's level g, uniform; the amplitude is multiplied by 10 ** (g / 10). Noise
+            follows this level, so it matters only through the front end's floor.
     """
 
     shares: tuple[float, float, float, float]
@@ -46,23 +46,23 @@ POLICIES: Mapping[PolicyName, Policy] = {
     "aat-3": Policy((0, 0, 0, 1), (1, 1), (-7, 3)),
     "voxceleb_trainer": Policy((0.2, 0.6, 0.2, 0)),
 }
-"""By the names of the papers and their code: ``always`` is SimCLR's and SSPS's, ``all`` DINO's, ``aat-1`` to
-``aat-3`` the augment types of AAT and CEL (their best is 3), ``voxceleb_trainer`` one of nothing, a room,
-music, babble and noise, a fifth each."""
+"""Named as in the papers and their code. SimCLR and SSPS use ``always``, and DINO uses ``all``. ``aat-1`` to
+``aat-3`` are the augmentation types of AAT and CEL (their best is 3). ``voxceleb_trainer`` applies nothing, a
+room, music, babble or noise, with probability 1/5 each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """What befalls each of B samples.
+    """The augmentation of each of B samples.
 
     Attributes:
-        room: (B,) number in the room bank, -1 for none.
-        room_gain: (B,) what the reverberated sample is multiplied by.
-        kind: (B,) number of the kind of noise among the sorted kinds, -1 for none.
-        count: (B,) clips that are summed.
-        piece, offset: (B, most) the pieces of that kind's bank and where each clip begins.
-        snr_db: (B,) ratio of the reverberated sample to the sum.
-        telephone: (B,) whether it then goes through a telephone.
+        room: (B,) index into the room bank, -1 for none.
+        room_gain: (B,) gain of the reverberated sample, in amplitude.
+        kind: (B,) index of the kind of noise among the sorted kinds, -1 for none.
+        count: (B,) number of clips to sum.
+        piece, offset: (B, most) the pieces of that kind's bank and where each clip starts.
+        snr_db: (B,) ratio of the reverberated sample to the summed clips, dB.
+        telephone: (B,) whether the result goes through a telephone.
     """
 
     room: npt.NDArray[np.int64]

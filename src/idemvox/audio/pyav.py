@@ -1,4 +1,4 @@
-"""The second decoder: FFmpeg's, through PyAV, for what libsndfile cannot read; used as soundfile's is."""
+"""The second decoder: FFmpeg through PyAV, for files libsndfile cannot read; same interface as soundfile."""
 
 from __future__ import annotations
 
@@ -26,39 +26,42 @@ SUFFIXES = (
     *(".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".3g2", ".aac", ".webm", ".weba", ".mkv", ".mka"),
     *(".amr", ".awb", ".ac3", ".eac3", ".wma", ".asf", ".spx", ".wv", ".tta", ".ape"),
 )
-"""What libsndfile knows nothing of. Files with other names are tried with libsndfile first."""
+"""Formats that libsndfile does not support. Files with other suffixes are tried with libsndfile first."""
 
-# Containers that say how long the sound is; the others are bare packets, of which FFmpeg guesses it.
+# Containers that state the length of the sound; the others are bare packets, whose length FFmpeg guesses.
 TIMED = frozenset({"mov", "matroska", "ogg", "wav", "w64", "flac", "aiff", "caf", "asf", "wv", "tta", "ape"})
 BARE = frozenset({"aac", "amr", "ac3", "eac3", "mp3", "nistsphere", "au"})
-# No format that opens further files or addresses, as playlists do.
+# Excludes formats that open other files or URLs, such as playlists.
 DEMUXERS = {"format_whitelist": ",".join(sorted(TIMED | BARE))}
 
-NEAR = 30  # seconds from the start of a file within which seeking is not worth the effort
-BEFORE = (2, 10)  # seconds before the wanted one at which decoding begins; the second where the first fails
+NEAR = 30  # seconds from the start of a file within which seeking is not worthwhile
+BEFORE = (
+    2,
+    10,
+)  # seconds before the wanted one at which decoding starts; the second value is tried if the first fails
 
-# Of a second: the time stamp of its first frame, its first sample, the one after its last, a checksum.
+# One second of a file: time stamp of its first frame, its first sample, the one after its last, a checksum.
 SECOND = np.dtype([("stamp", "i8"), ("start", "i8"), ("end", "i8"), ("crc", "u4")])
-Key: TypeAlias = tuple[str, int, int]  # path, size, time of change: one state of a file
+Key: TypeAlias = tuple[str, int, int]  # path, size, modification time: one version of a file
 
 
 class AvFile:
-    """An open file, decoded straight on: what is used here of soundfile's SoundFile.
+    """An open file, decoded sequentially, with the part of soundfile.SoundFile's interface that idemvox uses.
 
     Attributes:
-        frames: per channel, that the header promises, or that the packets hold where it says nothing.
+        frames: per channel: as the header says, or counted from the packets if it says nothing.
         subtype: the codec, such as ``AAC``.
     """
 
     decoder = "PyAV"
     ended = True
-    slack = 0.1  # seconds by which a good file may be shorter than its header says
+    slack = 0.1  # seconds by which a valid file may be shorter than its header says
     run_in = 0.0
 
     def __init__(self, path: Path, stack: ExitStack) -> None:
         self.frames = self.promised = _length(_key(path))
         self._path = path
-        self._stack = stack  # closes what was opened
+        self._stack = stack  # closes whatever was opened
         self._blocks = self._from_start()
         context = self._container.streams.audio[0].codec_context
         self.samplerate = int(context.sample_rate)
@@ -68,7 +71,7 @@ class AvFile:
         self._rest: Wave = np.zeros((0, self.channels), np.float32)
 
     def read(self, frames: int, dtype: str = "float32", always_2d: bool = False) -> Wave:
-        """Return the next frames, (T, channels) float32; of one channel (T,) unless ``always_2d``."""
+        """Return the next frames, (T, channels) float32; a single channel is (T,) unless ``always_2d``."""
         frames = max(0, min(frames, self.frames - self._position))
         pieces, count = [self._rest], len(self._rest)
         while count < frames and (block := next(self._blocks, None)) is not None:
@@ -80,20 +83,20 @@ class AvFile:
         return wave if always_2d or self.channels > 1 else wave[:, 0]
 
     def seek(self, frame: int) -> None:
-        """Read on from ``frame``, counted from the first sample that decoding the whole file gives."""
+        """Continue reading at ``frame``, counted from the first sample of the fully decoded file."""
         if frame != self._position:
             self._blocks = self._from(frame)
             self._rest = self._rest[:0]
             self._position = frame
 
     def _from(self, frame: int) -> Iterator[Wave]:
-        """Decode from sample ``frame`` on, bit for bit as the whole file is decoded.
+        """Decode from sample ``frame`` on, bit for bit as when the whole file is decoded.
 
-        Time stamps do not say which sample a packet holds: Matroska rounds them to milliseconds, they jump
+        Time stamps do not tell which sample a packet holds: Matroska rounds them to milliseconds, they jump
         where packets were lost, and some demuxers get them wrong after a seek. Decoders also carry state from
-        packet to packet. So decoding begins a little early, and every second that comes out is compared
-        with what the whole file's decoding gave. Where it differs, because a decoder makes up noise from a
-        state that runs on (AAC may, AC-3 does), decoding begins at the start of the file.
+        packet to packet. So decoding starts a little early, and every decoded second is compared with the
+        same second of the fully decoded file. If they differ, decoding starts again at the start of the file.
+        They differ when a decoder generates noise from a running state (AAC may, AC-3 does).
         """
         at = frame
         index = _seconds(_key(self._path)) if frame > NEAR * self.samplerate else None
@@ -114,9 +117,9 @@ class AvFile:
                 yield block[max(0, len(block) - (position - at)) :]
 
     def _checked(self, seconds: npt.NDArray[np.void], before: int) -> Iterator[tuple[int, Wave]]:
-        """Decode from the first second, and give the end and the samples of those from ``before`` on.
+        """Decode from the first second; yield the end and the samples of each from number ``before`` on.
 
-        Stops where one differs from what the whole file's decoding gave, or cannot be decoded.
+        Stops at a second that differs from the fully decoded file, or that cannot be decoded.
         """
         stream = self._container.streams.audio[0]
         stamp = int(seconds["stamp"][before])
@@ -134,13 +137,13 @@ class AvFile:
                 yield int(second["end"]), np.concatenate(list(self._waves(frames)))
 
     def _from_start(self) -> Iterator[Wave]:
-        """Decode from the start. The file is opened again: a seek to 0 may leave out what is before."""
+        """Decode from the start. Reopens the file: a seek to 0 may skip audio with earlier time stamps."""
         self._stack.close()
         self._container = self._stack.enter_context(_container(self._path))
         return self._waves(self._container.decode(self._container.streams.audio[0]))
 
     def _waves(self, frames: Iterable[AudioFrame]) -> Iterator[Wave]:
-        """Turn decoded frames into samples, (T, channels)."""
+        """Convert decoded frames to samples, (T, channels)."""
         to_float = AudioResampler(format="fltp")
         for frame in frames:
             now = (frame.sample_rate, frame.layout.nb_channels)
@@ -154,10 +157,10 @@ class AvFile:
 
 @contextmanager
 def open_av(path: Path) -> Iterator[AvFile]:
-    """Open the first sound track of a file.
+    """Open the first audio track of a file.
 
     Raises:
-        AudioError: no sound in the file, or it cannot be decoded.
+        AudioError: the file has no audio track, or it cannot be decoded.
     """
     try:
         with ExitStack() as stack:
@@ -182,11 +185,11 @@ def _key(path: Path) -> Key:
 
 @lru_cache(4096)
 def _length(key: Key) -> int:
-    """Frames that the header promises, or that the packets hold where it says nothing (.aac, fragments)."""
+    """Frames as the header says, or counted from the packets if it says nothing (.aac, fragmented MP4)."""
     with _container(key[0]) as container:
         sound = next(iter(container.streams.audio), None)
         if sound is None or sound.codec_context is None:
-            raise AudioError(f"cannot read {key[0]}: no sound in it, or of a kind that PyAV does not know")
+            raise AudioError(f"cannot read {key[0]}: it has no audio track that PyAV can decode")
         rate, unit = sound.codec_context.sample_rate, sound.time_base or 0
         names = set(container.format.name.split(","))
         if TIMED & names and sound.duration:
@@ -195,21 +198,21 @@ def _length(key: Key) -> int:
             seconds = container.duration / 1e6 - float((sound.start_time or 0) * unit)
         else:
             return round(sum(int(packet.duration or 0) for packet in container.demux(sound)) * unit * rate)
-        unheard = sound.codec_context.delay if {"ogg", "matroska"} & names else 0  # that decoding leaves out
+        unheard = sound.codec_context.delay if {"ogg", "matroska"} & names else 0  # which decoding drops
         return max(0, round(seconds * rate) - unheard)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Index:
-    """What decoding a file from end to end gave, second by second."""
+    """The result of decoding a whole file, second by second."""
 
     seconds: npt.NDArray[np.void]  # (N,) of SECOND
-    whole: bool  # False: it broke off with an error
+    whole: bool  # False: decoding stopped with an error
 
 
 @lru_cache(1024)
 def _seconds(key: Key) -> _Index | None:
-    """Decode a file once for what each second of it holds; None where its frames have no time stamps."""
+    """Decode a file once and index its seconds; None if its frames have no time stamps."""
     seconds: list[tuple[int, int, int, int]] = []
     whole = True
     with _container(key[0]) as container:
@@ -220,7 +223,7 @@ def _seconds(key: Key) -> _Index | None:
                     seconds.append((stamp, start, end, crc))
                     stamp, start, crc = frame.pts, end, 0
                 end, crc = end + frame.samples, _crc(frame, crc)
-        except FFmpegError:  # whoever reads on will be told
+        except FFmpegError:  # reading this part raises it again
             whole = False
         seconds.append((stamp, start, end, crc))
     return _Index(np.array(seconds, SECOND), whole) if len(seconds) > 1 else None

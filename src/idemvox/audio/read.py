@@ -1,4 +1,4 @@
-"""Any audio file in, 16-kHz mono out."""
+"""Read any audio file as 16-kHz mono."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ SAMPLE_RATE = 16_000
 FULL_SCALE = 32_768  # of 16-bit samples
 
 
-CONTEXT = 0.1  # seconds on each side of a crop that the resampling filter may look at
-CANCELLED = 0.01  # power of the channels' average, against the louder one's, below which they cancel
-BLOCK = 1 << 18  # frames decoded at a time while running in
+CONTEXT = 0.1  # seconds on each side of a crop for the resampling filter
+CANCELLED = 0.01  # power of the channels' mean relative to the louder channel, below which they cancel
+BLOCK = 1 << 18  # frames decoded at a time before the wanted point
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,40 +62,38 @@ def probe(path: str | Path) -> AudioInfo:
     """Read an audio file's header.
 
     Raises:
-        AudioError: no such file, or not audio that can be read; gives the path and the reason.
+        AudioError: the file is missing or cannot be read as audio; the message gives the path and the reason.
     """
     with open_audio(path) as file:
         return AudioInfo(file.frames, file.samplerate, file.channels)
 
 
 def read(path: str | Path, start: int = 0, samples: int | None = None) -> Wave:
-    """Read audio as 16-kHz mono, whatever the file holds.
+    """Read audio as 16-kHz mono, whatever the file's format.
 
-    A crop is the same audio as that part of the whole: ``read(p, a, n)`` is ``read(p)[a:a + n]``, to within
-    1e-3 more than 10 s into an Opus file, 1e-5 where resampled, exactly otherwise. Seeks where the format
-    allows it: a crop of a long WAV or FLAC costs no more than its own length. What PyAV decodes is
-    decoded whole for the first crop more than 30 s from its start; later crops seek, but not where the
-    decoder makes up noise (most AAC, AC-3).
+    A crop is the same audio as that part of the whole: ``read(p, a, n)`` equals ``read(p)[a:a + n]`` exactly,
+    except within 1e-5 if resampled and within 1e-3 beyond the first 10 s of an Opus file. Seeks if the
+    format allows it: a crop of a long WAV or FLAC costs no more than its own length. A file that needs PyAV
+    is decoded completely for the first crop beyond 30 s. Later crops seek, unless the decoder generates
+    noise (most AAC, AC-3).
 
     Args:
-        path: WAV, FLAC, Ogg (Vorbis, Opus), MP3 or anything else libsndfile reads; else what PyAV reads:
+        path: WAV, FLAC, Ogg (Vorbis, Opus), MP3 or anything else libsndfile reads; otherwise what PyAV reads:
             MP4, Matroska, WebM, 3GP, AMR, AAC, AC-3, WMA, telephone codecs in WAV. All parts of a file come
             from the same decoder.
-        start: first sample wanted, counted at 16 kHz.
-        samples: how many, counted at 16 kHz; None reads to the end.
+        start: first sample to read, counted at 16 kHz.
+        samples: number of samples, counted at 16 kHz; None reads to the end.
 
     Returns:
         (T,) float32, full scale at 1; several channels become one by :func:`mono`. T is less than
-        ``samples`` where the file ends earlier, and 0 where ``start`` is past its end. One that breaks off,
-        ending before its header says and before what is wanted of it, is used as far as it goes, with a
-        warning.
+        ``samples`` if the file ends earlier, and 0 if ``start`` is past its end. If part of
+        what was requested is missing because the file is truncated, the rest is returned, with a warning.
 
     Raises:
-        AudioError: the file is missing, is not audio, breaks off while being decoded, or holds samples
-            that are NaN or infinite.
+        AudioError: the file is missing, is not audio, fails to decode, or has NaN or infinite samples.
     """
     if start < 0 or (samples is not None and samples < 0):
-        raise ValueError(f"start and samples count from 0, got {start} and {samples}")
+        raise ValueError(f"start and samples must be 0 or more, got {start} and {samples}")
     with open_audio(path) as file:
         if file.samplerate == SAMPLE_RATE:
             return _frames(Path(path), file, start, samples)
@@ -103,9 +101,9 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> Wave:
 
 
 def read_pcm(path: str | Path, start: int = 0, samples: int | None = None) -> Pcm:
-    """Read as :func:`read` does, as 16-bit samples: (T,) int16, full scale at 32768, clipped beyond it.
+    """Read like :func:`read`, but as 16-bit samples: (T,) int16, full scale at 32768, clipped beyond it.
 
-    Mono 16-bit files at 16 kHz give their very samples; anything else is rounded.
+    The samples of mono 16-bit files at 16 kHz are returned unchanged; anything else is rounded.
     """
     with open_audio(path) as file:
         if file.samplerate == SAMPLE_RATE and file.channels == 1 and file.subtype == "PCM_16":
@@ -115,10 +113,10 @@ def read_pcm(path: str | Path, start: int = 0, samples: int | None = None) -> Pc
 
 
 def mono(samples: Wave) -> Wave:
-    """(T, channels) -> (T,) the mean of the channels; where they cancel each other, the louder one.
+    """(T, channels) -> (T,) the mean of the channels, or the louder channel if they cancel each other.
 
-    They cancel if their mean has less than a hundredth of the louder channel's power, as it does where one of
-    two channels was connected the wrong way round.
+    They cancel if their mean has less than a hundredth of the louder channel's power, as when one of two
+    channels has inverted polarity.
     """
     if samples.shape[1] == 1:
         return np.ascontiguousarray(samples[:, 0])
@@ -128,7 +126,7 @@ def mono(samples: Wave) -> Wave:
 
 
 def cancelling(samples: Wave, mean: Wave) -> int | None:
-    """Return the number of the louder channel of (T, channels) if their mean (T,) cancels; else None."""
+    """Return the index of the louder channel of (T, channels) if their mean (T,) cancels; else None."""
     if not len(samples):
         return None
     power = np.square(samples, dtype=np.float64).mean(axis=0)  # (channels,)
@@ -155,10 +153,10 @@ def write_wav(path: str | Path, wave: npt.ArrayLike, rate: int = SAMPLE_RATE) ->
 
 
 def _resampled(path: Path, file: AudioFile, start: int, samples: int | None) -> Wave:
-    """Read a part of a file of another rate: source frames with context either side, resampled and trimmed.
+    """Read a part of a file with another rate: read it with context on each side, resample and trim.
 
-    Source frame ``down * k`` and 16-kHz sample ``up * k`` fall together, so a piece that begins at such a
-    frame has the phase of the whole.
+    Source frame ``down * k`` and 16-kHz sample ``up * k`` coincide, so a part that starts at such a frame
+    has the same phase as the whole file.
     """
     common = math.gcd(file.samplerate, SAMPLE_RATE)
     up, down = SAMPLE_RATE // common, file.samplerate // common
@@ -176,19 +174,20 @@ def _resampled(path: Path, file: AudioFile, start: int, samples: int | None) -> 
 
 
 def _frames(path: Path, file: AudioFile, start: int, frames: int | None) -> Wave:
-    """Mono frames [start, start + frames) at the file's own rate, or as many of them as there are."""
+    """Mono frames [start, start + frames) at the file's own rate, or as many of them as exist."""
     wave = mono(_samples(path, file, start, frames, "float32"))
     finite = np.isfinite(wave)
     if not finite.all():
         when = (start + int(finite.argmin())) / file.samplerate
         raise AudioError(
-            f"cannot read {path}: its samples are not numbers (NaN or infinite, the first at {when:.2f} s)"
+            f"cannot read {path}: it has NaN or infinite samples (the first at {when:.2f} s); "
+            "repair the file or leave it out"
         )
     return wave
 
 
 def _samples(path: Path, file: AudioFile, start: int, frames: int | None, dtype: str) -> npt.NDArray[Any]:
-    """Return the same frames of every channel: (T, channels)."""
+    """Return the same frames, all channels: (T, channels)."""
     until = file.promised if frames is None else min(start + frames, file.promised)
     available = max(0, file.frames - start)
     frames = available if frames is None else min(frames, available)
@@ -202,12 +201,12 @@ def _samples(path: Path, file: AudioFile, start: int, frames: int | None, dtype:
             file.read(min(BLOCK, start - position), dtype="float32")
         wave = file.read(frames, dtype=dtype, always_2d=True)
     if start + len(wave) + file.slack * file.samplerate < until:
-        _breaks_off(path, round(file.promised / file.samplerate, 2))
+        _warn_truncated(path, round(file.promised / file.samplerate, 2))
     return wave
 
 
 @lru_cache(1024)
-def _breaks_off(path: Path, seconds: float) -> None:
-    """Say once of each file that it is not whole."""
-    what = "%s breaks off: its header promises %.2f s. The part that is there is used; copy the file again"
+def _warn_truncated(path: Path, seconds: float) -> None:
+    """Warn once per file that it is truncated."""
+    what = "%s is truncated: its header says %.2f s. Using the part that is there; copy the file again"
     _LOG.warning(what, path, seconds)

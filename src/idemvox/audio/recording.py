@@ -1,4 +1,4 @@
-"""A recording in any form - a file's path, its bytes, an open file, or samples - as one wave."""
+"""Read a recording given as a path, bytes, an open file or samples."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from idemvox.errors import AudioError
 __all__ = ["Recording", "read_recording"]
 
 Recording: TypeAlias = str | Path | bytes | bytearray | memoryview | BinaryIO | tuple[npt.ArrayLike, int]
-"""A path; an audio file's bytes; a file open for reading in binary; or (samples, rate in Hz).
+"""A path; an audio file's bytes; a file open in binary mode; or (samples, rate in Hz).
 
 Samples are (T,) or (T, channels): floats with full scale at 1, or signed integers.
 """
 
 
 def read_recording(recording: Recording) -> Wave:
-    """(T,) float32 at 16 kHz: what :func:`~idemvox.audio.read.read` gives of the same recording as a file.
+    """Return (T,) float32 at 16 kHz, as :func:`~idemvox.audio.read.read` would from a file.
 
-    Bytes and open files, which are read to their end, may hold every format that a file may. They are put
-    into a temporary file for the time of decoding: decoders seek, and some open a file more than once.
+    Bytes and open files may hold any format that a file may; open files are read to the end. They are
+    decoded from a temporary file, because decoders seek and some open a file more than once.
 
     Raises:
-        AudioError: it cannot be read, or the samples are not as described at :data:`Recording`.
+        AudioError: it cannot be read, or the samples are not as described in :data:`Recording`.
     """
     if isinstance(recording, str | Path):
         return read(recording)
@@ -59,12 +59,12 @@ def _from_samples(samples: npt.ArrayLike, rate: int) -> Wave:
             f"samples must be (T,) or (T, channels), but their shape is {array.shape}: transpose them?"
         )
     if rate <= 0:
-        raise AudioError(f"samples need their rate in Hz, got {rate}")
+        raise AudioError(f"the sample rate must be above 0 Hz, got {rate}")
     if np.issubdtype(wave.dtype, np.signedinteger):
         wave = wave / -float(np.iinfo(wave.dtype).min)
     elif not np.issubdtype(wave.dtype, np.floating):
         raise AudioError(f"samples must be floats or signed integers, not {wave.dtype}")
     if not np.isfinite(wave).all():
-        raise AudioError("samples are NaN or infinite: repair the recording or leave it out")
+        raise AudioError("the recording has NaN or infinite samples: repair it or leave it out")
     one = mono(np.asarray(wave, np.float32))
     return one if rate == SAMPLE_RATE else np.asarray(soxr.resample(one, rate, SAMPLE_RATE), np.float32)

@@ -1,4 +1,4 @@
-"""Reverberation of many samples at once: convolution with the responses of a bank of rooms, by FFT."""
+"""Reverberate many samples at once: FFT convolution with the responses of a bank of rooms."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from idemvox.devices import to_device
 
 __all__ = ["Reverb"]
 
-_KEPT = 1 << 26  # numbers of transfer functions kept: 512 MiB
-_CLASSES = 16  # rooms come in classes of this share of a sample's length, so that many share a transform
+_KEPT = 1 << 26  # complex numbers of cached transfer functions: 512 MiB
+_CLASSES = 16  # room lengths are rounded up to 1/16 of a sample, so that many share a transform length
 
 
 class Reverb(nn.Module):
-    """Let samples be heard in rooms.
+    """Reverberates samples with room responses.
 
     Args:
-        rooms: responses, each beginning with its direct path; what counts is their shape, as each is taken
-            with an energy of 1.
+        rooms: responses, each starting at its direct path. Each is scaled to an energy of 1.
     """
 
     def __init__(self, rooms: Bank) -> None:
@@ -37,20 +36,20 @@ class Reverb(nn.Module):
         return len(self.rooms)
 
     def transform_lengths(self, samples: int, room: Numbers) -> Numbers:
-        """Return the lengths (B,) of the FFTs by which so many samples are reverberated in rooms (B,).
+        """Return the FFT lengths (B,) for reverberating this many samples in rooms (B,).
 
-        A CPU saves arithmetic by lengths that fit the rooms; on a GPU one length for all saves launches.
+        On a CPU, lengths that fit the rooms save arithmetic; on a GPU, one length for all saves launches.
         """
         lengths = self._all_lengths(samples)
         return lengths[room] if self._fitting else np.full(len(room), lengths.max())
 
     @property
     def _fitting(self) -> bool:
-        """Whether each class of rooms has a length of its own."""
+        """Whether transform lengths fit the rooms, rather than one length for all."""
         return self.rooms.audio.device.type == "cpu"
 
     def _all_lengths(self, samples: int) -> Numbers:
-        """Return those of all rooms."""
+        """Return the fitting FFT lengths of all rooms."""
         if samples not in self._lengths:
             step = max(samples // _CLASSES, 1)
             ends = samples + step * -(-self.rooms.sizes // step) - 1
@@ -58,13 +57,13 @@ class Reverb(nn.Module):
         return self._lengths[samples]
 
     def forward(self, wave: Tensor, rows: Numbers, room: Numbers, size: int, scale: float = 1.0) -> Tensor:
-        """Let some rows of a batch be heard in rooms.
+        """Reverberate some rows of a batch.
 
         Args:
             wave: (B, T) samples.
-            rows: (b,) which of them.
-            room: (b,) numbers of rooms whose transform length is ``size``.
-            scale: what the samples are multiplied by.
+            rows: (b,) which rows.
+            room: (b,) indices of rooms whose transform length is ``size``.
+            scale: factor for the samples.
 
         Returns:
             (b, T) float32.
@@ -76,13 +75,13 @@ class Reverb(nn.Module):
                 row[:samples] = wave[number].numpy()
         else:
             padded[:, :samples] = wave.index_select(0, to_device(rows, wave.device))
-        spectrum = torch.fft.rfft(padded)  # into memory that is there (out=) it would be copied
+        spectrum = torch.fft.rfft(padded)  # with out= it would be copied
         self._respond(spectrum, samples, room, size, scale)
         heard: Tensor = torch.fft.irfft(spectrum, size)
         return heard[:, :samples]
 
     def _padded(self, wave: Tensor, rows: int, size: int) -> Tensor:
-        """Return (rows, size) with zeros behind the first T samples, on a CPU kept from call to call."""
+        """Return (rows, size), zero after the first T samples; on a CPU the memory is kept between calls."""
         if wave.device.type != "cpu":
             return torch.zeros(rows, size, device=wave.device)
         key = wave.shape[1], size
@@ -91,7 +90,7 @@ class Reverb(nn.Module):
         return self._spaces[key][:rows]
 
     def _respond(self, spectrum: Tensor, samples: int, room: Numbers, size: int, scale: float) -> None:
-        """Multiply spectra by their rooms' transfer functions; a small bank's are kept."""
+        """Multiply spectra by their rooms' transfer functions; those of a small bank are cached."""
         key = samples, size, scale, spectrum.device
         if key not in self._transfers:
             rooms = (
@@ -123,7 +122,7 @@ class Reverb(nn.Module):
 
 @lru_cache(maxsize=256)
 def _fast_length(samples: int) -> int:
-    """Return the next multiple of 32 without a factor above 11, which FFTs like."""
+    """Return the next multiple of 32 without a prime factor above 11: a fast FFT length."""
     length = -(-samples // 32) * 32
     while not _smooth(length):
         length += 32

@@ -17,15 +17,15 @@ from idemvox.errors import RecipeError
 __all__ = ["eyring_reflection", "image_source", "measure_rt60", "room_bank", "simulate_room"]
 
 SOUND = 343.0  # m/s, air at 20 degrees Celsius
-OVERSAMPLE = 4  # images fall on a grid of 64 kHz, which a windowed sinc then brings to 16 kHz
+OVERSAMPLE = 4  # images are placed on a 64-kHz grid, which is then resampled to 16 kHz with a windowed sinc
 SMALLEST = (3.0, 3.0, 2.4)  # m
 LARGEST = (10.0, 8.0, 4.0)  # m
-APART = 0.5  # m, between source and microphone, and of both from the walls
-HIGH_PASS = 50.0  # Hz; the images all have the same sign, so their sum would swell towards 0 Hz (section II)
+APART = 0.5  # m, at least, between source and microphone, and from both to the walls
+HIGH_PASS = 50.0  # Hz; all images have the same sign, so their sum would grow towards 0 Hz (section II)
 
 
 def eyring_reflection(size: NDArray[np.float64], rt60: float) -> float:
-    """Return the pressure reflection coefficient of six equal walls, to decay by 60 dB in ``rt60`` seconds.
+    """Return the pressure reflection coefficient of six equal walls for a decay of 60 dB in ``rt60`` seconds.
 
     Eyring (1930): rt60 = 24 ln(10) V / (-c S ln(1 - absorption)), reflection = sqrt(1 - absorption).
     """
@@ -56,10 +56,10 @@ def image_source(
 
     Args:
         size: the room's sides in metres, (3,).
-        source: the source's place in metres, (3,).
-        microphone: the microphone's place in metres, (3,).
+        source: the source's position in metres, (3,).
+        microphone: the microphone's position in metres, (3,).
         reflection: pressure reflection coefficient of all walls, 0 to 1.
-        seconds: images arriving later than this after the direct path are left out.
+        seconds: images that arrive later than this after the direct path are left out.
     """
     direct = float(np.linalg.norm(source - microphone))
     reach = direct + SOUND * seconds
@@ -71,7 +71,7 @@ def image_source(
     order = np.argsort(plane)
     plane, gains = plane[order].astype(np.float32), gains[order].astype(np.float32)
     fine = np.zeros(math.ceil(seconds * SAMPLE_RATE * OVERSAMPLE) + 2)
-    for height, gain in zip(dz, gz, strict=True):  # layer by layer: those in reach are a prefix
+    for height, gain in zip(dz, gz, strict=True):  # layer by layer: the images in reach come first
         count = int(np.searchsorted(plane, reach**2 - height**2))
         if not count:
             continue
@@ -84,10 +84,10 @@ def image_source(
 
 
 def measure_rt60(response: NDArray[np.floating]) -> float:
-    """Return the reverberation time in seconds of a 16-kHz impulse response that begins at its direct path.
+    """Return the reverberation time in seconds of a 16-kHz impulse response that starts at its direct path.
 
-    Schroeder's backward integral (1965) of all that follows the direct sound (first 3 ms), a line fitted
-    from -5 to -25 dB. A response without such a decay has 0 s.
+    Fits a line from -5 to -25 dB to Schroeder's backward integral (1965) of everything after the direct
+    sound (the first 3 ms). A response without such a decay gives 0 s.
     """
     late = response[round(0.003 * SAMPLE_RATE) :].astype(np.float64)
     left = np.cumsum(late[::-1] ** 2)[::-1]
@@ -102,9 +102,9 @@ def measure_rt60(response: NDArray[np.floating]) -> float:
 
 
 def _decay_as_wanted(response: NDArray[np.float64], rt60: float) -> NDArray[np.float64]:
-    """Return the response with the slope of its decay brought to ``rt60`` by an even loss per metre.
+    """Return the response with its decay adjusted to ``rt60``, by a constant loss per metre.
 
-    With equal walls the paths that graze two of them outlive Eyring's diffuse field, by a third or so.
+    With equal walls, paths that graze two of them last about a third longer than Eyring's diffuse field.
     """
     have = measure_rt60(response)
     if have <= 0:
@@ -116,13 +116,13 @@ def _decay_as_wanted(response: NDArray[np.float64], rt60: float) -> NDArray[np.f
 def simulate_room(rng: np.random.Generator, rt60: tuple[float, float] = (0.1, 0.7)) -> NDArray[np.float32]:
     """Return the 16-kHz impulse response of a random simulated shoebox room.
 
-    The room measures 3-10 m x 3-8 m x 2.4-4 m; source and microphone stand anywhere at least 0.5 m from
-    each other and from the walls. The direct path is sample 0, the tail is cut where what is left of the
-    energy (Schroeder's backward integral) falls under -60 dB, and the energy is 1.
+    The room measures 3-10 m x 3-8 m x 2.4-4 m. Source and microphone are anywhere at least 0.5 m from each
+    other and from the walls. The direct path is sample 0. The tail is cut where the remaining energy
+    (Schroeder's backward integral) falls below -60 dB, and the total energy is 1.
 
     Args:
-        rng: decides everything.
-        rt60: shortest and longest reverberation time in seconds, drawn evenly.
+        rng: source of all random choices.
+        rt60: shortest and longest reverberation time in seconds; drawn uniformly.
     """
     low, high = rt60
     if not 0 < low <= high:
@@ -142,5 +142,5 @@ def simulate_room(rng: np.random.Generator, rt60: tuple[float, float] = (0.1, 0.
 
 
 def room_bank(count: int, seed: int, rt60: tuple[float, float] = (0.1, 0.7)) -> list[NDArray[np.float32]]:
-    """Return ``count`` simulated rooms; room ``i`` depends on ``(seed, i)`` alone."""
+    """Return ``count`` simulated rooms; room ``i`` depends only on ``(seed, i)``."""
     return [simulate_room(np.random.default_rng([seed, index]), rt60) for index in range(count)]

@@ -1,4 +1,4 @@
-"""Where in a recording there is something to hear."""
+"""Find where a recording has sound rather than silence."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ __all__ = ["Activity", "active"]
 Powers = npt.NDArray[np.float64]
 
 FRAME = 0.01  # seconds
-LOUD = 50  # the loud frames of a long recording: half a second of them is enough to tell how loud it is
-SILENT = 1e-8  # power of digital silence and of the last bit of 16
+LOUD = 50  # frames at most that set the loud level: half a second of them is enough
+SILENT = 1e-8  # power below which it is digital silence, or noise in the last of 16 bits
 
 
 def active(power: Powers) -> npt.NDArray[np.bool_]:
-    """Tell frames with sound in them from silence.
+    """Return which frames (N,) have sound rather than silence.
 
-    Silence: 30 dB below the loud frames, or under 6 dB above the quiet ones where there is noise. The loud
-    ones are the loudest twentieth, but half a second at most; the quiet ones the quietest tenth.
+    A frame is silent if it is 30 dB below the loud frames or, with background noise, less than 6 dB above the
+    quiet ones. The loud frames are the loudest twentieth, at most half a second; the quiet ones are the
+    quietest tenth.
 
     Args:
         power: (N,) mean square of each 10-ms frame.
@@ -33,10 +34,10 @@ def active(power: Powers) -> npt.NDArray[np.bool_]:
 
 
 class Activity:
-    """Hears a recording a block at a time, and knows how long it is without the silence at its ends.
+    """Measures a recording block by block: its length without the silence at both ends.
 
     Args:
-        rate: of the samples, in Hz.
+        rate: sample rate in Hz.
     """
 
     def __init__(self, rate: int) -> None:
@@ -45,7 +46,7 @@ class Activity:
         self._powers: list[Powers] = []
 
     def feed(self, wave: npt.NDArray[np.float32]) -> None:
-        """Hear the next samples, (T,); what is not a number counts as silence."""
+        """Add the next samples, (T,). Frames with NaN or infinite samples count as silence."""
         wave = np.concatenate([self._rest, wave])
         whole = len(wave) // self._length * self._length
         frames = wave[:whole].reshape(-1, self._length).astype(np.float64)
@@ -53,6 +54,6 @@ class Activity:
         self._rest = wave[whole:]
 
     def seconds(self) -> float:
-        """From the first sound to the last one; 0 where there is none."""
+        """Return the time from the first sound to the last; 0 if there is none."""
         sounding = np.flatnonzero(active(np.concatenate(self._powers))) if self._powers else np.zeros(0)
         return float(sounding[-1] - sounding[0] + 1) * FRAME if len(sounding) else 0.0

@@ -1,4 +1,4 @@
-"""Speed perturbation: faster and higher, or slower and lower, for a batch on any device."""
+"""Speed perturbation, which changes tempo and pitch, for a batch on any device."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from torch.nn import functional
 __all__ = ["change_speed"]
 
 ZEROS = 16  # zero crossings of the interpolating sinc on either side
-ROLL_OFF = 0.95  # its cut-off, of the lower of the two Nyquist frequencies
-BETA = 8.6  # of its Kaiser window: 80 dB
+ROLL_OFF = 0.95  # its cut-off, as a fraction of the lower of the two Nyquist frequencies
+BETA = 8.6  # of its Kaiser window, for 80 dB
 
 
 def change_speed(wave: Tensor, speed: float, samples: int) -> Tensor:
-    """Play (B, T) samples ``speed`` times as fast: (B, samples), sample n from the place n * speed.
+    """Play (B, T) samples ``speed`` times as fast: (B, samples), with sample n taken from position n * speed.
 
-    Tempo and pitch change together, so the result is another voice (as Kaldi's recipes count it).  By
-    windowed-sinc interpolation; what lies beyond either end counts as silence.
+    Tempo and pitch change together, so the result counts as another voice (as in Kaldi's recipes). Uses
+    windowed-sinc interpolation; anything beyond either end counts as silence.
 
     Args:
         wave: at least samples * speed samples, rounded up.
-        speed: is taken to the nearest fraction with a denominator up to 100.
-        samples: wanted.
+        speed: rounded to the nearest fraction with a denominator up to 100.
+        samples: number of samples to return.
     """
     ratio = Fraction(speed).limit_denominator(100)
     if ratio == 1:
@@ -43,7 +43,7 @@ def change_speed(wave: Tensor, speed: float, samples: int) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _kernel(ratio: Fraction) -> tuple[Tensor, int]:
-    """Return (q, W) taps for the q places between two strides of p samples, and how far they reach back."""
+    """Return (q, W) taps for the q positions in a stride of p samples, and how far they reach back."""
     cutoff = ROLL_OFF * min(1.0, float(1 / ratio))
     reach = math.ceil(ZEROS / cutoff)
     place = np.arange(ratio.denominator)[:, None] * float(ratio)  # (q, 1)

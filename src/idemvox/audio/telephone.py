@@ -11,17 +11,17 @@ from idemvox.audio.read import SAMPLE_RATE
 
 __all__ = ["mu_law", "through_telephone"]
 
-LEVEL = 0.05  # RMS, -26 dB below full scale, at which speech enters a telephone network (ITU-T P.56)
+LEVEL = 0.05  # RMS, 26 dB below full scale, at which speech enters a telephone network (ITU-T P.56)
 BAND = (300.0, 3400.0)  # Hz, where the response is 3 dB down
-STEEP = 16.0  # twice the order of the Butterworth magnitude at either edge
+STEEP = 16.0  # twice the order of the Butterworth response at either edge
 MU = 255.0
 
 
 def through_telephone(wave: Tensor) -> Tensor:
-    """Return (B, T) samples at 16 kHz as a telephone passes them on: same shape, same RMS, no delay.
+    """Return (B, T) samples at 16 kHz as they sound over a telephone: same shape, same RMS, no delay.
 
-    Band-pass of zero phase, then mu-law with a sign and 7 bits at 8 kHz, the law of ITU-T G.711 without its
-    piecewise approximation, at the level that telephones are specified for.
+    Applies a zero-phase band-pass, then mu-law with a sign and 7 bits at 8 kHz. The law is that of ITU-T
+    G.711 without its piecewise approximation, at the level that telephone networks are specified for.
     """
     samples = wave.shape[1]
     half = math.ceil(samples / 2)
@@ -39,7 +39,7 @@ def through_telephone(wave: Tensor) -> Tensor:
 
 
 def mu_law(wave: Tensor) -> Tensor:
-    """Round samples to 127 levels and a sign, and silence; the quieter, the closer they lie (mu = 255)."""
+    """Round samples to 0 or one of 127 levels with a sign; quieter levels are closer together (mu = 255)."""
     bent = torch.log1p(MU * wave.abs().clamp_max(1)) / math.log1p(MU)
     level = (bent * 127).round() / 127
     return wave.sign() * torch.expm1(level * math.log1p(MU)) / MU
