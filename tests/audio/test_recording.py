@@ -55,7 +55,7 @@ def test_bytes_and_open_files_are_those_of_a_file(tmp_path, kind, subtype):
         (b"not audio", "cannot read these 9 bytes: not audio"),
         ((np.zeros((2, 16_000)), 16_000), r"\(T, channels\).* \(2, 16000\): transpose"),
         ((np.zeros((1, 2, 3)), 16_000), "transpose"),
-        ((np.zeros(16_000), 0), "rate in Hz, got 0"),
+        ((np.zeros(16_000), 0), "rate must be above 0 Hz, got 0"),
         ((np.zeros(16_000, np.uint8), 16_000), "floats or signed integers, not uint8"),
         ((np.full(16_000, np.nan), 16_000), "NaN or infinite"),
         (np.zeros(16_000), r"or \(samples, rate\), not ndarray"),
