@@ -58,6 +58,10 @@ class BalancedOrder:
         self._members = [ids for ids in members if len(ids) >= m and classes[ids[0]] >= 0]
         self._groups = np.array([min(len(ids), balance.most) // m for ids in self._members], np.int64)
         self._classes, self._utterances, self._seed = world * batch // m, m, seed
+        if not self._members:
+            raise RecipeError(
+                f"no class has {m} utterances, as many as a batch takes of each; lower that number"
+            )
         if batch % m or len(self._members) < self._classes:
             raise RecipeError(
                 f"a batch of {world * batch} utterances cannot have {m} of each of its classes: make "
