@@ -234,11 +234,11 @@ def test_balanced_batches_have_pairs_of_speakers(make):
 
 
 def test_who_cannot_have_balanced_batches(make):
-    with pytest.raises(ValueError, match="only a supervised framework may ask"):
+    with pytest.raises(ValueError, match="only a supervised framework may use"):
         make("none", balance=Balance(2, 100))
     with pytest.raises(IdemvoxError, match=r"6 classes have 2 utterances"):
         make("none", batch=14, classes=SPEAKERS, balance=Balance(2, 100))
-    with pytest.raises(IdemvoxError, match=r"several voices of a class.*leave augment\.speeds out"):
+    with pytest.raises(IdemvoxError, match=r"splits a class into several voices.*leave out augment\.speeds"):
         make("none", batch=8, classes=SPEAKERS, balance=Balance(2, 100), speeds=(0.9, 1.0))
 
 

@@ -125,9 +125,9 @@ def test_some_may_have_no_class(tiny_recipe, corpus, table):
 
 
 def test_a_table_that_nobody_would_read_is_refused(tiny_recipe, table, tmp_path):
-    with pytest.raises(IdemvoxError, match=r"neither framework simclr nor positives ssps reads classes"):
+    with pytest.raises(IdemvoxError, match=r"neither framework simclr nor positives ssps uses classes"):
         assemble(tiny_recipe(f"data.labels={table}", positives="ssps"))
-    with pytest.raises(IdemvoxError, match=r"no part in it, leave them out: data\.labels"):
+    with pytest.raises(IdemvoxError, match=r"are not used, leave them out: data\.labels"):
         ivector = Recipe().override([f"data.labels={table}", "encoder.name=ivector"])
         train(ivector, tmp_path / "run", progress=False)
 

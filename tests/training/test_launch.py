@@ -159,7 +159,7 @@ def test_a_signal_saves_and_the_run_goes_on(how, tiny_recipe, tmp_path):
         with suppress(ProcessLookupError):  # they are many epochs from their end
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGTERM)
-    assert "all is saved in" in said and said.count("stopped") == 1 + (how == signal.SIGINT)
+    assert "everything is saved in" in said and said.count("stopped") == 1 + (how == signal.SIGINT)
     done = state(run)["done"]
     assert 1 <= done < 500
     if how == signal.SIGTERM:
@@ -171,7 +171,7 @@ def test_a_signal_saves_and_the_run_goes_on(how, tiny_recipe, tmp_path):
 
 def test_a_process_that_fails_ends_all_with_its_error(tiny_recipe, tmp_path):
     recipe: Recipe = tiny_recipe("training.batch=9")
-    with pytest.raises(RecipeError, match=r"training\.batch=9 is of all 2 processes"):
+    with pytest.raises(RecipeError, match=r"training\.batch=9 is for all 2 processes"):
         train_on(2, recipe, tmp_path / "run", progress=False)
 
 

@@ -218,7 +218,7 @@ def test_a_command_that_is_asked_to_stop_saves_says_so_and_goes_on(make, whole, 
         said, _ = command.communicate(timeout=120)
     assert command.returncode == 130
     saved = last_checkpoint(tmp_path / "run" / "checkpoints")
-    assert f"stopped; all is saved in {saved}, --resume goes on from there" in said
+    assert f"stopped; everything is saved in {saved}, --resume resumes from there" in said
     assert not (tmp_path / "run" / "model").exists()
     quiet(make("simclr"), tmp_path / "run", resume=True)
     assert_same(left(tmp_path / "run"), whole("simclr"))
@@ -309,7 +309,7 @@ def test_the_newest_are_kept_and_as_many_of_whole_epochs(tmp_path):
     ]
 
 
-# -- what cannot be gone on from --------------------------------------------------------------
+# -- what cannot be resumed from --------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -369,7 +369,7 @@ def of_fewer_utterances(path: Path) -> None:
     [
         (cut, "it is damaged"),
         (flip, "it is damaged"),
-        (of_another, "is of no run of idemvox (it has no done, first, framework, optimizer, positives)"),
+        (of_another, "is not from a run of idemvox (it has no done, first, framework, optimizer, positives)"),
         (of_another_run, "is of another run: its recipe differs in seed"),
         (of_a_newer, "has format 99, this idemvox reads up to 1"),
         (of_fewer_utterances, "is of 23 utterances"),
@@ -387,13 +387,13 @@ def test_one_that_is_damaged_or_foreign_is_passed_over_by_name(make, whole, brok
             run = Run(make("simclr"))
             run.resume(broken / "checkpoints")
             assert (run.done, run.place.steps) == (1, 0)
-    assert f"passed over: checkpoint {newest}" in caplog.text and said in caplog.text
+    assert f"skipped: checkpoint {newest}" in caplog.text and said in caplog.text
 
 
 def test_when_all_are_damaged_it_does_not_begin_anew_by_itself(make, broken):
     for path in (broken / "checkpoints").iterdir():
         cut(path)
-    with pytest.raises(IdemvoxError, match=r"none of the 2 checkpoints in .*delete them to begin anew"):
+    with pytest.raises(IdemvoxError, match=r"none of the 2 checkpoints in .*delete them to start over"):
         quiet(make("simclr"), broken, resume=True)
 
 
@@ -437,7 +437,7 @@ def test_a_full_disk_leaves_the_last_one_and_says_which_disk(make, whole, broken
             quiet(make("simclr"), broken, resume=True)
     mount = next(p for p in broken.parents if p.is_mount())
     assert f"mounted at {mount}," in str(caught.value)
-    assert f"--resume goes on from {before}" in str(caught.value)
+    assert f"--resume resumes from {before}" in str(caught.value)
     assert last_checkpoint(broken / "checkpoints") == before
     assert not [p for p in broken.rglob("*") if p.suffix == ".part"]
     quiet(make("simclr"), broken, resume=True)

@@ -82,7 +82,7 @@ def _dry_run(recipe: Recipe) -> None:
         each, memory = f"{phase.each:.3g} s", f"{phase.memory / 2**30:.2f}"
         table.add_row(phase.name, each, f"{phase.units:,}", span(phase.seconds), memory)
     console.print(table)
-    console.print(estimate.said, highlight=False)
+    console.print(estimate.text, highlight=False)
 
 
 def average(

@@ -1,4 +1,4 @@
-"""From a recipe to all that a run works with."""
+"""Assembling the parts of a run from a recipe."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = ["Assembly", "assemble"]
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """All on the recipe's device.
+    """The parts of a run, on the recipe's device.
 
     Attributes:
-        names: (N,) of the utterances.
-        corpora: how many utterances each corpus has, by its name.
-        classes: of the utterances; ``None`` where no part is supervised.
+        names: (N,) names of the utterances.
+        corpora: number of utterances of each corpus, by its name.
+        classes: classes of the utterances; ``None`` if no part is supervised.
     """
 
     fabric: Fabric
@@ -51,24 +51,24 @@ class Assembly:
 
 
 def assemble(recipe: Recipe) -> Assembly:
-    """Build what a recipe describes.
+    """Build the parts that a recipe describes.
 
     Raises:
-        IdemvoxError: if its parts do not fit each other, or the corpus.
+        IdemvoxError: the parts do not fit each other or the corpus.
     """
     framework_class, positives_class = FRAMEWORKS[recipe.framework.name], POSITIVES[recipe.positives.name]
     framework_options = recipe.framework.build(framework_class.Options, "framework")
     positives_options = recipe.positives.build(positives_class.Options, "positives")
     if recipe.positives.name != "same" and framework_class.target is Framework.target:
-        raise RecipeError(f"{recipe.framework.name} has no positives to choose: use positives.name=same")
+        raise RecipeError(f"{recipe.framework.name} does not use positives: set positives.name=same")
     corpus = open_corpus(recipe.data.corpora)
     classes = _classes(recipe, corpus)
     training = recipe.training
     if training.batch % world():
         raise RecipeError(
-            f"training.batch={training.batch} is of all {world()} processes: make it a multiple of {world()}"
+            f"training.batch={training.batch} is for all {world()} processes: make it a multiple of {world()}"
         )
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would log its precision
     fabric = Fabric(
         accelerator=device_named(training.device).type,
         devices=[int(os.environ["LOCAL_RANK"])] if world() > 1 and torch.cuda.is_available() else 1,
@@ -82,7 +82,7 @@ def assemble(recipe: Recipe) -> Assembly:
     if positives_class.needs_fill and speeds != (1.0,):
         raise RecipeError(
             f"augment.speeds changes voices from epoch to epoch, so positives {recipe.positives.name!r}, "
-            "which remembers them, cannot be used with it; leave augment.speeds out"
+            "which stores embeddings, cannot be used with it; leave out augment.speeds"
         )
     count = classes.count * len(speeds) if classes and framework_class.supervised else 0
     framework: Framework = synced(framework_class(encoder, framework_options, count), fabric.device)
@@ -100,7 +100,7 @@ def assemble(recipe: Recipe) -> Assembly:
     if training.compile:
         compile_encoders(framework, fabric.device)
 
-    gauge = PositiveGauge(corpus.speakers, corpus.recordings)  # nobody else sees a speaker
+    gauge = PositiveGauge(corpus.speakers, corpus.recordings)  # no other part sees speakers
     source = corpus.source
     views = {**framework.views(), **positives.views()}
     if classes and framework_class.supervised and not framework_class.partly:
@@ -126,13 +126,13 @@ def assemble(recipe: Recipe) -> Assembly:
 
 
 def _classes(recipe: Recipe, corpus: Corpus) -> Classes | None:
-    """Return what a recipe's supervised parts learn; ``None`` where it has none."""
+    """Return the classes for a recipe's supervised parts; ``None`` if it has none."""
     framework, positives = recipe.framework.name, recipe.positives.name
     if FRAMEWORKS[framework].supervised or POSITIVES[positives].supervised:
         return find_classes(corpus, recipe.data.labels)
     if recipe.data.labels is not None:
         raise RecipeError(
-            f"neither framework {framework} nor positives {positives} reads classes: leave data.labels out, "
-            "or choose another, such as framework.name=supervised_aam"
+            f"neither framework {framework} nor positives {positives} uses classes: leave out data.labels, "
+            "or choose a supervised one, such as framework.name=supervised_aam"
         )
     return None

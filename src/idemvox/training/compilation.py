@@ -1,4 +1,4 @@
-"""Encoders compiled by torch.compile."""
+"""Compiling encoders with torch.compile."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["compile_encoders"]
 
 
 def compile_encoders(framework: Framework, device: torch.device) -> None:
-    """Let the networks of a framework's encoders, a teacher's too, be compiled when they first run.
+    """Compile the networks of a framework's encoders, including a teacher's, on their first run.
 
-    Front ends are not, nor is what is behind: heads and losses.  Names and weights stay as they are.
+    Front ends, heads and losses are not compiled. Names and weights do not change.
 
     Raises:
-        RunError: on a CPU without a C++ compiler.
+        RunError: there is no C++ compiler on a CPU.
     """
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
         raise RunError(
             f"training.compile needs a C++ compiler on a CPU, and there is no {compiler}; install one, "
-            "name it in the environment variable CXX, or leave training.compile out"
+            "set the environment variable CXX to one, or leave out training.compile"
         )
     for module in framework.modules():
         if isinstance(module, Encoder):

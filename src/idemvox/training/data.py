@@ -38,12 +38,12 @@ __all__ = ["Batches", "OneAhead", "Stalls", "build_augmenter", "load_pieces"]
 T = TypeVar("T")
 
 _BABBLE_CLIPS = 400
-_AHEAD = 2  # batches that each reader has under way or done
-STALLED = 0.1  # share of an epoch spent waiting for audio that is worth a warning
+_AHEAD = 2  # batches per reader that are being read or ready
+STALLED = 0.1  # share of an epoch spent waiting for audio above which a warning is printed
 
 
 def build_augmenter(settings: Augment, source: AudioSource, seed: int) -> Augmenter:
-    """Load the banks that a recipe names, or make the built-in ones; babble comes from the training audio."""
+    """Return an augmenter with the recipe's banks or built-in ones; babble uses the training audio."""
     if settings.policy == "none":
         return Augmenter("none", {}, None, telephone=settings.telephone)
 
@@ -59,7 +59,7 @@ def build_augmenter(settings: Augment, source: AudioSource, seed: int) -> Augmen
 
 
 def load_pieces(path: Path, *, seconds: float = 5.0, max_hours: float = 8.0, seed: int = 0) -> list[Pcm]:
-    """Read pieces for a bank, in random order up to ``max_hours``, from a folder, a manifest or a pack."""
+    """Return pieces for a bank, in random order up to ``max_hours``, from a folder, a manifest or a pack."""
     if not is_corpus(path):
         return load_bank(path, seconds, max_hours, seed)
     source = open_corpus(path).source
@@ -80,34 +80,34 @@ def _rooms(path: Path) -> list[npt.NDArray[np.float32]]:
 
 
 def _excerpts(source: AudioSource, seed: int) -> list[Pcm]:
-    """Read up to 4 seconds of some training utterances, whoever speaks: what babble is made of."""
-    some = np.random.default_rng([seed, 0xBABB1E]).permutation(len(source))[:_BABBLE_CLIPS]
-    return [_whole(source, index, 4 * SAMPLE_RATE) for index in some.tolist()]
+    """Return up to 4 seconds of random training utterances, to make babble from."""
+    chosen = np.random.default_rng([seed, 0xBABB1E]).permutation(len(source))[:_BABBLE_CLIPS]
+    return [_whole(source, index, 4 * SAMPLE_RATE) for index in chosen.tolist()]
 
 
 def _whole(source: AudioSource, index: int, most: int) -> Pcm:
-    """Read an utterance from its beginning, or the first ``most`` samples of it."""
+    """Return an utterance, or its first ``most`` samples."""
     out = np.empty(min(most, int(source.lengths[index])), np.int16)
     return out[: source.read_into(index, 0, out)]
 
 
 @dataclass(slots=True)
 class Stalls:
-    """How long training has waited for audio."""
+    """Measures how long training waits for audio."""
 
     seconds: float = 0.0
     _since: float = field(default_factory=time.perf_counter)
 
     def share(self) -> float:
-        """Return the share of the time since the last :meth:`restart` that was spent waiting."""
+        """Return the share of time spent waiting since the last :meth:`restart`."""
         return self.seconds / max(time.perf_counter() - self._since, 1e-9)
 
     def restart(self) -> None:
-        """Count from now on."""
+        """Reset the count."""
         self.seconds, self._since = 0.0, time.perf_counter()
 
     def waiting(self, items: Iterable[T]) -> Iterator[T]:
-        """Yield items, counting the time that each is waited for."""
+        """Yield items, counting the time spent waiting for each."""
         began = time.perf_counter()
         for item in items:
             self.seconds += time.perf_counter() - began
@@ -115,7 +115,7 @@ class Stalls:
             began = time.perf_counter()
 
     def advice(self, workers: int, packed: bool) -> str | None:
-        """Say what to do where more than a tenth of the time was spent waiting, else ``None``."""
+        """Return advice if more than a tenth of the time was spent waiting, else ``None``."""
         if self.share() <= STALLED:
             return None
         ways = [] if packed else ["pack the corpus with `idemvox pack` and train from the pack"]
@@ -126,12 +126,12 @@ class Stalls:
 
 
 class OneAhead(Iterator[Batch]):
-    """Batches, of which the next can be prepared before it is asked for.
+    """An iterator over batches whose next batch can be prepared early.
 
     Args:
-        batches: in order.
-        ahead: whether :meth:`prepare` does anything: a GPU works on the next batch while the host waits for
-            what became of this one; a CPU would only hold two in memory.
+        batches: the batches in order.
+        ahead: whether :meth:`prepare` does anything. A GPU can work on the next batch while the host waits
+            for the result of this one; a CPU would only hold two in memory.
     """
 
     def __init__(self, batches: Iterator[Batch], ahead: bool) -> None:
@@ -139,7 +139,7 @@ class OneAhead(Iterator[Batch]):
         self._ready: list[Batch] = []
 
     def prepare(self) -> None:
-        """Read, move and augment the next batch, if there is one and it is not ready yet."""
+        """Prepare the next batch, if there is one and it is not ready yet."""
         if self._ahead and not self._ready:
             self._ready.extend(islice(self._batches, 1))
 
@@ -150,22 +150,23 @@ class OneAhead(Iterator[Batch]):
 class Batches:
     """The batches of each epoch: shuffled, cropped, moved to the device and augmented.
 
-    The order of an epoch is a function of (seed, epoch); what befalls a crop, of (seed, epoch, utterance,
-    view's name, crop).  So any batch can be made anew: an epoch goes on from any step, and each of several
-    ranks takes its part of the same batches.
+    The order of an epoch is a function of (seed, epoch), the augmentation of a crop of (seed, epoch,
+    utterance, view's name, crop). So any batch can be recomputed: an epoch resumes at any step, and each rank
+    takes its part of the same batches.
 
     Args:
         source: the training audio.
-        views: of the framework and the positive sampler.
-        augmenter: already on the device.
+        views: views of the framework and the positive sampler.
+        augmenter: the augmenter, already on the device.
         batch: utterances per step and rank.
-        workers: threads that read ahead; 0 reads when a batch is asked for.
-        classes: (N,) numbers for a supervised framework, -1 where unknown; ``None`` for any other.
-        speeds: at which augmented views are played, one for all those of an utterance in an epoch.  A voice
-            played faster is another voice: with S speeds the classes 0 to C - 1 become 0 to S C - 1.
-        partnered: the views that come from an utterance's partner where it has one.
-        balance: how many utterances of each of its classes a batch has; ``None``: as they come.
-        rank, world: this process's number and how many there are; together they see each utterance once.
+        workers: threads that read ahead; 0 reads each batch when it is needed.
+        classes: (N,) class numbers for a supervised framework, -1 if unknown; ``None`` for any other.
+        speeds: speeds of augmented views, one for all views of an utterance in an epoch. A faster voice
+            counts as another voice: with S speeds the classes 0 to C - 1 become 0 to S C - 1.
+        partnered: views that come from an utterance's partner, if it has one.
+        balance: number of utterances of each class in a batch; ``None`` for random batches.
+        rank, world: this process's number, and the number of processes; together they see each utterance
+            once.
     """
 
     def __init__(
@@ -203,11 +204,11 @@ class Batches:
         self.balanced: BalancedOrder | None = None
         if balance is not None:
             if classes is None:
-                raise ValueError("only a supervised framework may ask for balanced batches")
+                raise ValueError("only a supervised framework may use balanced batches")
             if len(speeds) > 1:
                 raise RecipeError(
-                    "augment.speeds makes several voices of a class, of which a batch is to have several "
-                    "utterances here; leave augment.speeds out"
+                    "augment.speeds splits a class into several voices, but batches need several utterances "
+                    "of each class here; leave out augment.speeds"
                 )
             self.balanced = BalancedOrder(classes.numpy(), batch, balance, seed, world)
         self.cropper = Cropper(source, views, seed, partnered, speeds)
@@ -215,14 +216,14 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Number of full batches in an epoch; what is left over comes in another epoch."""
+        """Number of full batches in an epoch; remaining utterances are used in other epochs."""
         return self.balanced.steps if self.balanced else self.size // (self.batch * self.world)
 
     def epoch(self, epoch: int, positives: Positives, first: int = 0) -> Iterator[Batch]:
-        """Yield this rank's part of the shuffled full batches of an epoch, from step ``first`` on.
+        """Yield this rank's part of an epoch's shuffled full batches, from step ``first``.
 
-        Of balanced batches the utterances of a class are beside each other, all on one rank.
-        Where a pass before each epoch makes every reference anew, none is read here: nobody would see it.
+        In balanced batches the utterances of a class are adjacent and on the same rank. If a pass before each
+        epoch recomputes all references, they are not read here.
         """
         if self.balanced:
             order = self.balanced.epoch(epoch).ravel()
@@ -233,9 +234,9 @@ class Batches:
         yield from self._load(list(rows[first:, self.rank]), epoch, names, positives.partners(epoch))
 
     def every(self, epoch: int, first: int = 0, views: Sequence[str] | None = None) -> Iterator[Batch]:
-        """Yield this rank's part of a pass: all utterances, each once, shuffled, in batches of like sizes.
+        """Yield this rank's part of a pass over all utterances, shuffled, in batches of nearly equal size.
 
-        It goes on from batch ``first``.  ``views`` names those that are read; default: all.
+        It starts at batch ``first``. ``views`` names the views to read; default: all.
         """
         order = np.random.default_rng([self.seed, epoch, 0xF111]).permutation(self.size)
         batches = np.array_split(order, -(-self.size // (self.batch * self.world)))
@@ -269,12 +270,10 @@ class Batches:
         names: Sequence[str],
         partners: Numbers | None = None,
     ) -> Iterator[tuple[Numbers, dict[str, Tensor]]]:
-        """Yield ids (B,) and the named views (B, n, T), of each batch in order.
+        """Yield ids (B,) and the named views (B, n, T) of each batch, in order.
 
-        They are 16-bit samples, half of what has to travel to a device; a CPU is given waves of those
-        views that nothing is to be done to.
-
-        Several threads read the next ones meanwhile.
+        Views are 16-bit samples, to halve the transfer to a device; on a CPU, views that are not augmented
+        are float waves. Several threads read the next batches.
         """
         self.stalls.restart()
         ready = read_ahead(
@@ -286,7 +285,7 @@ class Batches:
     def read(
         self, ids: Numbers, epoch: int, names: Sequence[str], partners: Numbers | None
     ) -> tuple[Numbers, dict[str, Tensor]]:
-        """Read the views of a batch into (pinned) memory."""
+        """Return the views of a batch, in pinned memory for a GPU."""
         pinned = self.device.type == "cuda"
         views = {
             name: empty(
@@ -301,11 +300,11 @@ class Batches:
         return ids, views
 
     def _altered(self, name: str) -> bool:
-        """Return whether anything may befall a view."""
+        """Return whether a view may be augmented."""
         return self.views[name].augment and not (self.augmenter.idle and self.cropper.speeds == (1.0,))
 
     def prepare(self, name: str, pcm: Tensor, ids: Numbers, speed: Numbers, epoch: int) -> Tensor:
-        """Move (B, n, T) samples to the device, to [-1, 1], and augment them."""
+        """Move (B, n, T) samples to the device, scale them to [-1, 1], and augment them."""
         wave, crop = pcm.to(self.device, non_blocking=True), self.views[name]
         if not crop.augment or self.augmenter.idle or self.cropper.speeds != (1.0,):
             wave = to_wave(wave)
@@ -319,11 +318,11 @@ class Batches:
         return augmented.view_as(wave)
 
     def _play(self, wave: Tensor, speed: Numbers, samples: int) -> Tensor:
-        """Play each utterance's crops (B, n, T) at its speed: (B, n, samples)."""
+        """Return (B, n, samples) each utterance's crops (B, n, T) played at its speed."""
         out = wave.new_empty(*wave.shape[:2], samples)
         for number, factor in enumerate(self.cropper.speeds):
             rows = to_device(np.flatnonzero(speed == number), wave.device)
             if len(rows):
-                heard = wave[rows, :, : samples_before(samples, factor)].flatten(0, 1)
-                out[rows] = change_speed(heard, factor, samples).unflatten(0, (len(rows), -1))
+                faster = wave[rows, :, : samples_before(samples, factor)].flatten(0, 1)
+                out[rows] = change_speed(faster, factor, samples).unflatten(0, (len(rows), -1))
         return out

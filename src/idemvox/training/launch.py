@@ -1,4 +1,4 @@
-"""Training in several processes, one for each device."""
+"""Training in several processes, one per device."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ __all__ = ["train_on"]
 
 
 def train_on(devices: int, recipe: Recipe, folder: Path, **options: Any) -> Trained | None:
-    """Do what :func:`~idemvox.training.loop.train` does, in several processes at once.
+    """Train a recipe like :func:`~idemvox.training.loop.train`, in several processes.
 
-    The batch is that of all processes together, so a recipe means the same on one device and on eight; the
-    losses are those of one process but for the order of sums.
+    The processes share a batch, so a recipe means the same on one device and on eight; losses equal those of
+    one process up to the order of sums.
 
     Args:
-        devices: processes: GPUs, or parts of a CPU.  Under ``torchrun`` this one is one of its processes.
-        recipe: what to do.
-        folder: of the run; the first process writes it.
+        devices: number of processes: GPUs, or parts of a CPU. Under ``torchrun`` this process is one of them.
+        recipe: the recipe.
+        folder: run folder; only rank 0 writes to it.
         options: ``resume``, ``progress``.
 
     Returns:
-        What training leaves; ``None`` in those processes of ``torchrun`` that write nothing.
+        The result of training; ``None`` in those processes of ``torchrun`` that write nothing.
 
     Raises:
-        IdemvoxError: as training does in any of the processes; the others are ended.
+        IdemvoxError: training failed in one of the processes; the others are terminated.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         with _group(recipe, "env://", int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])):
@@ -60,14 +60,14 @@ def train_on(devices: int, recipe: Recipe, folder: Path, **options: Any) -> Trai
             try:
                 while not processes.join():
                     pass
-            except KeyboardInterrupt:  # they have been told too, and save what they did
+            except KeyboardInterrupt:  # the processes got the signal too, and save their state
                 for process in processes.processes:
                     process.join()
                 raise
             except Exception as error:
-                said = sorted(job.meeting.glob("error-*"))
-                if said:
-                    kind, _, message = said[0].read_text(encoding="utf-8").partition("\n")
+                errors_found = sorted(job.meeting.glob("error-*"))
+                if errors_found:
+                    kind, _, message = errors_found[0].read_text(encoding="utf-8").partition("\n")
                     raise getattr(errors, kind)(message) from error
                 if not terminated:
                     raise
@@ -76,26 +76,26 @@ def train_on(devices: int, recipe: Recipe, folder: Path, **options: Any) -> Trai
                     Path(file).unlink(missing_ok=True)
         done: Trained | None = None if results.empty() else results.get()
     if terminated:
-        os.kill(os.getpid(), signal.SIGTERM)  # so that whoever waits for this process sees what ended it
-    if done is None:  # stopped by a signal that only they got
+        os.kill(os.getpid(), signal.SIGTERM)  # so that the parent sees which signal ended this process
+    if done is None:  # the processes were stopped by a signal that this one did not get
         raise KeyboardInterrupt
     return done
 
 
 @contextmanager
 def _passed_on(processes: Sequence[BaseProcess]) -> Iterator[list[int]]:
-    """Pass SIGTERM on to processes, which save and stop; what is yielded then has it."""
+    """Forward SIGTERM to the processes, which then save and stop; yield a list of the signals received."""
     got: list[int] = []
 
-    def tell(number: int, frame: object) -> None:
+    def forward(number: int, frame: object) -> None:
         got.append(number)
         for process in processes:
             process.terminate()
 
-    if threading.current_thread() is not threading.main_thread():  # signals are not for others
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield got
         return
-    before = signal.signal(signal.SIGTERM, tell)
+    before = signal.signal(signal.SIGTERM, forward)
     try:
         yield got
     finally:
@@ -105,7 +105,7 @@ def _passed_on(processes: Sequence[BaseProcess]) -> Iterator[list[int]]:
 def _check(devices: int, recipe: Recipe) -> None:
     gpus = torch.cuda.device_count()
     if recipe.training.device != "cpu" and gpus and devices > gpus:
-        raise RunError(f"--devices {devices}, but torch sees {gpus} GPUs; give at most as many")
+        raise RunError(f"--devices {devices}, but torch sees only {gpus} GPUs; give at most {gpus}")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class _Job:
 
 
 def _one(rank: int, job: _Job, results: Any) -> None:
-    """Be one of the processes."""
+    """Train as one of the processes."""
     os.environ["LOCAL_RANK"] = str(rank)
     if not _on_gpus(job.recipe):
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // job.devices))
@@ -138,7 +138,7 @@ def _on_gpus(recipe: Recipe) -> bool:
 
 @contextmanager
 def _group(recipe: Recipe, store: str, rank: int, world: int) -> Iterator[None]:
-    """Join the other processes."""
+    """Join the process group."""
     backend = "gloo"
     if _on_gpus(recipe):
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

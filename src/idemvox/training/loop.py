@@ -1,4 +1,4 @@
-"""Training a recipe into a folder, whatever fits its encoder."""
+"""Training a recipe into a run folder."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ __all__ = ["train"]
 def train(
     recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool = True, hooks: Hooks | None = None
 ) -> Trained:
-    """Run a recipe into ``folder``.
+    """Train a recipe into ``folder``.
 
-    That gets recipe.yaml, log.jsonl, curves.csv, tensorboard/, checkpoints/ and model/.
+    The folder gets recipe.yaml, log.jsonl, curves.csv, tensorboard/, checkpoints/ and model/.
 
-    A checkpoint is written after each epoch, within one every ``training.save_minutes``, and on Ctrl-C or
-    SIGTERM, which then end the run.  With ``resume`` it resumes from the newest sound one (or begins, where
-    there is none), bit for bit as if it had never stopped (on the same device, with as many processes and
-    threads); a finished run is left as it is.  For i-vectors an epoch is an iteration of EM.
+    A checkpoint is written after each epoch, within an epoch every ``training.save_minutes``, and on Ctrl-C
+    or SIGTERM, which then end the run. With ``resume`` training resumes from the newest valid checkpoint (or
+    starts, if there is none), bit for bit as if it had never stopped, on the same device with the same number
+    of processes and threads. A finished run is left unchanged. For i-vectors an epoch is an iteration of EM.
 
     Args:
-        recipe: what to do; ``data.manifest`` must be set.
-        folder: of the run.
-        resume: continue what is there.
-        progress: show a bar.
-        hooks: called as training by gradients goes by.
+        recipe: the recipe; ``data.manifest`` must be set.
+        folder: run folder.
+        resume: resume the run in the folder.
+        progress: show a progress bar.
+        hooks: called during training by gradients.
 
     Raises:
-        IdemvoxError: if the folder holds another run's work, the recipe does not fit the manifest, disk or
-            memory is full, or training has diverged or collapsed.
+        IdemvoxError: the folder holds another run, the recipe does not fit the manifest, disk or memory is
+            full, or training has diverged or collapsed.
         KeyboardInterrupt: after Ctrl-C; SIGTERM ends the process.
     """
-    begun = last_checkpoint(folder / "checkpoints") is not None
-    if begun and not resume:
-        raise RunError(f"{folder} has a run in it: add --resume to go on, or choose another --out")
-    if begun:
+    started = last_checkpoint(folder / "checkpoints") is not None
+    if started and not resume:
+        raise RunError(f"{folder} already holds a run: add --resume to resume it, or choose another --out")
+    if started:
         refuse_another(recipe, folder / "recipe.yaml")
     with memory_named(recipe), full_disk_named(folder):
         fitter: Fitter = FITTERS[ENCODERS[recipe.encoder.name].fitter]()
-        return fitter.fit(recipe, folder, resume=begun, progress=progress, hooks=hooks or Hooks())
+        return fitter.fit(recipe, folder, resume=started, progress=progress, hooks=hooks or Hooks())

@@ -1,4 +1,4 @@
-"""Optimisers, their rate at each step, and what is done to gradients before it."""
+"""Optimisers, learning rates and gradient clipping."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["build_optimizer", "clip_each", "learning_rate"]
 
 
 def build_optimizer(module: Module, training: Training) -> Optimizer:
-    """Return the recipe's optimiser of what can learn: matrices decay, biases and normalisation do not.
+    """Return the recipe's optimiser of all trainable parameters, with weight decay only for matrices.
 
-    Adam is fused: the same but for rounding.  SGD is not: fused, it breaks off (torch 2.13) where a parameter
-    gets its first gradient later than others, as DINO's last layer does.
+    Adam is fused, which only changes rounding. SGD is not: fused SGD of torch 2.13 fails if a parameter gets
+    its first gradient later than others, as DINO's last layer does.
     """
     learning = [p for p in module.parameters() if p.requires_grad]
     groups = [
@@ -32,13 +32,13 @@ def build_optimizer(module: Module, training: Training) -> Optimizer:
 
 
 def learning_rate(training: Training, epoch: int, step: int, steps: int, epochs: int) -> float:
-    """Return the rate of a step.
+    """Return the learning rate at a step.
 
     Args:
-        training: the recipe's.
+        training: training settings.
         epoch, step: both from 0.
-        steps: to an epoch.
-        epochs: of the schedule.
+        steps: steps per epoch.
+        epochs: epochs of the schedule.
     """
     if training.schedule == "step":
         return step_decay(epoch, training.lr, training.lr_decay, training.lr_every)
@@ -49,7 +49,7 @@ def learning_rate(training: Training, epoch: int, step: int, steps: int, epochs:
 
 @torch.no_grad()
 def clip_each(parameters: Iterable[Tensor], most: float) -> None:
-    """Scale the gradient of each parameter by itself down to a norm of at most ``most``."""
+    """Clip the gradient of each parameter separately to a norm of at most ``most``."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     if gradients:
         norms = torch._foreach_norm(gradients)

@@ -1,4 +1,4 @@
-"""A run under way: fill, epoch, step."""
+"""A training run: fill, epoch, step."""
 
 from __future__ import annotations
 
@@ -34,14 +34,19 @@ __all__ = ["Run", "StepResult"]
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a step was: this rank's utterances (B,), the loss of all, ``None`` where nothing was learnt."""
+    """The result of a step.
+
+    Attributes:
+        ids: (B,) this rank's utterances.
+        loss: mean loss over ranks; ``None`` for a skipped step.
+    """
 
     ids: Tensor
     loss: float | None
 
 
-class _Seen(NamedTuple):
-    """A batch whose gradient has been taken: its ids and references, and what the framework returned."""
+class _Part(NamedTuple):
+    """A batch after its backward pass: ids, references, and the framework's result."""
 
     ids: Tensor
     reference: Tensor | None
@@ -49,10 +54,10 @@ class _Seen(NamedTuple):
 
 
 class Run:
-    """A run under way: what a recipe needs to train, and how far it is.
+    """A training run: the parts that a recipe describes, and the progress.
 
-    :meth:`fill` and :meth:`epoch` are iterators, of a batch and a step at a time, so that whoever goes
-    through them sees each and may leave off after any.  Nothing is written here.
+    :meth:`fill` and :meth:`epoch` are iterators over batches and steps, so the caller sees each one and may
+    stop after any. They write nothing to disk.
 
     >>> run = Run(recipe)  # doctest: +SKIP
     >>> for _ in run.fill(): ...
@@ -61,42 +66,42 @@ class Run:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        """Assemble what a recipe describes.
+        """Assemble the parts that a recipe describes.
 
         Raises:
-            IdemvoxError: if its parts do not fit each other, or the corpus.
+            IdemvoxError: the parts do not fit each other or the corpus.
         """
         self.recipe = recipe
         parts = assemble(recipe)
         self.fabric, self.framework, self.positives = parts.fabric, parts.framework, parts.positives
         self.optimizer, self.batches, self.gauge = parts.optimizer, parts.batches, parts.gauge
         self.steps = self.batches.steps // recipe.training.accumulate
-        """Steps of an epoch; each is the optimiser's, of ``training.accumulate`` batches."""
+        """Optimiser steps per epoch, each of ``training.accumulate`` batches."""
         if not self.steps:
             raise RecipeError(
                 f"an epoch has {self.batches.steps} batches, fewer than training.accumulate="
                 f"{recipe.training.accumulate}; lower it, or training.batch"
             )
         self.corpora = dict(parts.corpora)
-        """How many utterances each corpus has, by its name."""
+        """Number of utterances of each corpus, by its name."""
         self.labels = parts.classes.sha256 if parts.classes else None
-        """Of the table of classes, its SHA-256."""
+        """SHA-256 of the table of classes, if there is one."""
         self.swap = Gathered(self.positives)
         self.watch = Watch(self.framework, recipe.training, parts.names)
         self.first = 0
-        """Epochs that the starting weights have behind them."""
+        """Number of epochs that the starting weights were trained."""
         self.done = 0
-        """Epochs of this run."""
+        """Number of finished epochs of this run."""
         self.filled = False
         """Whether the queues have been filled."""
         self.place = Place()
         self.numbers: dict[str, float] = {}
-        """The last epoch's numbers."""
+        """Numbers of the last epoch."""
 
     # -- beginning -------------------------------------------------------------------------------------
 
     def start_from(self, source: Path) -> None:
-        """Begin with another run's work."""
+        """Start from another run's or a model's weights."""
         self.first = begin_from(source, self.recipe, self.framework, self.optimizer)
 
     def state(self) -> dict[str, Any]:
@@ -122,14 +127,14 @@ class Run:
         }
 
     def resume(self, checkpoints: Path) -> None:
-        """Resume from the newest checkpoint of a folder that is sound and of this run."""
+        """Resume from the newest checkpoint in a folder that is valid and belongs to this run."""
         state = read_newest(checkpoints, objection=lambda state: objection(self.recipe, self.corpora, state))
         refuse_other_labels(self.recipe, state.get("labels"), self.labels)
         self.framework.load_state_dict(state["framework"])
         self.positives.load_state_dict(state["positives"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.first, self.done, self.numbers = state["first"], state["done"], state["numbers"]
-        self.filled = state.get("filled", True)  # before checkpoints within an epoch, all were of whole ones
+        self.filled = state.get("filled", True)  # older checkpoints, which lack it, are of complete epochs
         if "place" in state:
             self.place = Place.restored(state["place"], self.fabric.device)
             self.gauge.restore(state["gauge"])
@@ -139,26 +144,26 @@ class Run:
 
     @property
     def behind(self) -> int:
-        """Epochs behind the weights: the number of the next one, from 0."""
+        """Number of epochs trained in all, and so the number of the next epoch, from 0."""
         return self.first + self.done
 
     @property
     def last(self) -> int:
-        """Epochs that will be behind the weights when the run ends."""
+        """Number of epochs trained in all when the run ends."""
         return self.first + self.recipe.training.epochs
 
     @property
     def to_fill(self) -> bool:
-        """Whether the pass that fills the queues comes next, or its rest."""
-        begun = self.place.steps > 0
-        return self.positives.needs_fill and not begun and (self.positives.refresh or not self.filled)
+        """Whether the pass that fills the queues, or the rest of it, comes next."""
+        started = self.place.steps > 0
+        return self.positives.needs_fill and not started and (self.positives.refresh or not self.filled)
 
     def left(self) -> dict[str, int]:
-        """Return the batches of fill passes, the clusterings and the steps that are still to be done."""
-        epochs, begun = self.recipe.training.epochs - self.done, self.place.steps > 0
+        """Return the remaining batches of fill passes, clusterings and steps."""
+        epochs, started = self.recipe.training.epochs - self.done, self.place.steps > 0
         passes, clusterings = 0, 0
         if self.positives.needs_fill:
-            clusterings = epochs - begun
+            clusterings = epochs - started
             passes = clusterings if self.positives.refresh else int(self.to_fill)
         batches = passes * math.ceil(self.batches.size / (self.batches.batch * self.batches.world))
         return {
@@ -170,7 +175,7 @@ class Run:
     # -- fill, epoch, step -----------------------------------------------------------------------------
 
     def fill(self) -> Iterator[Tensor]:
-        """Pass over the corpus once, forward only, to fill both queues; yield the ids of each batch."""
+        """Fill the queues in one forward pass over the corpus; yield the ids of each batch."""
         views = None if self.positives.stores else ["reference"]
         for batch in self.batches.every(self.behind, self.place.filled, views):
             if "reference" in batch.views:
@@ -183,16 +188,16 @@ class Run:
         self.filled = True
 
     def prepare(self) -> None:
-        """Let the positive sampler prepare the next epoch: k-means, for SSPS."""
+        """Let the positive sampler prepare the next epoch, for SSPS with k-means."""
         self.place.numbers = self.positives.start_epoch(self.behind)
         self.place.numbers |= self.gauge.clusters(self.positives.partition())
         self.place.numbers |= self.gauge.partners(self.positives.partners(self.behind))
         self.watch.skipped = 0
 
     def epoch(self) -> Iterator[StepResult]:
-        """Take the steps of an epoch, or what is left of them; then its numbers are in :attr:`numbers`.
+        """Take the remaining steps of an epoch; afterwards :attr:`numbers` holds its numbers.
 
-        Before its first step, call :meth:`prepare`.
+        Call :meth:`prepare` before the first step.
         """
         training, batches, place, epoch = self.recipe.training, self.batches, self.place, self.behind
         planned = training.schedule_epochs or self.last
@@ -234,27 +239,28 @@ class Run:
         progress: float,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> StepResult:
-        """Take one step with the mean gradient of some batches.
+        """Take one step with the mean gradient of several batches.
 
         Args:
-            batches: of this step.
-            epoch: from 0.
-            progress: share of the schedule that is done after this step.
-            meanwhile: called while a device still works on the gradient; it may give it more to do.
+            batches: batches of this step.
+            epoch: number of the epoch, from 0.
+            progress: share of the schedule that is finished after this step.
+            meanwhile: called while the device still computes the gradient; it may queue more work.
 
         Returns:
-            What it was; its loss is ``None`` where that, or a gradient, was not finite: nothing was learnt.
+            The result; its loss is ``None`` if the loss or a gradient was not finite and the step was
+            skipped.
         """
         self.watch.begin()
-        seen = [self.differentiate(batch) for batch in batches]
-        ids = torch.cat([one.ids for one in seen])
-        loss = mean_of_ranks(torch.stack([one.step.loss.detach() for one in seen]).mean())
+        parts = [self.differentiate(batch) for batch in batches]
+        ids = torch.cat([part.ids for part in parts])
+        loss = mean_of_ranks(torch.stack([part.step.loss.detach() for part in parts]).mean())
         mean_gradients(self.framework.parameters())
-        found = self.watch.look(loss, self.framework.parameters())
+        check = self.watch.look(loss, self.framework.parameters())
         meanwhile()
         where = f"epoch {epoch + 1}, step {self.place.steps + 1}"
-        known = self.watch.learn_from(found, ids, where)
-        if known is None:
+        value = self.watch.learn_from(check, ids, where)
+        if value is None:
             self.optimizer.zero_grad(set_to_none=True)
             return StepResult(ids, None)
         self.framework.after_backward(epoch)
@@ -263,28 +269,28 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.framework.after_step(progress)
-        for one in seen:
-            if one.reference is not None:
-                self.swap.observe(one.ids, one.reference)
-            if one.step.swap is not None:
-                self.swap.learnt(one.ids, one.step.swap)
-                self.gauge.update(gather(one.ids), one.step.swap)
+        for part in parts:
+            if part.reference is not None:
+                self.swap.observe(part.ids, part.reference)
+            if part.step.swap is not None:
+                self.swap.learnt(part.ids, part.step.swap)
+                self.gauge.update(gather(part.ids), part.step.swap)
         self.place.sums["loss"].append(loss)
-        for name in seen[0].step.metrics:
-            values = torch.stack([one.step.metrics[name].detach() for one in seen])
+        for name in parts[0].step.metrics:
+            values = torch.stack([part.step.metrics[name].detach() for part in parts])
             self.place.sums[name].append(mean_of_ranks(values.mean()))
-        return StepResult(ids, known)
+        return StepResult(ids, value)
 
-    def differentiate(self, batch: Batch) -> _Seen:
-        """Add a batch's part of the gradient."""
+    def differentiate(self, batch: Batch) -> _Part:
+        """Run forward and backward on a batch, adding to the gradient."""
         reference = self.reference(batch) if "reference" in batch.views else None
-        with self.fabric.autocast():  # Fabric's wrapper would round the waveforms to bf16 too
+        with self.fabric.autocast():  # not Fabric's wrapper, which would round the waveforms to bf16
             step = self.framework(batch, self.swap)
         self.fabric.backward(step.loss / self.recipe.training.accumulate)
-        return _Seen(batch.ids, reference, step.detached())
+        return _Part(batch.ids, reference, step.detached())
 
     def reference(self, batch: Batch) -> Tensor:
-        """Represent the clean reference views (B, dim), in eval mode and without a gradient."""
+        """Return (B, dim) the embeddings of the clean reference views, in eval mode and without gradients."""
         with evaluating(self.framework.embedder), self.fabric.autocast():
             reference: Tensor = self.framework.embedder(batch.views["reference"][:, 0])
             return reference

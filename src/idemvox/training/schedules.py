@@ -17,18 +17,18 @@ def step_decay(epoch: int, base: float, decay: float, every: int) -> float:
 
 
 def warmup_cosine(step: int, steps: int, warmup: int, base: float, least: float) -> float:
-    """Return the rate of a step: from 0 in a line up to ``base``, then by half a cosine down to ``least``.
+    """Return the rate at a step: linear from 0 to ``base``, then half a cosine down to ``least``.
 
-    The SSPS paper's public code lays its cosine out over ``steps`` more after the warm-up, so that it never
-    reaches ``least``: of DINO's 100 epochs the 80th begins at 0.041 and the last ends at 0.005, here at 0.023
-    and 1e-5.  ``training.schedule_epochs: 110`` has the code's rates (and a teacher's momentum over 110).
+    In the SSPS paper's public code the cosine takes another ``steps`` after the warm-up, so it never reaches
+    ``least``: of DINO's 100 epochs the 80th starts at 0.041 and the last ends at 0.005, here at 0.023 and
+    1e-5. ``training.schedule_epochs: 110`` gives the code's rates (and a teacher's momentum over 110 epochs).
 
     Args:
-        step: from 0 to ``steps`` - 1; later ones have the last one's.
-        steps: of the whole schedule.
+        step: from 0 to ``steps`` - 1; later steps have the last rate.
+        steps: steps of the whole schedule.
         warmup: steps before the highest rate.
-        base: the highest rate, of step ``warmup``.
-        least: the rate of the last step.
+        base: the highest rate, at step ``warmup``.
+        least: the rate at the last step.
 
     >>> [round(warmup_cosine(s, 7, 2, 0.2, 0.0), 4) for s in range(7)]
     [0.0, 0.1, 0.2, 0.1707, 0.1, 0.0293, 0.0]

@@ -87,8 +87,8 @@ def test_the_command(runs, tmp_path):
 @pytest.mark.parametrize(
     ("last", "message"),
     [
-        (4, r"has 3 checkpoints of whole epochs, so the mean of 4 .*--last from 1 to 3, .*training\.keep=4"),
-        (0, r"mean of 0 cannot"),
+        (4, r"has 3 checkpoints .*: cannot average 4.*--last from 1 to 3, .*training\.keep=4"),
+        (0, r"cannot average 0"),
     ],
 )
 def test_more_than_there_are(runs, tmp_path, last, message):

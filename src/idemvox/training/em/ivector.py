@@ -24,17 +24,17 @@ from idemvox.training.watch.gauges import Log
 
 __all__ = ["Speech", "em_iteration", "fit_ubm", "sized"]
 
-KEPT = 2 * 2**30  # bytes of statistics that are kept between iterations; more are made anew for each
-BATCH_SECONDS = 480.0  # large, as adding to the sums over a batch costs as much as ten utterances
-PER_UTTERANCE = 200  # frames of an utterance that the mixture is fitted to, where there are utterances enough
+KEPT = 2 * 2**30  # most bytes of statistics to keep between iterations; otherwise they are recomputed
+BATCH_SECONDS = 480.0  # large, because adding to the sums costs as much per batch as ten utterances
+PER_UTTERANCE = 200  # frames per utterance that the mixture is fitted to, if there are enough utterances
 SIZES = ((3.0, 256, 100), (100.0, 512, 200), (500.0, 1024, 300), (math.inf, 2048, 400))
-"""Up to so many hours of speech: Gaussians and dimensions; the last are Kaldi's for VoxCeleb."""
+"""(hours of speech, Gaussians, dimensions) up to these hours; the last are Kaldi's for VoxCeleb."""
 Statistics = tuple[Tensor, Tensor]
-"""Of a batch, as :meth:`IVector.statistics` gives them: counts (B, C) and whitened sums (B, C, D)."""
+"""Counts (B, C) and whitened sums (B, C, D) of a batch, from :meth:`IVector.statistics`."""
 
 
 def sized(part: Part, source: AudioSource) -> Part:
-    """Fill in the sizes that an encoder's options leave to the corpus, by its hours: :data:`SIZES`."""
+    """Return an encoder's options with missing sizes filled in by the hours of the corpus (:data:`SIZES`)."""
     hours = float(source.lengths.sum()) / SAMPLE_RATE / 3600
     components, dim = next((c, d) for most, c, d in SIZES if hours <= most)
     given = {key: value for key, value in part.model_dump().items() if value is not None}
@@ -42,7 +42,7 @@ def sized(part: Part, source: AudioSource) -> Part:
 
 
 class Speech:
-    """Whole utterances of a corpus, as what i-vectors are fitted to."""
+    """Whole utterances of a corpus, for fitting i-vectors."""
 
     def __init__(self, encoder: IVector, source: AudioSource, workers: int, bar: Progress) -> None:
         self.encoder, self.source, self.workers, self.bar = encoder, source, workers, bar
@@ -50,23 +50,23 @@ class Speech:
         self._kept: list[Statistics] | None = [] if size <= KEPT else None
 
     def statistics(self, title: str) -> Iterator[Statistics]:
-        """Yield those of all utterances, in batches; kept for the next time where they are few enough."""
+        """Yield the statistics of all utterances, in batches; kept for the next call if small enough."""
         if self._kept:
             yield from self._kept
             return
-        made = []
+        batches = []
         for _, features, frames in self.features(range(len(self.source)), title):
             batch = self.encoder.statistics(features, frames)
             if self._kept is not None:
-                made.append(batch)
+                batches.append(batch)
             yield batch
-        self._kept = made or None
+        self._kept = batches or None
 
     def draw(self, count: int, seed: int) -> Tensor:
-        """About ``count`` random frames of speech (N, D): a few of each of many utterances."""
-        some = min(len(self.source), math.ceil(count / PER_UTTERANCE))
-        ids = np.random.default_rng([seed, 0x0B31]).permutation(len(self.source))[:some]
-        share = math.ceil(count / some)
+        """Return (N, D) about ``count`` random frames of speech, a few from each of many utterances."""
+        number_of_utterances = min(len(self.source), math.ceil(count / PER_UTTERANCE))
+        ids = np.random.default_rng([seed, 0x0B31]).permutation(len(self.source))[:number_of_utterances]
+        share = math.ceil(count / number_of_utterances)
         drawn = []
         for batch, features, frames in self.features(ids.tolist(), "reading speech"):
             for number, cepstra in zip(batch, self.encoder.speech(features, frames), strict=True):
@@ -93,7 +93,7 @@ class Speech:
         self.bar.remove_task(task)
 
     def _read(self, batch: list[int]) -> tuple[Tensor, Tensor]:
-        """Read whole utterances: 16-bit samples (B, T) and how many each has."""
+        """Return 16-bit samples (B, T) of whole utterances, and the number of samples of each (B,)."""
         pcm = np.zeros((len(batch), int(self.source.lengths[batch[0]])), np.int16)
         sizes = [
             self.source.read_into(number, 0, row[: int(self.source.lengths[number])])
@@ -124,19 +124,18 @@ def fit_ubm(encoder: IVector, speech: Speech, seed: int, log: Log) -> float:
 
 
 def em_iteration(encoder: IVector, statistics: Iterable[Statistics]) -> float:
-    """One iteration of EM for the total variability, with minimum divergence; changes the encoder.
+    """Run one iteration of EM for the total variability, with minimum divergence, in place.
 
-    The loadings become the most likely ones given the posteriors of w (Kenny et al., 2005).  Then what mean
-    and covariance w has had over the corpus are taken for its prior, and w turned so that its covariance is
-    the identity again (Brümmer, 2009; Kaldi's form, where the prior's mean stays a parameter).
+    The loadings are set to the most likely ones given the posteriors of w (Kenny et al., 2005). Then the mean
+    and covariance of w over the corpus become its prior, and w is transformed so that its covariance is the
+    identity again (Brümmer, 2009; in Kaldi's form, where the prior's mean is a parameter).
 
     Args:
-        encoder: its mixture has been fitted.
-        statistics: of all utterances, in batches.
+        encoder: an encoder whose mixture is fitted.
+        statistics: statistics of all utterances, in batches.
 
     Returns:
-        By how much the log-likelihood of a frame was above that under the mixture alone, before the change;
-        it never falls.
+        The log-likelihood of a frame above that of the mixture alone, before the change; it never falls.
     """
     wide, products = widest(encoder.means), encoder.derived[1]
     second = torch.zeros_like(products, dtype=wide)  # (C, R (R + 1) / 2)
@@ -155,7 +154,7 @@ def em_iteration(encoder: IVector, statistics: Iterable[Statistics]) -> float:
         utterances += len(counts)
     mean /= utterances
     turn = torch.linalg.cholesky(from_upper_triangle(moment / utterances) - mean[:, None] * mean)  # (R, R)
-    ridge = 1e-6 * torch.eye(len(mean), device=mean.device, dtype=wide)  # for components that nobody uses
+    ridge = 1e-6 * torch.eye(len(mean), device=mean.device, dtype=wide)  # for unused components
     loadings = [
         torch.cholesky_solve(b.mT, torch.linalg.cholesky(from_upper_triangle(a) + ridge)).mT @ turn
         for a, b in zip(second.split(32), cross.split(32), strict=True)

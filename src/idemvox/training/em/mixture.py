@@ -1,4 +1,4 @@
-"""A mixture of Gaussians, the universal background model of i-vectors, by EM in batches."""
+"""Fitting a mixture of Gaussians, the universal background model of i-vectors, by EM in batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from idemvox.errors import RecipeError
 
 __all__ = ["fit_mixture", "improve"]
 
-CHUNK = 8192  # frames whose posteriors are held at a time
+CHUNK = 8192  # frames whose posteriors are held at once
 FLOOR = 0.01  # least variance of a component, as a share of that of all frames
 
 
@@ -25,15 +25,15 @@ def fit_mixture(
     seed: int = 0,
     tell: Callable[[float], None] = lambda value: None,
 ) -> Mixture:
-    """Fit by maximum likelihood, beginning with randomly chosen frames as means.
+    """Fit a mixture by maximum likelihood, starting with random frames as means.
 
     Args:
         frames: (N, D), N at least ``components``.
         components: C.
-        full: go on from diagonal covariances to full ones, for as many iterations again.
-        iterations: of each kind.
-        seed: of the frames chosen.
-        tell: is told the mean log-likelihood of a frame before each iteration.
+        full: after diagonal covariances fit full ones, for the same number of iterations.
+        iterations: iterations for each kind of covariance.
+        seed: seed for choosing the frames.
+        tell: called with the mean log-likelihood of a frame before each iteration.
     """
     if len(frames) < components:
         raise RecipeError(
@@ -58,10 +58,10 @@ def fit_mixture(
 
 
 def improve(mixture: Mixture, frames: Tensor, spread: Tensor) -> tuple[Mixture, float]:
-    """One iteration of EM; also the mean log-likelihood of a frame before it, which never falls.
+    """Return the mixture after one iteration of EM, and the mean log-likelihood of a frame before it.
 
-    Variances along every direction are at least :data:`FLOOR` of all frames', ``spread`` (D,) squared.
-    A component left with less than a frame stays as it is.
+    The log-likelihood never falls. Variances in every direction are at least :data:`FLOOR` of the variance of
+    all frames, ``spread`` (D,) squared. A component with less than one frame does not change.
     """
     size = frames.shape[1]
     wide = widest(frames)

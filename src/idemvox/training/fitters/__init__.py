@@ -1,1 +1,1 @@
-"""How an encoder learns: by gradients, or by expectation-maximisation."""
+"""Fitters: training by gradients, or by expectation-maximisation."""

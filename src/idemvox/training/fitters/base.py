@@ -1,4 +1,4 @@
-"""What every fitter is: how a recipe becomes a model."""
+"""The interface of fitters, which turn a recipe into a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ __all__ = ["Fitter", "Hooks", "Trained"]
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a run leaves: its folders, the epochs behind its weights, and the last epoch's numbers."""
+    """The result of a run.
+
+    Attributes:
+        folder: run folder.
+        model: model folder.
+        epochs: number of epochs trained, including those of the run it started from.
+        numbers: numbers of the last epoch.
+    """
 
     folder: Path
     model: Path
@@ -25,11 +32,11 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What a caller of :func:`train` wants done in passing; what a hook raises ends the run.
+    """Functions that :func:`train` calls during training; an exception in one ends the run.
 
     Attributes:
-        on_step: called after each step with the run and what the step was.
-        on_epoch: called after each epoch with the run, whose ``numbers`` are then that epoch's.
+        on_step: called after each step with the run and the step's result.
+        on_epoch: called after each epoch with the run; ``run.numbers`` are then that epoch's.
     """
 
     on_step: Callable[[Run, StepResult], None] = lambda run, result: None
@@ -39,17 +46,17 @@ class Hooks:
 class Fitter(Protocol):
     """Fits the encoder that a recipe names, and writes it as a model folder.
 
-    A fitter is registered with ``@FITTERS.register(name)``; an encoder's class says which one is its own.
+    A fitter is registered with ``@FITTERS.register(name)``; the encoder's class names its fitter.
     """
 
     def fit(self, recipe: Recipe, folder: Path, *, resume: bool, progress: bool, hooks: Hooks) -> Trained:
         """Run a recipe into a folder.
 
         Args:
-            recipe: what to do.
-            folder: of the run.
-            resume: from the newest sound checkpoint in it; there is one, of this recipe.
-            progress: show a bar.
-            hooks: for training by gradients; expectation-maximisation has no steps, and calls none.
+            recipe: the recipe.
+            folder: run folder.
+            resume: resume from the newest valid checkpoint; there is at least one, of this recipe.
+            progress: show a progress bar.
+            hooks: called in training by gradients; expectation-maximisation has no steps and calls none.
         """
         ...

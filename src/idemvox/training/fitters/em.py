@@ -28,31 +28,31 @@ USED = (
     *("name", "description", "published", "seed", "data.manifest", "frontend", "encoder"),
     *("training.epochs", "training.device", "training.workers", "training.keep"),
 )
-"""What of a recipe has a part in it."""
+"""The recipe keys that it uses."""
 
 
 @FITTERS.register("em")
 class ExpectationMaximisation:
     """Fits i-vectors to unlabelled speech: the mixture, then the total variability.
 
-    ``training.epochs`` are the iterations of EM for the total variability; each of them, and the mixture
-    before, leaves a checkpoint.  The run's numbers are ``log_likelihood`` of a frame under the mixture, and
-    ``gain``: by how much the last iteration found it raised by the total variability; both in nats.
+    ``training.epochs`` are the iterations of EM for the total variability. The mixture, and then each
+    iteration, writes a checkpoint. The run's numbers are the ``log_likelihood`` of a frame under the mixture
+    and the ``gain``, its increase by the total variability as of the last iteration, both in nats.
     """
 
     def fit(self, recipe: Recipe, folder: Path, *, resume: bool, progress: bool, hooks: Hooks) -> Trained:
-        """Do what :class:`~idemvox.training.fitters.base.Fitter` says, in one process.
+        """Implement :class:`~idemvox.training.fitters.base.Fitter`, in one process.
 
         Raises:
-            RecipeError: the recipe sets what has no part in this, or the corpus is too small.
+            RecipeError: the recipe sets keys that are not used here, or the corpus is too small.
         """
         if world() > 1:
             raise RecipeError("i-vectors are fitted in one process: leave --devices out")
-        idle = [key for key in recipe.differences(Recipe()) if not key.startswith(USED)]
-        if idle:
+        unused = [key for key in recipe.differences(Recipe()) if not key.startswith(USED)]
+        if unused:
             raise RecipeError(
-                "i-vectors are fitted by EM to whole clean utterances; these settings have no part in it, "
-                f"leave them out: {', '.join(idle)}"
+                "i-vectors are fitted by EM to whole clean utterances; these settings are not used, "
+                f"leave them out: {', '.join(unused)}"
             )
         corpus = open_corpus(recipe.data.corpora)
         source = corpus.source

@@ -1,4 +1,4 @@
-"""Training by gradients: the epochs of a run, from where it is to its model."""
+"""Training by gradients: the remaining epochs of a run, and its model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Gradient"]
 
 @FITTERS.register("gradient")
 class Gradient:
-    """Trains an encoder within a framework; Ctrl-C and SIGTERM save first."""
+    """Trains an encoder within a framework; it saves on Ctrl-C and SIGTERM before ending."""
 
     def fit(self, recipe: Recipe, folder: Path, *, resume: bool, progress: bool, hooks: Hooks) -> Trained:
         run = Run(recipe)
@@ -43,11 +43,11 @@ class Gradient:
 
 
 def _finish(run: Run, folder: Path, saver: Saver, bar: Progress, hooks: Hooks) -> None:
-    """Do what is left of a run: its epochs, each after a fill pass where one is due, and its model."""
+    """Finish a run: its remaining epochs, each after a fill pass if one is due, and its model."""
     recipe = run.recipe
     taken = run.behind * run.steps + run.place.steps
-    told = folder if is_first() else None
-    with closing(Reporter(recipe, run.batches, run.watch, told, taken, bar)) as reporter:
+    log_folder = folder if is_first() else None
+    with closing(Reporter(recipe, run.batches, run.watch, log_folder, taken, bar)) as reporter:
         reporter.beginning(run.corpora)
         while run.done < recipe.training.epochs:
             if run.to_fill:
@@ -65,7 +65,7 @@ def _finish(run: Run, folder: Path, saver: Saver, bar: Progress, hooks: Hooks) -
             for result in run.epoch():
                 reporter.stepped(epoch, run.place.steps - 1, result.ids, result.loss, run.lr, run.left())
                 hooks.on_step(run, result)
-                if run.place.steps < run.steps:  # after the last one, the epoch's numbers go along
+                if run.place.steps < run.steps:  # the last one is saved with the epoch's numbers
                     saver.pause(bar.console, run.done, run.state, ("step", run.place.steps))
             reporter.trained(epoch, run.numbers)
             hooks.on_epoch(run)

@@ -1,1 +1,1 @@
-"""What a run saves and restores: checkpoints, progress, averages, provenance."""
+"""Saving and restoring a run: checkpoints, progress, averages, provenance."""

@@ -1,4 +1,4 @@
-"""The mean of a run's last weights, as a model."""
+"""Averaging the weights of a run's last epochs into a model."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from idemvox.training.state.provenance import save_trained
 
 __all__ = ["average"]
 
-_CLASSES = 3  # that any supervised framework can be built with; class vectors are not averaged
+_CLASSES = 3  # any number that supervised frameworks accept; class vectors are not averaged
 
 
 def average(run: Path, last: int, out: Path) -> Model:
-    """Write the mean of the encoders of a run's newest checkpoints of whole epochs, ``last`` of them.
+    """Write the mean of the encoders in a run's ``last`` newest checkpoints of complete epochs.
 
-    It is the embedder's: the teacher's where there is one.  Running statistics are averaged as well, which
-    comes near to those of the mean weights; what is counted is the newest's.
+    The encoder is the embedder: the teacher's, if there is one. Running statistics are averaged as well,
+        which
+    approximates those of the mean weights; counters are the newest's.
 
     Args:
         run: a run folder of gradient training.
-        last: how many; ``training.keep`` decides how many there are.
+        last: number of checkpoints; ``training.keep`` limits how many there are.
         out: a new model folder.
 
     Raises:
-        RunError: if there are fewer, one is damaged, ``out`` holds a model, or nothing was trained by
-            gradients.
+        RunError: there are fewer checkpoints, one is damaged, ``out`` holds a model, or the run was not
+            trained by gradients.
     """
     if not (run / "recipe.yaml").is_file():
         raise RunError(f"{run} is not a run folder: it has no recipe.yaml")
@@ -40,14 +41,14 @@ def average(run: Path, last: int, out: Path) -> Model:
     recipe = load_recipe(run / "recipe.yaml")
     if ENCODERS[recipe.encoder.name].fitter != "gradient":
         raise RunError(
-            f"{run} is of {recipe.encoder.name}, which is not trained by gradients: "
+            f"{run} is a run of {recipe.encoder.name}, which is not trained by gradients: "
             "its last checkpoint is the best"
         )
-    found = whole_epochs(run / "checkpoints")
-    if not 1 <= last <= len(found):
+    checkpoints = whole_epochs(run / "checkpoints")
+    if not 1 <= last <= len(checkpoints):
         raise RunError(
-            f"{run} has {len(found)} checkpoints of whole epochs, so the mean of {last} cannot be taken; "
-            f"choose --last from 1 to {len(found)}, or train with training.keep={max(last, 1)}"
+            f"{run} has {len(checkpoints)} checkpoints of complete epochs: cannot average {last}; "
+            f"choose --last from 1 to {len(checkpoints)}, or train with training.keep={max(last, 1)}"
         )
     cls = FRAMEWORKS[recipe.framework.name]
     options = recipe.framework.build(cls.Options, "framework")
@@ -57,7 +58,7 @@ def average(run: Path, last: int, out: Path) -> Model:
     total = {
         name: torch.zeros_like(value, dtype=torch.float64) for name, value in embedder.state_dict().items()
     }
-    for path in found[-last:]:
+    for path in checkpoints[-last:]:
         state = load_checkpoint(path)
         for name in total:
             total[name] += state["framework"][f"{prefix}.{name}"] / last
@@ -77,6 +78,6 @@ def average(run: Path, last: int, out: Path) -> Model:
         utterances=state.get("utterances"),
         labels=state.get("labels"),
         corpora=state.get("corpora"),
-        averaged=[path.name for path in found[-last:]],
+        averaged=[path.name for path in checkpoints[-last:]],
     )
     return load_model(out)

@@ -1,4 +1,4 @@
-"""Whether two recipes are of the same run."""
+"""Checks that a recipe may resume a run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["changed_keys", "objection", "refuse_another", "refuse_other_labels"]
 
 
 def changed_keys(recipe: Recipe, other: Recipe) -> list[str]:
-    """Return the keys that make of two recipes two runs."""
+    """Return the keys whose difference makes a resume invalid."""
     free = tuple(_free_keys(Recipe))
     keys = recipe.differences(other)
     return [key for key in keys if not any(key == name or key.startswith(f"{name}.") for name in free)]
 
 
 def _free_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yield the keys, as ``training.workers``, that are declared as :data:`~idemvox.recipe.Resumes`."""
+    """Yield the keys declared as :data:`~idemvox.recipe.Resumes`, such as ``training.workers``."""
     for name, field in model.model_fields.items():
         kind = field.annotation
         if RESUMES in field.metadata:
@@ -32,7 +32,7 @@ def _free_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def refuse_another(recipe: Recipe, saved: Path) -> None:
-    """Refuse to resume with a recipe that differs where it matters."""
+    """Raise an error if a recipe may not resume the run with the saved one."""
     if not saved.is_file():
         return
     changed = changed_keys(recipe, load_recipe(saved))
@@ -43,28 +43,31 @@ def refuse_another(recipe: Recipe, saved: Path) -> None:
         and training.epochs != before.epochs
     ):
         raise RunError(
-            f"cannot resume {saved.parent} with training.epochs={training.epochs}: its cosine schedule was "
-            f"laid out for {before.epochs}, as it has no training.schedule_epochs; give the same epochs"
+            f"cannot resume {saved.parent} with training.epochs={training.epochs}: its cosine schedule spans "
+            f"{before.epochs} epochs, because it has no training.schedule_epochs; give the same epochs"
         )
     if changed:
         raise RunError(
             f"cannot resume {saved.parent}: the recipe differs in {', '.join(changed)}; "
-            "give the same values, or another --out"
+            "give the same values, or choose another --out"
         )
 
 
 def refuse_other_labels(recipe: Recipe, before: str | None, now: str | None) -> None:
-    """Refuse to resume where the table of classes, of which these are the SHA-256, has changed."""
+    """Raise an error if the table of classes, with these SHA-256 hashes, has changed."""
     if before != now:
         hashes = " is now ".join((value or "none")[:12] for value in (before, now))
         raise RunError(
-            f"cannot resume: data.labels={recipe.data.labels} has changed since the run began (sha256 "
+            f"cannot resume: data.labels={recipe.data.labels} has changed since the run started (sha256 "
             f"{hashes}); restore the file, or choose another --out"
         )
 
 
 def objection(recipe: Recipe, corpora: Mapping[str, int], state: Mapping[str, Any]) -> str | None:
-    """Say why a state is of another run than a recipe on such corpora, name to utterances, if it is."""
+    """Return why a state belongs to another run than a recipe with these corpora; ``None`` if it does not.
+
+    ``corpora`` maps names to numbers of utterances.
+    """
     utterances = sum(corpora.values())
     its = state.get("utterances", utterances)
     if its != utterances:

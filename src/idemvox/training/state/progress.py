@@ -1,4 +1,4 @@
-"""How far an epoch is."""
+"""Progress within an epoch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["Place"]
 
 @dataclass(slots=True)
 class Place:
-    """How far the epoch under way is, and what it has gathered for its numbers.
+    """Progress within the current epoch, and the values collected for its numbers.
 
     Attributes:
-        filled: batches of the pass that fills the queues before it.
-        steps: taken.
-        numbers: what the positive sampler said when the epoch began.
+        filled: finished batches of the pass that fills the queues before it.
+        steps: finished steps.
+        numbers: numbers from the positive sampler at the start of the epoch.
         sums: scalars of each step, on the device.
     """
 
@@ -30,17 +30,17 @@ class Place:
     sums: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each of those scalars."""
+        """Return the mean of each scalar in ``sums``."""
         return {name: float(torch.stack(values).mean()) for name, values in self.sums.items()}
 
     def state(self) -> dict[str, Any]:
-        """Return it as tensors and plain values."""
+        """Return the progress as tensors and plain values."""
         sums = {name: torch.stack(values) for name, values in self.sums.items()}
         return {"filled": self.filled, "steps": self.steps, "numbers": self.numbers, "sums": sums}
 
     @classmethod
     def restored(cls, state: Mapping[str, Any], device: torch.device) -> Place:
-        """Return what :meth:`state` was of."""
+        """Return the progress from :meth:`state`."""
         place = cls(state["filled"], state["steps"], dict(state["numbers"]))
         for name, values in state["sums"].items():
             place.sums[name] = list(values.to(device).unbind())

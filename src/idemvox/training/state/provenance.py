@@ -1,4 +1,4 @@
-"""A model that was trained: where it comes from, and its folder."""
+"""The provenance of a trained model, and writing its folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["epochs_behind", "known", "provenance", "save_trained"]
 
 
 def known(recipe: Recipe, labels: str | None = None) -> list[str]:
-    """Return what training was told beside the audio: ``speakers`` or a table of classes, ``recordings``.
+    """Return the labels that training used: ``speakers`` or a table of classes, ``recordings``.
 
     ``labels`` is the SHA-256 of the table, ``data.labels``.
     """
@@ -28,24 +28,24 @@ def known(recipe: Recipe, labels: str | None = None) -> list[str]:
     options = recipe.positives.build(positives.Options, "positives")
     table = recipe.data.labels
     classes = "speakers" if table is None else f"classes: {table.name}, sha256 {(labels or '')[:12]}"
-    told = {
+    used = {
         classes: FRAMEWORKS[recipe.framework.name].supervised or positives.supervised,
         "recordings": positives.needs_recordings(options),
     }
-    return [name for name, given in told.items() if given]
+    return [name for name, is_used in used.items() if is_used]
 
 
 def provenance(
     recipe: Recipe, epochs: int, utterances: int | None, labels: str | None = None, **more: Any
 ) -> dict[str, Any]:
-    """Return what a model folder tells of its training: plain values.
+    """Return the provenance to store in a model folder, as plain values.
 
     Args:
-        recipe: of the run.
-        epochs: behind the weights.
-        utterances: learnt from, if that is known.
+        recipe: recipe of the run.
+        epochs: number of epochs trained.
+        utterances: number of training utterances, if known.
         labels: SHA-256 of the table ``data.labels``, if there is one.
-        more: what else there is to say.
+        more: further values.
     """
     return {
         "recipe": recipe.name,
@@ -68,13 +68,13 @@ def save_trained(
     """Write the model folder of an encoder that a recipe trained; the rest is as for :func:`provenance`."""
     if encoder.fitter == "gradient":
         more |= {"framework": recipe.framework.model_dump(), "positives": recipe.positives.model_dump()}
-    told = provenance(recipe, epochs, **more)
-    save_model(folder, encoder, recipe.encoder, recipe.frontend, told, scoring=scoring)
+    values = provenance(recipe, epochs, **more)
+    save_model(folder, encoder, recipe.encoder, recipe.frontend, values, scoring=scoring)
 
 
 def epochs_behind(folder: Path) -> int | None:
-    """Return how many epochs the weights of a model folder have behind them; ``None`` if there is none."""
+    """Return the number of epochs that a model folder's weights were trained; ``None`` without a model."""
     file = folder / "model.json"
-    found = read_json(file).get("provenance", {}) if file.is_file() else {}
-    epochs: int | None = found.get("epochs")
+    values = read_json(file).get("provenance", {}) if file.is_file() else {}
+    epochs: int | None = values.get("epochs")
     return epochs

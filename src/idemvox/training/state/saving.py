@@ -1,4 +1,4 @@
-"""When a run is saved, and how it is stopped."""
+"""Saving a run in time, and stopping it on a signal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _USUAL: dict[signal.Signals, Any] = {
 
 
 class Stop:
-    """Whether Ctrl-C or SIGTERM asks a run to save its state and stop; a second one stops it at once."""
+    """A request by Ctrl-C or SIGTERM to save and stop; a second one stops the run at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -39,9 +39,9 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals that nobody else does; when the block has ended, end as the signal would have.
+        """Handle signals that have no other handler; after the block, end as the signal would have.
 
-        Only a main thread can; in any other, signals do what they always do.
+        Only the main thread can; in other threads signals keep their usual effect.
         """
         main = threading.current_thread() is threading.main_thread()
         taken = [number for number, usual in _USUAL.items() if main and signal.getsignal(number) == usual]
@@ -65,15 +65,15 @@ class Stop:
 
     def _end(self) -> None:
         if self.signal == signal.SIGTERM:
-            os.kill(os.getpid(), signal.SIGTERM)  # so that whoever waits for this process sees what ended it
+            os.kill(os.getpid(), signal.SIGTERM)  # so that the parent sees which signal ended this process
         if self.asked:
             raise KeyboardInterrupt
 
 
 class Saver:
-    """Writes a run's checkpoints: after each epoch, within one when that is due, and before stopping.
+    """Writes a run's checkpoints: after each epoch, within an epoch when due, and before stopping.
 
-    All ranks pause together, and the first one writes.
+    All ranks pause together; only rank 0 writes.
     """
 
     def __init__(self, folder: Path, training: Training, stop: Stop, device: torch.device) -> None:
@@ -87,16 +87,16 @@ class Saver:
         state: Callable[[], dict[str, Any]],
         within: tuple[Literal["fill", "step"], int] | None = None,
     ) -> None:
-        """Save if it is time; stop if that is asked.
+        """Save if due; stop if requested.
 
         Args:
-            console: told where all is saved, before stopping.
-            epochs: done.
-            state: makes what is saved.
-            within: how far the next epoch is: batches of its fill pass, or steps; ``None`` after a whole one.
+            console: for the message on stopping.
+            epochs: number of finished epochs.
+            state: returns the state to save.
+            within: progress in the next epoch: batches of its fill pass, or steps; ``None`` between epochs.
 
         Raises:
-            KeyboardInterrupt: to stop.
+            KeyboardInterrupt: if the run is to stop.
         """
         due = within is None or self._due(within[1])
         stop, due = any_rank([self.stop.asked, due], self.device)
@@ -106,10 +106,12 @@ class Saver:
             path = save_checkpoint(self.folder, epochs, state(), self.training.keep, within)
         self._saved = time.monotonic()
         if stop:
-            any_rank([], self.device)  # until the first has written; what ends one rank may end all
+            any_rank(
+                [], self.device
+            )  # wait until rank 0 has written, because the end of one rank may end all
             if is_first():
                 console.print(
-                    f"stopped; all is saved in {path}, --resume goes on from there", highlight=False
+                    f"stopped; everything is saved in {path}, --resume resumes from there", highlight=False
                 )
             raise KeyboardInterrupt
 

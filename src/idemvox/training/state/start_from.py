@@ -1,4 +1,4 @@
-"""Beginning with what another run has learnt."""
+"""Starting from another run's weights."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ __all__ = ["begin_from"]
 
 
 def begin_from(source: Path, recipe: Recipe, framework: Framework, optimizer: Optimizer) -> int:
-    """Give a framework and its optimiser another run's work.
+    """Load another run's state into a framework and its optimiser.
 
-    The same framework goes on whole, with its heads, optimiser and place in the schedule (the paper's SSPS
-    phase); another framework, or a model folder, gives only the encoder's weights.
+    If the run has the same framework, everything is loaded: heads, optimiser and position in the schedule, as
+        in
+    the paper's SSPS phase. From another framework, or a model folder, only the encoder's weights are loaded.
 
     Returns:
-        The epochs behind it: how far its schedules are.
+        The number of epochs already trained, where the schedules continue.
 
     Raises:
-        RunError: what is there does not fit the recipe.
+        RunError: the weights do not fit the recipe.
     """
     state = read_newest(source / "checkpoints")
     try:
         if state.get("framework_name") != recipe.framework.name:
-            _encoder_alone(source, framework)
+            _load_encoder(source, framework)
             return 0
         framework.load_state_dict(state["framework"])
         if state.get("optimizer_name", "adam") == recipe.training.optimizer:
@@ -43,17 +44,17 @@ def begin_from(source: Path, recipe: Recipe, framework: Framework, optimizer: Op
     except (RuntimeError, ValueError) as error:
         raise RunError(
             f"start_from {source}: its weights do not fit this recipe's encoder or heads; set the same "
-            f"`encoder` and `framework` options, or give its model folder, for the encoder alone "
+            f"`encoder` and `framework` options, or give its model folder, to load only the encoder "
             f"({shorten(str(error), 300)})"
         ) from error
 
 
-def _encoder_alone(source: Path, framework: Framework) -> None:
+def _load_encoder(source: Path, framework: Framework) -> None:
     encoder = load_model(source).encoder
     theirs, ours = encoder.frontend.settings, framework.encoder.frontend.settings
     if theirs != ours:
         raise RunError(
-            f"start_from {source}: its encoder has learnt from {theirs}, this recipe gives it {ours}; "
+            f"start_from {source}: its encoder was trained with {theirs}, this recipe has {ours}; "
             "set the same `frontend`"
         )
     framework.begin_with(encoder.state_dict())

@@ -1,1 +1,1 @@
-"""What watches a run: log, gauges, safety, forecast, dry run."""
+"""Watching a run: log, gauges, safety, forecast, dry run."""

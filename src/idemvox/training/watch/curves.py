@@ -13,7 +13,7 @@ __all__ = ["read_log", "write_curves"]
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the events of a ``log.jsonl``, none where there is none; a line that was cut off is left out."""
+    """Return the events of a ``log.jsonl``, empty if there is no log; a partial line is ignored."""
     events = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
@@ -24,7 +24,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def write_curves(folder: Path) -> None:
-    """Write a run's ``curves.csv`` by its log: a row for each epoch, a column for each of their numbers."""
+    """Write a run's ``curves.csv`` from its log: a row for each epoch, a column for each number."""
     rows = [
         {"epoch": event["at"], **{key: value for key, value in event.items() if key not in ("event", "at")}}
         for event in read_log(folder / "log.jsonl")

@@ -1,4 +1,4 @@
-"""A run in small: two steps of each of its phases, for how long they take and what memory they need."""
+"""The dry run: two steps of each phase of a run, to estimate time and memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,21 @@ from idemvox.training.watch.safety import memory_named
 
 __all__ = ["Phase", "Rehearsal", "rehearse"]
 
-_TAKEN = 2  # batches or steps of each phase
-_EVALUATED = 1000  # utterances that an evaluation is reckoned with
+_TAKEN = 2  # batches or steps to run of each phase
+_EVALUATED = 1000  # utterances assumed in an evaluation
 _BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What a phase was found to take: seconds each, how many there will be, and bytes of memory at most."""
+    """Estimates for a phase.
+
+    Attributes:
+        name: name of the phase.
+        each: seconds per unit.
+        units: number of units in the run.
+        memory: most bytes of memory.
+    """
 
     name: str
     each: float
@@ -35,26 +42,31 @@ class Phase:
 
     @property
     def seconds(self) -> float:
-        """Of all."""
+        """Seconds of all units."""
         return self.each * self.units
 
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """The phases, and all of it in words."""
+    """The result of a dry run.
+
+    Attributes:
+        phases: estimates for each phase.
+        text: a summary.
+    """
 
     phases: tuple[Phase, ...]
-    said: str
+    text: str
 
 
 def rehearse(recipe: Recipe) -> Rehearsal:
-    """Take two real steps of every phase that a recipe has; nothing is written.
+    """Take two real steps of every phase of a recipe; nothing is written.
 
-    The fill pass and the steps are as in a run.  k-means clusters as many vectors as there will be, random
-    ones but for those of the two batches.  Two utterances are embedded whole, as an evaluation does.
+    The fill pass and the steps are as in a run. k-means clusters as many vectors as in a run, all random
+    except those of the two batches. Two whole utterances are embedded, as in an evaluation.
 
     Raises:
-        IdemvoxError: whatever the run would have raised; if memory does not suffice, by the keys to lower.
+        IdemvoxError: any error of the run itself; if memory is full, it names the keys to lower.
     """
     with memory_named(recipe):
         run = Run(recipe)
@@ -67,7 +79,7 @@ def rehearse(recipe: Recipe) -> Rehearsal:
             for _ in islice(run.fill(), _TAKEN):
                 forecast.tick("filling")
             memory["filling"] = _peak(device)
-            _refer(run)
+            _fill_references(run)
         forecast.begin()
         run.prepare()
         forecast.tick("clustering")
@@ -78,10 +90,10 @@ def rehearse(recipe: Recipe) -> Rehearsal:
         phases = [Phase(name, paces[name].each, units[name], memory[name]) for name in units if units[name]]
         phases.append(Phase("evaluation", _embed_two(run), _EVALUATED, _peak(device)))
         seconds = sum(phase.seconds for phase in phases)
-        return Rehearsal(tuple(phases), f"about {span(seconds)} in all: {forecast.told(seconds)}")
+        return Rehearsal(tuple(phases), f"about {span(seconds)} in all: {forecast.hours_text(seconds)}")
 
 
-def _refer(run: Run) -> None:
+def _fill_references(run: Run) -> None:
     """Give every utterance a random reference."""
     if "reference" in run.positives.views():
         dim = run.framework.embedder.dim
@@ -90,7 +102,7 @@ def _refer(run: Run) -> None:
 
 
 def _embed_two(run: Run) -> float:
-    """Embed two whole utterances; return the seconds of the second."""
+    """Embed two whole utterances; return the seconds for the second."""
     source = run.batches.cropper.source
     with evaluating(run.framework.embedder):
         for index in (0, 1):
@@ -104,9 +116,9 @@ def _embed_two(run: Run) -> float:
 
 
 def _peak(device: torch.device) -> int:
-    """Return the most bytes in use since the last call on a GPU, since the process began on a CPU.
+    """Return the peak memory in bytes: on a GPU since the last call, on a CPU since the process started.
 
-    It is 0 on Windows, which Python cannot ask.
+    It is 0 on Windows, where Python cannot measure it.
     """
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)

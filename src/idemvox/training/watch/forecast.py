@@ -1,4 +1,4 @@
-"""How long a run will take."""
+"""Estimates of how long a run will take."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SETTLED = 20.0  # seconds of training after which its pace is known
 
 @dataclass(slots=True)
 class _Pace:
-    """Seconds that units of work took; the first, which is slower, counts only while it is the only one."""
+    """Seconds per unit of work; the first unit, which is slower, only counts while it is the only one."""
 
     first: float
     others: float = 0.0
@@ -29,25 +29,25 @@ class _Pace:
 
 
 class Forecast:
-    """Takes the time of a run's phases as they go by, and says once how much is left.
+    """Times a run's phases as they happen, and reports once how much time is left.
 
     Args:
-        gpus: whether each process has one; otherwise the hours of processor cores are told.
+        gpus: whether each process has a GPU; otherwise CPU hours are reported.
     """
 
     def __init__(self, gpus: bool) -> None:
         self.gpus = gpus
         self.processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
         self.paces: dict[str, _Pace] = {}
-        self.said = False
+        self.reported = False
         self._mark, self._cpu = time.perf_counter(), (time.perf_counter(), time.process_time())
 
     def begin(self) -> None:
-        """A phase begins."""
+        """Start timing a phase."""
         self._mark = time.perf_counter()
 
     def tick(self, phase: str) -> None:
-        """One more unit of a phase is done."""
+        """Record one finished unit of a phase."""
         now = time.perf_counter()
         seconds, self._mark = now - self._mark, now
         if phase in self.paces:
@@ -57,36 +57,38 @@ class Forecast:
             self.paces[phase] = _Pace(seconds)
 
     def seconds(self, units: Mapping[str, int]) -> dict[str, float]:
-        """Return how long so many units of each phase take, of those that have been seen."""
+        """Return the seconds for the given units of each phase that has been timed."""
         return {phase: self.paces[phase].each * units[phase] for phase in units if phase in self.paces}
 
     @property
     def settled(self) -> bool:
-        """Whether to say it now."""
+        """Whether the estimate is reliable and not reported yet."""
         pace = self.paces.get("training")
-        return not self.said and pace is not None and pace.count > 0 and pace.first + pace.others >= SETTLED
+        return (
+            not self.reported and pace is not None and pace.count > 0 and pace.first + pace.others >= SETTLED
+        )
 
     def device_hours(self, seconds: float) -> float:
-        """Return the hours of all GPUs, or else of processor cores at the rate used so far."""
+        """Return hours over all GPUs, or CPU hours at the rate so far."""
         wall, cpu = time.perf_counter() - self._cpu[0], time.process_time() - self._cpu[1]
         return seconds / 3600 * self.processes * (1 if self.gpus else cpu / max(wall, 1e-9))
 
     def say(self, units: Mapping[str, int], console: Console | None) -> None:
-        """Say how long so many units will take, if there is anybody to tell."""
-        self.said = True
+        """Print the time for the remaining units, if there is a console."""
+        self.reported = True
         left = sum(self.seconds(units).values())
         end = datetime.now() + timedelta(seconds=left)
         when = end.strftime("%H:%M" if left < 12 * 3600 else "%a %d %b %H:%M")
         if console is not None:
-            console.print(f"about {span(left)} to go, until {when}: {self.told(left)}", highlight=False)
+            console.print(f"about {span(left)} to go, until {when}: {self.hours_text(left)}", highlight=False)
 
-    def told(self, seconds: float) -> str:
+    def hours_text(self, seconds: float) -> str:
         """Return device hours as text."""
         return f"{self.device_hours(seconds):.3g} {'GPU' if self.gpus else 'CPU'}-hours"
 
 
 def span(seconds: float) -> str:
-    """Write a length of time.
+    """Return a duration as text.
 
     >>> [span(s) for s in (5, 300, 9000, 400_000)]
     ['5 s', '5 min', '2.5 h', '4.6 days']

@@ -1,4 +1,4 @@
-"""What a run writes of itself: JSONL, TensorBoard; and how right the pseudo-positives are."""
+"""The log of a run (JSONL, TensorBoard), and measurements of pseudo-positives."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = ["Log", "PositiveGauge"]
 
 Numbers = npt.NDArray[Any]
 
-_COUNTED_TOGETHER = 256  # steps
+_COUNTED_TOGETHER = 256  # steps whose counts are fetched from the device at once
 
 
 class Log:
     """Writes each event as a line of ``log.jsonl`` and its numbers to TensorBoard; epochs to ``curves.csv``.
 
     Args:
-        folder: of the run; ``None`` for a process that is not to write.
-        step: from which on the run goes on; what an earlier attempt has logged from there on is removed.
+        folder: folder of the run; ``None`` for a process that writes no log.
+        step: step at which the run starts or resumes; later events of an earlier attempt are removed.
     """
 
     def __init__(self, folder: Path | None, step: int = 0) -> None:
@@ -48,7 +48,7 @@ class Log:
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def write(self, event: str, step: int, **values: Any) -> None:
-        """Log one event at a global step, the number of those before it."""
+        """Log one event at a global step, counted from 0."""
         if self._folder is None:
             return
         self._file.write(
@@ -62,22 +62,22 @@ class Log:
             write_curves(self._folder)
 
     def close(self) -> None:
-        """Flush and close both."""
+        """Close the log."""
         if self._folder is not None:
             self._file.close()
             self._board.close()
 
 
 class PositiveGauge:
-    """Measures pseudo-positives over an epoch: embeddings step by step, views by the epoch's partners.
+    """Measures pseudo-positives over an epoch: embeddings at each step, views from the epoch's partners.
 
-    Coverage is the share of anchors whose positive was replaced.  Where the corpus happens to have labels,
-    also the share of replaced positives of the anchor's own speaker, and of the same recording; these are
-    diagnostics: nothing that learns reads them.
+    Coverage is the share of anchors whose positive was replaced. If the corpus has labels, it also measures
+    the shares of replaced positives from the anchor's speaker and from the same recording. These are
+    diagnostics; no training code reads them.
     """
 
     def __init__(self, speakers: npt.NDArray[np.int32], recordings: npt.NDArray[np.int32]) -> None:
-        """Take numbers (N,) of speakers and of recordings, -1 where unknown."""
+        """Take the speaker and the recording of each utterance (N,), -1 if unknown."""
         labels = {"speaker": speakers, "recording": recordings}
         self._labels = {name: numbers for name, numbers in labels.items() if (numbers >= 0).any()}
         self._sums: dict[str, float] = defaultdict(float)
@@ -92,16 +92,16 @@ class PositiveGauge:
             self._count()
 
     def _count(self) -> None:
-        """Count the steps that wait; asking a device after each would make it wait."""
+        """Count the pending steps; fetching results after every step would make the device wait."""
         if not self._waiting:
             return
-        anchor, other, replaced = (torch.cat(each).cpu().numpy() for each in zip(*self._waiting, strict=True))
+        anchor, other, replaced = (torch.cat(part).cpu().numpy() for part in zip(*self._waiting, strict=True))
         self._waiting.clear()
         for name, number in self._right(anchor, other, replaced).items():
             self._sums[name] += number
 
     def _right(self, anchor: Numbers, other: Numbers, replaced: Numbers) -> dict[str, float]:
-        """Count how many anchors (B,) were given anything, and of those given ``other`` who is right."""
+        """Count the anchors (B,) with a pseudo-positive, and of these the ones whose ``other`` is right."""
         counts = {"anchors": float(len(anchor)), "hits": float(replaced.sum())}
         for name, labels in self._labels.items():
             known = (other >= 0) & (labels[anchor] >= 0) & (labels[np.maximum(other, 0)] >= 0)
@@ -118,39 +118,40 @@ class PositiveGauge:
         return _shares(self._right(anchor, np.where(replaced, partners, -1), replaced))
 
     def clusters(self, assignment: Tensor | None) -> dict[str, float]:
-        """Measure a sampler's clusters (N,), -1 for none, where labels are known.
+        """Measure a sampler's clusters (N,), -1 for none, if labels are known.
 
-        ``cluster_purity`` is the share of utterances of their cluster's most frequent speaker;
-        ``cluster_speaker_pairs`` and ``cluster_recording_pairs`` are shares of the pairs within clusters.
+        ``cluster_purity`` is the share of utterances from their cluster's most frequent speaker.
+        ``cluster_speaker_pairs`` and ``cluster_recording_pairs`` are the shares of pairs within clusters with
+        the same speaker and the same recording.
         """
         if assignment is None or not self._labels:
             return {}
         cluster = assignment.cpu().numpy()
         labels = self._labels
-        found = {f"cluster_{name}_pairs": pair_share(cluster, labels[name]) for name in labels}
+        shares = {f"cluster_{name}_pairs": pair_share(cluster, labels[name]) for name in labels}
         if "speaker" in labels:
-            found["cluster_purity"] = purity(cluster, labels["speaker"])
-        return {name: value for name, value in found.items() if value is not None}
+            shares["cluster_purity"] = purity(cluster, labels["speaker"])
+        return {name: value for name, value in shares.items() if value is not None}
 
     def state(self) -> dict[str, float]:
-        """Return what has been counted since the last :meth:`result`."""
+        """Return the counts since the last :meth:`result`."""
         self._count()
         return dict(self._sums)
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Go on counting from :meth:`state`."""
+        """Restore the counts from :meth:`state`."""
         self._waiting.clear()
         self._sums = defaultdict(float, state)
 
     def result(self) -> Mapping[str, float]:
-        """Return the shares since the last call, and start anew."""
+        """Return the shares since the last call, and reset the counts."""
         self._count()
         sums, self._sums = self._sums, defaultdict(float)
         return _shares(sums)
 
 
 def _shares(counts: Mapping[str, float]) -> dict[str, float]:
-    """Make the logged shares of counts."""
+    """Return the shares to log, from counts."""
     if not counts.get("anchors"):
         return {}
     shares = {"coverage": counts["hits"] / counts["anchors"]}

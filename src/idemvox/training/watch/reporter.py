@@ -1,4 +1,4 @@
-"""What a run tells while it is under way: a bar on the terminal, lines in its log, the time it will take."""
+"""Reports of a running training: a progress bar, log lines and a time estimate."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from idemvox.training.watch.safety import Watch
 
 __all__ = ["Reporter"]
 
-_LOGGED = 20  # steps of an epoch whose loss is logged
-_STALLED = 0.05  # share of the time spent waiting for audio that the bar shows
+_LOGGED = 20  # steps per epoch to log the loss of
+_STALLED = 0.05  # lowest share of time spent waiting for audio that the bar shows
 
 
 class Reporter:
-    """Tells of each batch, step and epoch of a run.
+    """Reports each batch, step and epoch of a run.
 
     Args:
-        recipe: of the run.
-        batches: that it learns from.
-        watch: which knows the utterances by name.
-        folder: for the log; ``None`` for a process that writes none.
-        steps: that earlier epochs and attempts have behind them; the log is cut there.
-        bar: already on the terminal, or disabled.
+        recipe: recipe of the run.
+        batches: its batches.
+        watch: gives the names of utterances.
+        folder: folder of the log; ``None`` for a process that writes none.
+        steps: steps of earlier epochs and attempts; the log is cut there.
+        bar: progress bar, already on the terminal or disabled.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Reporter:
         self.log.close()
 
     def beginning(self, corpora: Mapping[str, int]) -> None:
-        """Name the corpora, of so many utterances, where there are several."""
+        """Print the names and sizes of the corpora if there are several."""
         if len(corpora) > 1 and not self.bar.disable:
             counts = ", ".join(f"{name} ({count:,} utterances)" for name, count in corpora.items())
             self.bar.console.print(f"corpora: {counts}", highlight=False)
@@ -57,41 +57,41 @@ class Reporter:
     # -- the pass that fills the queues ----------------------------------------------------------------
 
     def filling(self, batches: int) -> None:
-        """The pass begins, or goes on after so many batches."""
+        """Start the pass, or resume it after this many batches."""
         done = batches * self.batches.batch * world()
         self._begin("filling the queues", self.batches.size, done)
 
     def filled(self, ids: Tensor) -> None:
-        """One more batch (B,) of this rank's is done."""
+        """Record a finished batch (B,) of this rank."""
         self._advance(len(ids) * world(), ids)
         self.forecast.tick("filling")
 
     # -- an epoch --------------------------------------------------------------------------------------
 
     def clustering(self) -> None:
-        """The positive sampler prepares the epoch."""
+        """Record that the positive sampler starts to prepare the epoch."""
         self.forecast.begin()
 
     def clustered(self) -> None:
-        """It has."""
+        """Record that it has finished."""
         self.forecast.tick("clustering")
 
     def training(self, epoch: int, last: int, steps: int, done: int) -> None:
-        """An epoch, counted from 0, of ``last`` begins, or goes on after ``done`` of its steps."""
+        """Start an epoch (from 0, of ``last``), or resume it after ``done`` steps."""
         self._steps = steps
         self._begin(f"{self.recipe.name} {epoch + 1}/{last}", steps, done)
 
     def stepped(
         self, epoch: int, step: int, ids: Tensor, loss: float | None, lr: float, left: Mapping[str, int]
     ) -> None:
-        """A step, counted from 0, has been taken.
+        """Record a finished step.
 
         Args:
             epoch, step: both from 0.
             ids: (B,) this rank's utterances.
-            loss: ``None`` where nothing was learnt.
+            loss: ``None`` for a skipped step.
             lr: learning rate.
-            left: how many units of each phase are still to be done.
+            left: remaining units of each phase.
         """
         number, at = epoch * self._steps + step, epoch + (step + 1) / self._steps
         if loss is None:
@@ -105,7 +105,7 @@ class Reporter:
             self.log.write("forecast", number, at=at, **self.forecast.seconds(left))
 
     def trained(self, epoch: int, numbers: Mapping[str, float]) -> None:
-        """An epoch, counted from 0, is over; its numbers go to the log, and advice to the terminal."""
+        """Record a finished epoch (from 0): log its numbers and print advice."""
         self.ended()
         packed = all(is_pack(path) for path in self.recipe.data.corpora)
         if advice := self.batches.stalls.advice(self.recipe.training.workers, packed):
@@ -120,17 +120,17 @@ class Reporter:
         self.forecast.begin()
 
     def ended(self) -> None:
-        """A pass or an epoch is over: its bar goes."""
+        """Remove the bar of a finished pass or epoch."""
         if self._task is not None:
             self.bar.remove_task(self._task)
             self._task = None
 
     def _advance(self, units: int, ids: Tensor, loss: float | None = None, waiting: float = 0.0) -> None:
-        """Advance the bar by so many units of all ranks; ``ids`` (B,) were gone through by this one."""
+        """Advance the bar by units of all ranks; ``ids`` (B,) are this rank's utterances."""
         if self._task is None:
             return
         self._seen += len(ids) * world()
         rate = self._seen / max(time.perf_counter() - self._since, 1e-9)
         text = "" if loss is None else f"loss {loss:.3f}  "
-        stalled = f"  waiting for audio {waiting:.0%}" if waiting >= _STALLED else ""
+        stalled = f" waiting for audio {waiting:.0%}" if waiting >= _STALLED else ""
         self.bar.update(self._task, advance=units, note=f"{text}{rate:.0f} utt/s{stalled}")

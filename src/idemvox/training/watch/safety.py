@@ -1,4 +1,4 @@
-"""What stops a run that would waste time: steps that come to nothing, embeddings all alike, full memory."""
+"""Stops runs that cannot succeed: repeated non-finite steps, collapsed embeddings, out of memory."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ALIKE = 0.999  # an untrained Fast ResNet-34 has 0.98
 def likeness(x: Tensor) -> Tensor:
     """Return the root mean square cosine between different rows of (N, D).
 
-    It is 1 where all have the same direction, and where they differ in its sign alone: what is left of a
-    collapse behind a batch normalisation.
+    It is 1 if all rows have the same direction, or opposite ones, as in a collapse followed by batch
+    normalisation.
     """
     unit = F.normalize(x.float(), dim=1)
     squares = (unit @ unit.T).square().sum() - len(x)
@@ -34,32 +34,32 @@ def likeness(x: Tensor) -> Tensor:
 
 
 class Watch:
-    """Looks at each step; takes back what a step did whose loss or gradient is not finite.
+    """Checks each step, undoes a step with a NaN or infinite loss or gradient, and stops a failing run.
 
-    Such a step must leave no trace: besides parameters, that is batch statistics, a teacher's centre, a
-    framework's queue.  A positive sampler is given the references and targets of learnt steps only.
+    Such a step must leave no trace in parameters, batch statistics, a teacher's centre or a framework's
+    queue. A positive sampler only gets the references and targets of good steps.
 
-    A run is stopped after ``training.bad_steps`` of those in a row: parameters stand still meanwhile, so if
-    they are the cause nothing will change, while of ten batches in a row hardly all have a bad recording.
-    It is stopped too when the embeddings of different utterances have all been alike, with a
+    A run stops after ``training.bad_steps`` bad steps in a row. Parameters do not change in them, so if they
+    are the cause, all further steps will be bad; ten batches in a row that all have a bad recording are
+    unlikely. A run also stops if the embeddings of different utterances have been nearly equal, with a
     :func:`likeness` above 0.999, for ``training.collapse_steps`` in a row.
     """
 
     def __init__(self, framework: Framework, training: Training, names: Sequence[str]) -> None:
-        """Watch a framework; ``names``: (N,) of the utterances."""
+        """Watch a framework; ``names`` (N,) are those of the utterances."""
         self.training, self.names = training, names
-        self.bad = 0  # steps in a row
+        self.bad = 0  # bad steps in a row
         self.alike = 0
-        self.skipped = 0  # steps of the epoch
+        self.skipped = 0  # bad steps in this epoch
         self._embeddings: Tensor | None = None
         self._modules = list(framework.modules())
-        self._held: list[dict[str, Tensor | None]] = []  # by each module
+        self._held: list[dict[str, Tensor | None]] = []  # buffers of each module
         self._buffers: list[Tensor] = []
         self._before: list[Tensor] = []
         framework.embedder.register_forward_hook(self._see)
 
     def _see(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        if module.training:  # not the references
+        if module.training:  # not for the references
             self._embeddings = output.detach()
 
     def state(self) -> dict[str, int]:
@@ -67,11 +67,11 @@ class Watch:
         return {"bad": self.bad, "alike": self.alike, "skipped": self.skipped}
 
     def restore(self, state: dict[str, int]) -> None:
-        """Go on from :meth:`state`."""
+        """Restore the counts from :meth:`state`."""
         self.bad, self.alike, self.skipped = state["bad"], state["alike"], state["skipped"]
 
     def begin(self) -> None:
-        """Remember what a step may have to take back: which buffers there are, and what is in them."""
+        """Save all buffers, in case the next step has to be undone."""
         self._held = [dict(module._buffers) for module in self._modules]
         self._buffers = [buffer for held in self._held for buffer in held.values() if buffer is not None]
         if [_kind(b) for b in self._buffers] == [_kind(b) for b in self._before]:
@@ -80,20 +80,20 @@ class Watch:
             self._before = [buffer.clone() for buffer in self._buffers]
 
     def _take_back(self) -> None:
-        """Give each module the buffers that it had, with what was in them."""
+        """Restore the buffers of each module and their contents."""
         for module, held in zip(self._modules, self._held, strict=True):
             module._buffers.update(held)
         torch._foreach_copy_(self._buffers, self._before)
 
     def look(self, loss: Tensor, parameters: Iterator[nn.Parameter]) -> Fetched:
-        """Have the device check a step, and send for what it finds; nobody waits.
+        """Start a check of a step on the device, without waiting for its result.
 
         Args:
-            loss: of all ranks.
-            parameters: with their gradients.
+            loss: mean loss over ranks.
+            parameters: parameters with gradients.
 
         Returns:
-            What :meth:`learn_from` takes.
+            The result, for :meth:`learn_from`.
         """
         norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
         finite = torch.stack([loss, *norms]).isfinite().all()
@@ -102,18 +102,17 @@ class Watch:
         return Fetched(torch.stack([finite.to(loss.dtype), mean(cosine).to(loss.dtype), loss.detach()]))
 
     def learn_from(self, found: Fetched, ids: Tensor, where: str) -> float | None:
-        """Return a step's loss if it is to be learnt from, ``None`` if not.
+        """Return the loss if it and the gradients are finite; else restore all buffers and return ``None``.
 
-        Then everything but the gradients is as it was before the step.  This is the one place where a step
-        waits for the device.
+        This is the only place where a step waits for the device.
 
         Args:
-            found: by :meth:`look`.
+            found: result of :meth:`look`.
             ids: (B,) utterances.
             where: the step, for messages.
 
         Raises:
-            RunError: after too many bad steps, or with embeddings all alike for too long.
+            RunError: there were too many bad steps or steps with collapsed embeddings in a row.
         """
         finite, alike, loss = found.numbers()
         if finite:
@@ -124,14 +123,14 @@ class Watch:
         self.bad, self.skipped = self.bad + 1, self.skipped + 1
         if self.bad >= self.training.bad_steps:
             raise RunError(
-                f"loss or gradient has not been finite for {self.bad} steps in a row, last at {where} "
+                f"loss or gradient was NaN or infinite for {self.bad} steps in a row, last at {where} "
                 f"(utterances {', '.join(self.named(ids))}); lower training.lr, set training.clip=3, or use "
-                "training.precision=fp32; --resume goes on from the last checkpoint"
+                "training.precision=fp32; --resume resumes from the last checkpoint"
             )
         return None
 
     def named(self, ids: Tensor) -> list[str]:
-        """Return the names of some utterances (B,)."""
+        """Return the names of the utterances ``ids`` (B,)."""
         return [self.names[number] for number in ids.tolist()]
 
     def _stop_if_alike(self, cosine: float, where: str) -> None:
@@ -139,7 +138,7 @@ class Watch:
         most = self.training.collapse_steps
         if most is not None and self.alike >= most:
             raise RunError(
-                f"the embeddings of different utterances have been all alike for {self.alike} steps, last at "
+                f"the embeddings of different utterances were nearly equal for {self.alike} steps, last at "
                 f"{where} (cosine {cosine:.5f}): training has collapsed. Try a lower training.lr, more "
                 "training.warmup_epochs, a larger training.batch; with a teacher, framework.momentum nearer "
                 "to 1 or a lower framework.teacher_temperature; or another seed"
@@ -152,23 +151,23 @@ def _kind(buffer: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
 
 @contextmanager
 def memory_named(recipe: Recipe) -> Iterator[None]:
-    """Say which keys of the recipe to lower where memory, a GPU's or the machine's, does not suffice."""
+    """Turn a lack of memory, on a GPU or the CPU, into an error that names the recipe keys to lower."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch's are RuntimeErrors
-        said = str(error).strip().partition("\n")[0]
+        text = str(error).strip().partition("\n")[0]
         full = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not full and "DefaultCPUAllocator" not in said and "not enough memory" not in said:
+        if not full and "DefaultCPUAllocator" not in text and "not enough memory" not in text:
             raise
         ways = ", ".join(_hungry(recipe)) + (
             "" if recipe.training.recompute else "; or set training.recompute=true"
         )
-        raise RunError(f"out of memory ({said or 'no more is said'}); lower {ways}") from error
+        raise RunError(f"out of memory{f' ({text})' if text else ''}; lower {ways}") from error
 
 
 def _hungry(recipe: Recipe) -> list[str]:
-    """Return the keys that memory depends on, with their values."""
-    found = [f"training.batch (now {recipe.training.batch})"]
+    """Return the recipe keys that strongly affect memory, with their values."""
+    keys = [f"training.batch (now {recipe.training.batch})"]
     for where, registry in (("framework", FRAMEWORKS), ("positives", POSITIVES)):
         part = getattr(recipe, where)
         kind = registry[part.name].Options
@@ -176,5 +175,5 @@ def _hungry(recipe: Recipe) -> list[str]:
         for name, hint in get_type_hints(kind, include_extras=True).items():
             value = getattr(options, name)
             if MEMORY in getattr(hint, "__metadata__", ()) and value is not None:
-                found.append(f"{where}.{name} (now {value})")
-    return found
+                keys.append(f"{where}.{name} (now {value})")
+    return keys
