@@ -8,6 +8,7 @@ Each writes FOLDER/STEP.json.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -175,45 +176,71 @@ def sized(name: str, positives: str, encoder: str, manifest: Path, device: str, 
 def compared(
     name: str, positives: str, encoder: str, manifest: Path, device: str, steps: int
 ) -> dict[str, Any]:
-    """Train the same batches on the CPU and on the device; return how far apart they are."""
+    """Train the same batches on the CPU and on the device; return how far apart they are.
+
+    The first loss and gradient are compared with those of the CPU in float64. The losses of all steps are
+    compared with those of the CPU in fp32, since pseudo-positives are drawn otherwise in float64. All begin
+    with the same weights and clusters.
+    """
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False
     row: dict[str, Any] = {"system": f"{name}+{positives}+{encoder}"}
     on: dict[str, Any] = {}
-    for where, precision in (("cpu", "fp32"), (device, "fp32"), (device, "bf16")):
-        recipe = sized(name, positives, encoder, manifest, where, f"training.precision={precision}")
-        run, batches = begun(recipe)
-        if "given" not in on:
-            on["given"] = list(islice(batches, steps))
-        there = run.fabric.device
-        given = [moved(batch, there) for batch in on["given"]]
-        loss = run.differentiate(given[0]).step.loss
-        gradient = torch.cat(
-            [p.grad.flatten().double().cpu() for p in run.framework.parameters() if p.grad is not None]
-        )
-        run.optimizer.zero_grad(set_to_none=True)
-        losses = [run.step([batch], 0, 0.1).loss for batch in given]
+    begin: tuple[Any, Any] | None = None
+    drawn: list[Batch] = []
+    for where, precision in (("cpu", "fp32"), ("cpu", "fp64"), (device, "fp32"), (device, "bf16")):
+        key = "training.precision=" + ("bf16" if precision == "bf16" else "fp32")
+        with doubled() if precision == "fp64" else nullcontext():
+            run, batches = begun(sized(name, positives, encoder, manifest, where, key))
+            if begin is None:
+                begin = copy.deepcopy((run.framework.state_dict(), run.positives.state_dict()))
+                drawn = list(islice(batches, steps))
+            run.framework.load_state_dict(begin[0])
+            run.positives.load_state_dict(begin[1])
+            there = run.fabric.device
+            given = [moved(batch, there, precision == "fp64") for batch in drawn]
+            loss = run.differentiate(given[0]).step.loss
+            gradient = torch.cat(
+                [p.grad.flatten().double().cpu() for p in run.framework.parameters() if p.grad is not None]
+            )
+            run.optimizer.zero_grad(set_to_none=True)
+            losses = [run.step([batch], 0, 0.1).loss for batch in given]
         on[f"{where}-{precision}"] = (float(loss), gradient, losses)
         if there.type == "cuda":
             row[f"waits_{precision}"] = waits(lambda r=run, g=given: r.step([g[0]], 0, 0.1))
             row[f"peak_mb_{precision}"] = torch.cuda.max_memory_allocated() / 1e6
-    loss, gradient, losses = on["cpu-fp32"]
-    for precision in ("fp32", "bf16"):
-        other, its, path = on[f"{device}-{precision}"]
-        row[f"loss_{precision}"] = abs(other - loss) / abs(loss)
-        row[f"gradient_{precision}"] = float((its - gradient).norm() / gradient.norm())
-        pairs = [
-            abs(a - b) / abs(a) for a, b in zip(losses, path, strict=True) if a is not None and b is not None
-        ]
-        row[f"path_{precision}"] = max(pairs, default=float("nan"))
-        row[f"skipped_{precision}"] = path.count(None)
+    loss, gradient, _ = on["cpu-fp64"]
+    losses = on["cpu-fp32"][2]
+    for which in ("cpu-fp32", f"{device}-fp32", f"{device}-bf16"):
+        other, its, path = on[which]
+        pairs = [abs(a - b) / abs(a) for a, b in zip(losses, path, strict=True) if None not in (a, b)]
+        row[which] = {
+            "loss": abs(other - loss) / abs(loss),
+            "gradient": float((its - gradient).norm() / gradient.norm()),
+            "path": max(pairs, default=float("nan")),
+            "skipped": path.count(None),
+        }
     return row
 
 
-def moved(batch: Batch, device: torch.device) -> Batch:
+@contextmanager
+def doubled() -> Iterator[None]:
+    """Compute in float64, also where the code asks for float32 rather than bf16."""
+    real = torch.Tensor.float
+    torch.set_default_dtype(torch.float64)
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.Tensor.float = real  # type: ignore[method-assign]
+        torch.set_default_dtype(torch.float32)
+
+
+def moved(batch: Batch, device: torch.device, double: bool) -> Batch:
     """Return a batch on a device."""
     classes = None if batch.classes is None else batch.classes.to(device)
-    return Batch(batch.ids.to(device), {name: view.to(device) for name, view in batch.views.items()}, classes)
+    dtype = torch.float64 if double else torch.float32
+    return Batch(batch.ids.to(device), {n: v.to(device, dtype) for n, v in batch.views.items()}, classes)
 
 
 def waits(work: Callable[[], Any]) -> list[str]:
