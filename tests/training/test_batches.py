@@ -1,4 +1,4 @@
-"""From a manifest to batches: who is in them, in what order, and what befalls each view."""
+"""From a manifest to batches: who is in them, in what order, and how each view is changed."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_workers_change_nothing(make):
             assert torch.equal(a.views[name], b.views[name])
 
 
-def test_what_befalls_an_utterance_does_not_depend_on_its_batch(make):
+def test_what_happens_to_an_utterance_does_not_depend_on_its_batch(make):
     def by_id(batches: Batches) -> dict[int, torch.Tensor]:
         return {
             i: v

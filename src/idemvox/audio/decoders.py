@@ -29,9 +29,7 @@ SUFFIXES = (
 )
 """File suffixes that count as audio, in upper or lower case. The only such list."""
 
-SLACK = (
-    0.1  # seconds by which the header of an MP3 may be wrong; some Opus encoders count one packet too many
-)
+SLACK = 0.1  # seconds by which a header may be wrong: MP3 headers guess, some Opus counts a packet too many
 STREAMED = 0x7FFF_0000  # a WAV data length above this is a placeholder of a streamed file, not a broken file
 UNKNOWN = 2**62  # libsndfile reports more frames than this for a FLAC that was written to a pipe
 
@@ -113,8 +111,6 @@ def _opened(path: Path, stack: ExitStack) -> AudioFile:
 def _reason(error: soundfile.LibsndfileError) -> str:
     """Return libsndfile's message without its prefix, or our own where its message misleads."""
     words = str(error.error_string).removeprefix("Error : ").rstrip(".").lower()
-    if (
-        not words or "not recognised" in words or "does not exist" in words
-    ):  # but it exists: it was just opened
+    if not words or "not recognised" in words or "does not exist" in words:  # it does: it was just opened
         return "not audio in a supported format (WAV, FLAC, Ogg, MP3, MP4, Matroska, WMA and others)"
     return words

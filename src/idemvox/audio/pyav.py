@@ -35,10 +35,7 @@ BARE = frozenset({"aac", "amr", "ac3", "eac3", "mp3", "nistsphere", "au"})
 DEMUXERS = {"format_whitelist": ",".join(sorted(TIMED | BARE))}
 
 NEAR = 30  # seconds from the start of a file within which seeking is not worthwhile
-BEFORE = (
-    2,
-    10,
-)  # seconds before the wanted one at which decoding starts; the second value is tried if the first fails
+BEFORE = (2, 10)  # seconds before the wanted one at which decoding starts; 10 if 2 are too few
 
 # One second of a file: time stamp of its first frame, its first sample, the one after its last, a checksum.
 SECOND = np.dtype([("stamp", "i8"), ("start", "i8"), ("end", "i8"), ("crc", "u4")])
