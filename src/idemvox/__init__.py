@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from idemvox.verification.embed import embed_files
     from idemvox.verification.evaluation import evaluate
     from idemvox.verification.trials import load_trials
-    from idemvox.verifier import Verifier
+    from idemvox.verifier.verifier import Verifier
 
 __all__ = [
     "AudioError",
@@ -56,7 +56,7 @@ _HOMES = {
     "Recipe": "recipe",
     "RecipeError": "errors",
     "RunError": "errors",
-    "Verifier": "verifier",
+    "Verifier": "verifier.verifier",
     "embed_files": "verification.embed",
     "evaluate": "verification.evaluation",
     "load_manifest": "corpus.manifest",

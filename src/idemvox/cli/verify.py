@@ -201,6 +201,6 @@ def verify(
     The threshold is the one at the equal error rate, from the report that `idemvox evaluate` stored with the
     model.
     """
-    from idemvox.verifier import Verifier
+    from idemvox.verifier.verifier import Verifier
 
     console.print(str(Verifier.load(model, device=fetch_device(device)).verify(first, second)))

@@ -18,7 +18,7 @@ from idemvox.errors import IdemvoxError
 from idemvox.verification.embed import embed_files
 from idemvox.verification.report import Report, store_report
 from idemvox.verification.scoring import Scorer
-from idemvox.verifier import Verifier
+from idemvox.verifier.verifier import Verifier
 
 
 class Mean(Encoder):
