@@ -542,14 +542,14 @@ TINY = ("encoder.channels=16", "encoder.mfa_channels=24", "training.batch=16", "
 
 def ordered(jobs: list[Job]) -> list[Job]:
     """Put the bases first, then the runs of every first seed."""
-    return sorted(jobs, key=lambda job: (bool(job.tests), job.folder.parent.name))
+    return sorted(jobs, key=lambda job: (bool(job.tests), job.recipe.seed))
 
 
 def gather(jobs: list[Job], notes: Notes, failed: list[str]) -> None:
     """Write down what has been scored, and the last epoch of every run."""
     rows = []
     for job in jobs:
-        run = "/".join(job.folder.parts[-3:])
+        run = "/".join(job.folder.parts[-4:])
         curve = job.folder / "curves.csv"
         row: dict[str, Any] = {"run": run, "done": job.done}
         if curve.is_file():
@@ -566,7 +566,8 @@ def keep(jobs: list[Job], out: Path) -> None:
     for folder in sorted({job.folder.parent for job in jobs}):
         mine = [job for job in jobs if job.folder.parent == folder]
         if any(job.done and job.tests for job in mine):
-            name = f"{folder.parent.name}-{mine[0].recipe.seed}"
+            corpus, family = folder.parents[1].name, folder.name
+            name = f"{corpus}-{family}-{mine[0].recipe.seed}"
             write_json(out / "ssps-gain" / f"{name}.json", ssps_gain.record(mine))
 
 

@@ -1,6 +1,6 @@
 """What SSPS gains over as much more SimCLR: as published, agglomerated, with recordings known, by label.
 
-    python benchmarks/ssps_gain.py [--corpus mild dense] [--seeds 0 1 2] [--out runs/ssps-gain]
+    python benchmarks/ssps_gain.py [--corpus mild dense] [--family simclr dino cel ...] [--seeds 0 1 2]
 
 Learns from the train split of the corpora in ``IDEMVOX_CORPORA`` (default ``../shared/corpora``) in
 *simulated* recordings and scores dev speakers, across and within recordings, and training readers held out.
@@ -9,19 +9,25 @@ Learns from the train split of the corpora in ``IDEMVOX_CORPORA`` (default ``../
 * dense: these readers and the children's-game voices of gcompris, the latter at three speeds, in channels of
   the default ``ChannelSpec``, which are stronger: many utterances and recordings of a voice.
 
-Every system goes on from the same SimCLR run of its seed for as many epochs. Settings of SSPS are those of a
-trial on held-out readers; nothing was chosen on the trials that report.
+A family is a base and the systems that continue it, each for the same number of epochs:
 
-Interrupted, it resumes with the same command. What is kept of a finished seed is written to
-docs/results/ssps-gain/CORPUS-SEED.json and not run again, so that seeds may come from several sittings and
-machines; docs/results/ssps-gain.{md,json} has the tables of all.
+* simclr, cel, dino: the framework; unchanged, with SSPS in three ways, and with positives by label.
+* simclr-unaugmented: the same with no augmentation at all.
+* grid: SimCLR with the published sampler, for every K and M (Table 2 of the SSPS paper), for fewer epochs.
+
+The settings of SSPS come from a trial on held-out readers; nothing was chosen on the trials that report.
+
+Interrupted, it resumes with the same command. The record of a finished seed is written to
+docs/results/ssps-gain/CORPUS-FAMILY-SEED.json and not run again, so that seeds may come from several sittings
+and machines; docs/results/ssps-gain.{md,json} has the tables of all.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +62,9 @@ class Setting:
     """A corpus to learn from, and for how long.
 
     Attributes:
-        spec: of the simulated channels.
+        spec: the simulated channels.
         dense: whether the voices of gcompris are in it.
-        base_epochs, more_epochs: of SimCLR, and of each system after it.
+        base_epochs, more_epochs: of the base, and of each system after it.
         clusters: K of the published sampler, as a share of the utterances.
         groups: K of agglomeration, as a share of the utterances.
         recording_groups: K as a share of the recordings, where these are clustered.
@@ -81,51 +87,127 @@ BASE = (
     "encoder.name=ecapa_tdnn",
     "encoder.channels=128",
     "encoder.mfa_channels=384",
-    "framework.seconds=1.5",
     "training.batch=128",
     "training.precision=bf16",
     "training.lr_decay=0.5",
     "training.save_minutes=60",
 )
-SYSTEMS = (
-    "simclr",
-    "simclr-ssps",
-    "simclr-ssps-agglomerative",
-    "simclr-ssps-recordings",
-    "simclr-supervised",
+SSPS = (
+    "positives.name=ssps",
+    "positives.refresh=true",
+    "positives.queue=1000000",
+    "positives.seconds=4",
 )
-
-
-def positives(system: str, setting: Setting, utterances: int, recordings: int) -> tuple[str, ...]:
-    """Return what a system's sampler is told."""
-    if system == "simclr":
-        return ()
-    if system == "simclr-supervised":
-        return ("positives.name=supervised",)
-    common = (
-        "positives.name=ssps",
-        "positives.refresh=true",
-        "positives.queue=1000000",
-        "positives.seconds=4",
-    )
-    if system == "simclr-ssps":
-        k = round(setting.clusters * utterances)
-        return (*common, f"positives.clusters={k}", "positives.neighbours=1", "positives.whiten=0.5")
-    grouped = (*common, "positives.clusterer=agglomerative", "positives.neighbours=0", "positives.whiten=0.7")
-    if system == "simclr-ssps-agglomerative":
-        return (*grouped, f"positives.clusters={round(setting.groups * utterances)}")
-    k = round(setting.recording_groups * recordings)
-    return (*grouped, "positives.unit=recording", "positives.nearest_recordings=6", f"positives.clusters={k}")
+AGGLOMERATED = (*SSPS, "positives.clusterer=agglomerative", "positives.neighbours=0", "positives.whiten=0.7")
 
 
 @dataclass(frozen=True)
 class Data:
-    """What :func:`build` made."""
+    """What :func:`build` made.
+
+    Attributes:
+        train: pack to learn from.
+        utterances, recordings: how many it has.
+        tests: what is scored.
+    """
 
     train: Path
     utterances: int
     recordings: int
     tests: tuple[TestSet, ...]
+
+
+Keys = Callable[[Setting, Data], tuple[str, ...]]
+"""What a system's sampler is told."""
+
+
+def published(share: float | None = None, neighbours: int = 1) -> Keys:
+    """Return the sampler of the paper; ``share`` is K as a share of the utterances."""
+
+    def keys(setting: Setting, data: Data) -> tuple[str, ...]:
+        k = round((setting.clusters if share is None else share) * data.utterances)
+        return (
+            *SSPS,
+            f"positives.clusters={k}",
+            f"positives.neighbours={neighbours}",
+            "positives.whiten=0.5",
+        )
+
+    return keys
+
+
+def agglomerated(setting: Setting, data: Data) -> tuple[str, ...]:
+    """Return the keys of SSPS with clusters by agglomeration."""
+    return (*AGGLOMERATED, f"positives.clusters={round(setting.groups * data.utterances)}")
+
+
+def recordings_known(setting: Setting, data: Data) -> tuple[str, ...]:
+    """Return the keys of SSPS with clusters of recordings."""
+    k = round(setting.recording_groups * data.recordings)
+    return (
+        *AGGLOMERATED,
+        "positives.unit=recording",
+        "positives.nearest_recordings=6",
+        f"positives.clusters={k}",
+    )
+
+
+def fixed(*keys: str) -> Keys:
+    """Return these keys, whatever the corpus."""
+    return lambda setting, data: keys
+
+
+WAYS: dict[str, Keys] = {
+    "": fixed(),
+    "-ssps": published(),
+    "-ssps-agglomerative": agglomerated,
+    "-ssps-recordings": recordings_known,
+    "-supervised": fixed("positives.name=supervised"),
+}
+GRID: dict[str, Keys] = {
+    f"-ssps K={share:g}N M={neighbours}": published(share, neighbours)
+    for share in (0.05, 0.2, 0.8)
+    for neighbours in (0, 1, 2)
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A base, and the systems that continue it.
+
+    Attributes:
+        base: the framework and its settings.
+        ways: what is added to the base's name -> keys of its sampler; the first is the control.
+        start: name of the family whose base it continues, if not its own.
+        share: of the setting's further epochs.
+    """
+
+    base: tuple[str, ...]
+    ways: Mapping[str, Keys] = field(default_factory=lambda: WAYS)
+    start: str | None = None
+    share: float = 1.0
+
+
+SIMCLR = ("framework.seconds=1.5",)
+FAMILIES = {
+    "simclr": Family(SIMCLR),
+    "cel": Family(("framework.name=cel", "framework.seconds=1.5")),
+    "dino": Family(
+        (
+            "framework.name=dino",
+            "framework.global_seconds=1.5",
+            "framework.local_seconds=1",
+            "framework.local_crops=2",
+            "framework.hidden=512",
+            "framework.bottleneck=128",
+            "framework.outputs=1024",
+            "framework.momentum=0.99",
+            "training.clip=3",
+        )
+    ),
+    "simclr-unaugmented": Family((*SIMCLR, "augment.policy=none")),
+    "grid": Family(SIMCLR, {"": fixed(), **GRID}, "simclr", 0.3),
+}
 
 
 def build(out: Path, name: str, train: Manifest, dev: Manifest, workers: int) -> Data:
@@ -181,34 +263,43 @@ def build(out: Path, name: str, train: Manifest, dev: Manifest, workers: int) ->
 
 
 def jobs(
-    name: str, data: Data, folder: Path, seeds: Sequence[int], overrides: tuple[str, ...], scale: float = 1.0
+    name: str,
+    data: Data,
+    folder: Path,
+    seeds: Sequence[int],
+    overrides: tuple[str, ...],
+    scale: float = 1.0,
+    family: str = "simclr",
 ) -> list[Job]:
-    """Return the runs of a setting, the most urgent first.
+    """Return the runs of a family on a corpus, the most urgent first.
 
     Args:
         name: of the setting.
         data: made by :func:`build`.
-        folder: of the study; ``NAME/seed-S/SYSTEM`` holds each run.
+        folder: of the study; ``NAME/seed-S/FAMILY/SYSTEM`` holds each run.
         seeds: a whole study each.
         overrides: recipe keys of every run.
         scale: of the numbers of epochs.
+        family: the base and its systems.
     """
-    setting = SETTINGS[name]
-    base, more = (max(1, round(scale * n)) for n in (setting.base_epochs, setting.more_epochs))
+    setting, its = SETTINGS[name], FAMILIES[family]
+    stem = its.start or family
+    base = max(1, round(scale * setting.base_epochs))
+    more = max(1, round(scale * its.share * setting.more_epochs))
     fall = max(1, base // 5)  # the rate is halved so often: by 16 at the end of the base
+    half = max(1, more // 2)  # 4e-4 for one half and 2e-4 for the other, whatever epochs came before
+    lr = 4e-4 * 2 ** (base // half)
     made = []
     for seed in seeds:
-        start = folder / name / f"seed-{seed}" / "simclr-base"
-        common = (f"seed={seed}", f"data.manifest={data.train}", *BASE, *overrides)
+        place = folder / name / f"seed-{seed}"
+        start = place / stem / f"{stem}-base"
+        common = (f"seed={seed}", f"data.manifest={data.train}", *BASE, *its.base, *overrides)
         rate = (f"training.lr_every={fall}", f"training.epochs={base}")
-        made.append(Job(start, Recipe().override(["name=simclr-base", *common, *rate]), ()))
-        half = max(1, more // 2)  # 4e-4 for one half and 2e-4 for the other, whatever epochs came before
-        lr = 4e-4 * 2 ** (base // half)
+        made.append(Job(start, Recipe().override([f"name={start.name}", *common, *rate]), ()))
         rate = (f"training.lr={lr}", f"training.lr_every={half}", f"training.epochs={more}")
-        for system in SYSTEMS:
-            keys = positives(system, setting, data.utterances, data.recordings)
-            recipe = Recipe().override([f"name={system}", *common, *rate, f"start_from={start}", *keys])
-            made.append(Job(start.with_name(system), recipe, data.tests))
+        for way, keys in its.ways.items():
+            named = (f"name={stem}{way}", *common, *rate, f"start_from={start}", *keys(setting, data))
+            made.append(Job(place / family / f"{stem}{way}", Recipe().override(named), data.tests))
     return made
 
 
@@ -243,22 +334,24 @@ def record_of(job: Job) -> dict[str, Any]:
     return found
 
 
-def rows_of(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of a setting: each system on each list, and its distance from as much more SimCLR."""
+def rows_of(records: Sequence[dict[str, Any]], family: str) -> list[dict[str, Any]]:
+    """Return the rows of a family on a corpus: each system on each list, and its change from the control."""
+    its = FAMILIES[family]
+    control, *others = (f"{its.start or family}{way}" for way in its.ways)
     rows = []
     tests = dict.fromkeys(t for r in records for s in r["systems"].values() for t in s["tests"])
     for test in tests:
-        for system in SYSTEMS:
+        for system in (control, *others):
             both = [
-                (r["systems"][system], r["systems"]["simclr"])
+                (r["systems"][system], r["systems"][control])
                 for r in records
-                if {system, "simclr"} <= r["systems"].keys()
+                if {system, control} <= r["systems"].keys()
             ]
             if not both:
                 continue
             row: dict[str, Any] = {"system": system, "trials": test}
             row["eer"] = [its["tests"][test]["eer"] for its, _ in both]
-            row["change"] = "" if system == "simclr" else change(both, test)
+            row["change"] = "" if system == control else change(both, test)
             channel = [its["tests"][test]["channel"] for its, _ in both]
             row["probe %"] = [round(100 * one["probe"], 1) for one in channel]
             row["same, other recording, other speaker"] = ", ".join(
@@ -295,55 +388,58 @@ def from_bundle(folder: Path) -> tuple[Manifest, Manifest]:
 
 
 NOTES = """\
-Every system goes on from the SimCLR run of its seed, for as many epochs as `simclr` does. `change`: of the
-mean EER of the seeds against `simclr`, with the 95 % interval of that difference when speakers are drawn
-again, the same ones for both. `right %`: pseudo-positives of the anchor's speaker; `same recording %`: of its
-recording too. `probe %`: how often a linear probe names
-the recording of an utterance among those of its speaker (chance: 25 %), and beside it the mean cosine of
-utterances of the same recording, of another recording of the speaker, and of another speaker.
-`known`: what a system was told besides the audio. `dev`: 50 speakers of speechocean762 in 4
-*simulated* recordings each, on which nothing was chosen. `held`: 25 training readers held out, on which the
-settings were. `mild`: {mild}. `dense`: {dense}.
+Every system continues the base of its family and seed for the same number of epochs. `change`: of the seeds'
+mean EER against the first system of the family, with the 95 % interval of that difference when speakers are
+drawn again, the same ones for both. `right %`: pseudo-positives of the anchor's speaker; `same recording %`:
+of its recording too. `probe %`: how often a linear probe names the recording of an utterance among those of
+its speaker (chance: 25 %). Beside it is the mean cosine of utterances of the same recording, of another
+recording of the speaker, and of another speaker. `known`: what a system was told besides the audio. `dev`: 50
+speakers of speechocean762 in 4 *simulated* recordings each, on which nothing was chosen. `held`: 25 training
+readers held out, on which the settings were chosen.
+
+Finished so far (corpus, family, seeds): {finished}.
 """
 
 
 def write(results: Path) -> None:
     """Write the tables of all records."""
-    rows, seeds = [], {}
-    for name in SETTINGS:
-        files = sorted(results.glob(f"ssps-gain/{name}-*.json"))
-        rows += rows_of([read_json(file) for file in files])
-        numbers = ", ".join(file.stem.rpartition("-")[2] for file in files)
-        seeds[name] = f"seeds {numbers}" if files else "not run yet"
+    rows, finished = [], []
+    for name, family in product(SETTINGS, FAMILIES):
+        files = sorted((results / "ssps-gain").glob(f"{name}-{family}-[0-9]*.json"))
+        if files:
+            rows += rows_of([read_json(file) for file in files], family)
+            seeds = " ".join(file.stem.rpartition("-")[2] for file in files)
+            finished.append(f"{name} {family} {seeds}")
     if rows:
         command = "python benchmarks/ssps_gain.py"
-        write_results(results, "ssps-gain", "What SSPS gains", command, rows, NOTES.format(**seeds))
+        notes = NOTES.format(finished="; ".join(finished))
+        write_results(results, "ssps-gain", "What SSPS gains", command, rows, notes)
 
 
 def main() -> None:
     """Run it on this machine."""
     parser = parser_of(__doc__)
     parser.add_argument("--corpus", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--family", nargs="+", choices=list(FAMILIES), default=["simclr"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/ssps-gain"))
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="default: all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
     parser.add_argument("overrides", nargs="*", help="recipe KEY=VALUE for every run")
     args = parser.parse_args()
     out, results = args.out.resolve(), Path(__file__).resolve().parents[1] / "docs" / "results"
     banks = (f"augment.noise={corpora() / 'noise'}", f"augment.music={corpora() / 'music'}")
-    for name in args.corpus:
-        missing = [s for s in args.seeds if not (results / "ssps-gain" / f"{name}-{s}.json").is_file()]
+    kept = results / "ssps-gain"
+    for name, family in product(args.corpus, args.family):
+        missing = [s for s in args.seeds if not (kept / f"{name}-{family}-{s}.json").is_file()]
         if not missing:
             continue
         data = build(out / "data" / name, name, *from_corpora(out), os.cpu_count() or 1)
-        every = jobs(name, data, out, missing, (*banks, *args.overrides))
-        every = [job for job in every if not job.tests or job.recipe.name in args.systems]
+        every = jobs(name, data, out, missing, (*banks, *args.overrides), family=family)
         run_jobs(every, args.jobs)
+        kept.mkdir(parents=True, exist_ok=True)
         for seed in missing:
             mine = [job for job in every if job.recipe.seed == seed]
-            (results / "ssps-gain").mkdir(parents=True, exist_ok=True)
-            write_json(results / "ssps-gain" / f"{name}-{seed}.json", record(mine))
+            write_json(kept / f"{name}-{family}-{seed}.json", record(mine))
     write(results)
 
 
