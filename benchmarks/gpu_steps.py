@@ -411,7 +411,7 @@ def speed(recipe: Recipe, device: torch.device, variant: str, tiny: bool) -> dic
         "utterances_per_second": recipe.training.batch / each,
         "ms_per_step": 1e3 * each,
         "rounds": [recipe.training.batch * count / s for s in seconds],
-        "waiting_for_audio": run.batches.stalls.share(),
+        "waiting_for_audio": run.batches.audio_wait.share(),
     }
     if device.type == "cuda":
         row["peak_gb"] = torch.cuda.max_memory_allocated() / 1e9

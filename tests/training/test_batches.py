@@ -192,17 +192,17 @@ def test_waiting_for_audio_is_measured(make, monkeypatch):
     def share():
         for _ in batches.epoch(0, SAME):
             now[0] += 1  # a step
-        return batches.stalls.share()
+        return batches.audio_wait.share()
 
     monkeypatch.setattr(batches.cropper, "read", slowly)
     assert share() == pytest.approx(0.9)
-    advice = batches.stalls.advice(1, packed=False)
+    advice = batches.audio_wait.advice(1, packed=False)
     assert "90%" in advice and "idemvox pack" in advice and "training.workers" in advice
-    assert "idemvox pack" not in batches.stalls.advice(1, packed=True)
+    assert "idemvox pack" not in batches.audio_wait.advice(1, packed=True)
     takes[0] = 1 / 9
     assert share() == pytest.approx(0.1)
-    batches.stalls.restart()
-    assert batches.stalls.share() == 0 and batches.stalls.advice(1, packed=False) is None
+    batches.audio_wait.restart()
+    assert batches.audio_wait.share() == 0 and batches.audio_wait.advice(1, packed=False) is None
 
 
 def test_classes_only_where_given(make):

@@ -33,7 +33,7 @@ from idemvox.positives.base import Positives
 from idemvox.processes import read_ahead
 from idemvox.recipe import Augment
 
-__all__ = ["Batches", "OneAhead", "Stalls", "build_augmenter", "load_pieces"]
+__all__ = ["AudioWait", "Batches", "OneAhead", "build_augmenter", "load_pieces"]
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ def _whole(source: AudioSource, index: int, most: int) -> Pcm:
 
 
 @dataclass(slots=True)
-class Stalls:
+class AudioWait:
     """Measures how long training waits for audio."""
 
     seconds: float = 0.0
@@ -212,7 +212,7 @@ class Batches:
                 )
             self.balanced = BalancedOrder(classes.numpy(), batch, balance, seed, world)
         self.cropper = Cropper(source, views, seed, partnered, speeds)
-        self.stalls = Stalls()
+        self.audio_wait = AudioWait()
 
     @property
     def steps(self) -> int:
@@ -275,12 +275,12 @@ class Batches:
         Views are 16-bit samples, to halve the transfer to a device; on a CPU, views that are not augmented
         are float waves. Several threads read the next batches.
         """
-        self.stalls.restart()
+        self.audio_wait.restart()
         ready = read_ahead(
             lambda ids: self.read(ids, epoch, names, partners), batches, self.workers, _AHEAD * self.workers
         )
         with closing(ready):
-            yield from self.stalls.waiting(ready)
+            yield from self.audio_wait.waiting(ready)
 
     def read(
         self, ids: Numbers, epoch: int, names: Sequence[str], partners: Numbers | None

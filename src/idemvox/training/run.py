@@ -219,7 +219,7 @@ class Run:
             **place.numbers,
             **place.means(),
             "utterances_per_second": seen / (time.perf_counter() - began),
-            "waiting_for_audio": batches.stalls.share(),
+            "waiting_for_audio": batches.audio_wait.share(),
             "lr": self.lr,
             **self.gauge.result(),
         }

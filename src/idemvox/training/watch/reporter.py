@@ -98,7 +98,7 @@ class Reporter:
             self.log.write("skipped", number, at=at, utterances=self.watch.named(ids))
         elif step % max(1, self._steps // _LOGGED) == 0:
             self.log.write("step", number, at=at, loss=loss, lr=lr)
-        self._advance(1, ids, loss, self.batches.stalls.share())
+        self._advance(1, ids, loss, self.batches.audio_wait.share())
         self.forecast.tick("training")
         if self.forecast.settled:
             self.forecast.say(left, None if self.bar.disable else self.bar.console)
@@ -108,7 +108,7 @@ class Reporter:
         """Record a finished epoch (from 0): log its numbers and print advice."""
         self.ended()
         packed = all(is_pack(path) for path in self.recipe.data.corpora)
-        if advice := self.batches.stalls.advice(self.recipe.training.workers, packed):
+        if advice := self.batches.audio_wait.advice(self.recipe.training.workers, packed):
             self.bar.console.print(f"epoch {epoch + 1}: {advice}")
         self.log.write("epoch", (epoch + 1) * self._steps - 1, at=epoch + 1, **numbers)
 
