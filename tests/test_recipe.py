@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import pytest
 import yaml
 
-from idemvox.audio.frontend import FrontEnd
+from idemvox.audio.frontend import FrontEndSettings
 from idemvox.audio.policies import POLICIES, PolicyName
 from idemvox.errors import IdemvoxError
 from idemvox.recipe import Augment, Part, Recipe, Training, build_options, load_recipe, parse_recipe
@@ -325,7 +325,7 @@ def test_a_base_that_cannot_be(tmp_path, base, message):
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_builds(name):
     recipe = load_recipe(name)
-    build_options(recipe.frontend, FrontEnd, "frontend")
+    build_options(recipe.frontend, FrontEndSettings, "frontend")
     for part, registry in (
         (recipe.encoder, ENCODERS),
         (recipe.framework, FRAMEWORKS),

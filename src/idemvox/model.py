@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from idemvox.audio.frontend import FrontEnd
+from idemvox.audio.frontend import FrontEndSettings
 from idemvox.encoders.base import Encoder, Scoring
 from idemvox.errors import ModelError, RecipeError
 from idemvox.files import atomic_write, read_json, write_json
@@ -42,7 +42,7 @@ def build_encoder(part: Part, frontend: Mapping[str, Any]) -> Encoder:
     """Build the encoder that a recipe names, with its front end."""
     cls = ENCODERS[part.name]
     options = part.build(cls.Options, "encoder")
-    front: FrontEnd = build_options(frontend, FrontEnd, "frontend")
+    front: FrontEndSettings = build_options(frontend, FrontEndSettings, "frontend")
     encoder: Encoder = cls(options, front)
     return encoder
 
@@ -62,7 +62,7 @@ def save_model(
     with atomic_write(folder / "model.safetensors", "wb") as file:
         file.write(save(state))
     (folder / "report.json").unlink(missing_ok=True)
-    front = asdict(build_options(frontend, FrontEnd, "frontend"))
+    front = asdict(build_options(frontend, FrontEndSettings, "frontend"))
     write_json(
         folder / "model.json",
         {

@@ -9,7 +9,7 @@ from scipy.fft import dct
 from scipy.signal import savgol_filter
 
 from idemvox.audio.cepstra import cosines, deltas, energetic, less_sliding_mean
-from idemvox.audio.frontend import FrontEnd, LogMel
+from idemvox.audio.frontend import FrontEndSettings, LogMel
 
 
 def features(rows: int, frames: int, seed: int = 0) -> torch.Tensor:
@@ -19,7 +19,7 @@ def features(rows: int, frames: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize(("cepstra", "mels"), [(24, 40), (13, 23), (20, 20)])
 def test_cepstra_are_the_cosine_transform(cepstra, mels):
     wave = 0.1 * torch.randn(1, 8000, generator=torch.Generator().manual_seed(1))
-    log_mel = LogMel(FrontEnd(mels=mels, normalise="none"))(wave)[0][0]
+    log_mel = LogMel(FrontEndSettings(mels=mels, normalise="none"))(wave)[0][0]
     theirs = dct(log_mel.numpy(), axis=0, type=2, norm="ortho")[:cepstra]
     np.testing.assert_allclose((cosines(cepstra, mels) @ log_mel).numpy(), theirs, atol=1e-4)
 

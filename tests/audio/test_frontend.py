@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idemvox.audio.frontend import FrontEnd, LogMel, mel_filters, reflect_index
+from idemvox.audio.frontend import FrontEndSettings, LogMel, mel_filters, reflect_index
 from idemvox.errors import IdemvoxError
 
 
-def oracle(wave: np.ndarray, o: FrontEnd) -> np.ndarray:
+def oracle(wave: np.ndarray, o: FrontEndSettings) -> np.ndarray:
     """(T,) -> (mels, F), frame by frame with numpy's FFT."""
     turns = 2 * np.pi * np.arange(o.win) / o.win
     a = 0.54 if o.window == "hamming" else 0.5
@@ -46,7 +46,7 @@ def test_filters_are_librosas(mels: int) -> None:
 @pytest.mark.parametrize("window", ["hamming", "hann"])
 @pytest.mark.parametrize("samples", [257, 1600, 4001])
 def test_features_match_the_formula(samples: int, window: str, normalise: str) -> None:
-    o = FrontEnd(mels=40, window=window, normalise=normalise)  # type: ignore[arg-type]
+    o = FrontEndSettings(mels=40, window=window, normalise=normalise)  # type: ignore[arg-type]
     wave = speechlike(samples)
     features, frames = LogMel(o)(wave[None])
     assert frames is None
@@ -56,8 +56,8 @@ def test_features_match_the_formula(samples: int, window: str, normalise: str) -
 
 def test_normalisation_is_instance_norm() -> None:
     wave = torch.stack([speechlike(8000, 1), speechlike(8000, 2)])
-    raw, _ = LogMel(FrontEnd(normalise="none"))(wave)
-    features, _ = LogMel(FrontEnd())(wave)
+    raw, _ = LogMel(FrontEndSettings(normalise="none"))(wave)
+    features, _ = LogMel(FrontEndSettings())(wave)
     torch.testing.assert_close(features, torch.nn.InstanceNorm1d(40)(raw), atol=1e-4, rtol=1e-4)
 
 
@@ -68,7 +68,7 @@ def test_normalisation_is_instance_norm() -> None:
     st.sampled_from(["mean_var", "mean", "none"]),
 )
 def test_padding_changes_nothing(lengths: list[int], extra: int, normalise: str) -> None:
-    front = LogMel(FrontEnd(normalise=normalise))  # type: ignore[arg-type]
+    front = LogMel(FrontEndSettings(normalise=normalise))  # type: ignore[arg-type]
     wave = torch.full((len(lengths), max(lengths) + extra), 7.0)  # what lies beyond the end is loud
     for row, length in enumerate(lengths):
         wave[row, :length] = speechlike(length, row)
@@ -107,11 +107,11 @@ def test_empty_utterance_is_refused() -> None:
 
 def test_settings_are_checked() -> None:
     with pytest.raises(IdemvoxError, match="did you mean 'hamming'"):
-        FrontEnd(window="haming")  # type: ignore[arg-type]
+        FrontEndSettings(window="haming")  # type: ignore[arg-type]
     with pytest.raises(IdemvoxError, match="normalisation"):
-        FrontEnd(normalise="var")  # type: ignore[arg-type]
+        FrontEndSettings(normalise="var")  # type: ignore[arg-type]
     with pytest.raises(IdemvoxError, match="impossible"):
-        FrontEnd(win=600)
+        FrontEndSettings(win=600)
 
 
 def test_weights_hold_no_constants() -> None:

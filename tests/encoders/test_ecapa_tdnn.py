@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from idemvox.audio.frontend import FrontEnd
+from idemvox.audio.frontend import FrontEndSettings
 from idemvox.encoders.ecapa_tdnn import ECAPATDNN, Res2Net, reflect_pad
 from idemvox.errors import IdemvoxError
 
@@ -22,7 +22,7 @@ from idemvox.errors import IdemvoxError
 def test_parameters(mels: int, channels: int, mfa: int, dim: int, millions: float) -> None:
     with torch.device("meta"):
         options = ECAPATDNN.Options(dim=dim, channels=channels, mfa_channels=mfa)
-        encoder = ECAPATDNN(options, FrontEnd(mels=mels))
+        encoder = ECAPATDNN(options, FrontEndSettings(mels=mels))
     assert sum(p.numel() for p in encoder.parameters()) / 1e6 == pytest.approx(millions, abs=0.006)
 
 

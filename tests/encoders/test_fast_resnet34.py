@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from idemvox.audio.frontend import FrontEnd
+from idemvox.audio.frontend import FrontEndSettings
 from idemvox.encoders.fast_resnet34 import Block, FastResNet34
 
 
@@ -12,7 +12,7 @@ from idemvox.encoders.fast_resnet34 import Block, FastResNet34
 @pytest.mark.parametrize("mels", [40, 80])
 def test_parameters(dim: int, count: int, mels: int) -> None:
     with torch.device("meta"):
-        encoder = FastResNet34(FastResNet34.Options(dim=dim), FrontEnd(mels=mels))
+        encoder = FastResNet34(FastResNet34.Options(dim=dim), FrontEndSettings(mels=mels))
     assert sum(p.numel() for p in encoder.parameters()) == count
 
 

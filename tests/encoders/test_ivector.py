@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from idemvox.audio.frontend import FrontEnd
+from idemvox.audio.frontend import FrontEndSettings
 from idemvox.encoders.ivector import IVector
 from idemvox.errors import IdemvoxError
 from idemvox.model import build_encoder, load_model, save_model
@@ -113,8 +113,8 @@ def test_saved_and_loaded_it_gives_the_same(tmp_path):
 
 def test_settings_are_checked():
     with pytest.raises(IdemvoxError, match=r"frontend\.normalise=none"):
-        IVector(frontend=FrontEnd())
+        IVector(frontend=FrontEndSettings())
     with pytest.raises(IdemvoxError, match=r"frontend\.mels"):
-        IVector(frontend=FrontEnd(mels=20, normalise="none"))
+        IVector(frontend=FrontEndSettings(mels=20, normalise="none"))
     with pytest.raises(IdemvoxError, match="at least 1"):
         IVector.Options(components=0)

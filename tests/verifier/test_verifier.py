@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from idemvox.audio.frontend import FrontEnd
+from idemvox.audio.frontend import FrontEndSettings
 from idemvox.audio.read import write_wav
 from idemvox.encoders.base import Encoder
 from idemvox.errors import IdemvoxError
@@ -27,7 +27,7 @@ class Mean(Encoder):
     dim = 40
 
     def __init__(self):
-        super().__init__(FrontEnd(normalise="none"))
+        super().__init__(FrontEndSettings(normalise="none"))
 
     def encode(self, features, frames):
         frames = torch.full((len(features),), features.shape[-1]) if frames is None else frames

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from idemvox.audio.read import SAMPLE_RATE
 from idemvox.errors import AudioError, RecipeError, unknown_name
 
-__all__ = ["FrontEnd", "LogMel", "mel_filters", "reflect_index", "valid_mask"]
+__all__ = ["FrontEndSettings", "LogMel", "mel_filters", "reflect_index", "valid_mask"]
 
 Window = Literal["hamming", "hann"]
 Normalise = Literal["mean_var", "mean", "none"]
@@ -21,7 +21,7 @@ EPSILON = 1e-5  # added to the variance, as nn.InstanceNorm1d does
 
 
 @dataclass(frozen=True, slots=True)
-class FrontEnd:
+class FrontEndSettings:
     """Settings of :class:`LogMel`; the defaults are those of sslsv and voxceleb_trainer.
 
     Published systems differ: 40 or 80 mels, a Hamming or a Hann window, variance normalised or not.
@@ -101,7 +101,7 @@ class LogMel(nn.Module):
     ``T // 160 + 1`` frames and is mirrored at its own two ends. The window is periodic and centred in the
     transform, and the spectrum is power, as in ``torchaudio.transforms.MelSpectrogram``.
 
-    >>> features, frames = LogMel(FrontEnd(mels=40))(torch.randn(2, 16000))
+    >>> features, frames = LogMel(FrontEndSettings(mels=40))(torch.randn(2, 16000))
     >>> tuple(features.shape), frames
     ((2, 40, 101), None)
     """
@@ -109,9 +109,9 @@ class LogMel(nn.Module):
     window: Tensor
     filters: Tensor
 
-    def __init__(self, settings: FrontEnd | None = None) -> None:
+    def __init__(self, settings: FrontEndSettings | None = None) -> None:
         super().__init__()
-        self.settings = settings = settings or FrontEnd()
+        self.settings = settings = settings or FrontEndSettings()
         make = torch.hamming_window if settings.window == "hamming" else torch.hann_window
         self.register_buffer("window", make(settings.win), persistent=False)
         self.register_buffer("filters", mel_filters(settings.mels, settings.n_fft), persistent=False)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from idemvox.audio.frontend import FrontEnd, LogMel
+from idemvox.audio.frontend import FrontEndSettings, LogMel
 
 __all__ = ["Encoder", "Scoring"]
 
@@ -21,8 +21,9 @@ Scoring = Literal["cosine", "euclidean"]
 class Encoder(nn.Module):
     """Waveform in, representation out; the same object trains, evaluates and ships.
 
-    Subclasses take ``(options: Options | None, frontend: FrontEnd | None)``, set :attr:`dim`, and implement
-    :meth:`encode` on log-mel features. ``Options`` is a frozen dataclass with the published defaults.
+    Subclasses take ``(options: Options | None, frontend: FrontEndSettings | None)``, set :attr:`dim`, and
+    implement :meth:`encode` on log-mel features. ``Options`` is a frozen dataclass with the published
+    defaults.
     """
 
     dim: int
@@ -37,9 +38,9 @@ class Encoder(nn.Module):
     recompute: bool = False
     """Whether to store only the inputs of each :meth:`part` and recompute the rest in the backward pass."""
 
-    def __init__(self, frontend: FrontEnd | None = None) -> None:
+    def __init__(self, frontend: FrontEndSettings | None = None) -> None:
         super().__init__()
-        self.frontend = LogMel(frontend or FrontEnd())
+        self.frontend = LogMel(frontend or FrontEndSettings())
 
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Represent each waveform of a batch by one vector.

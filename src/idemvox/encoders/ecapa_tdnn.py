@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from idemvox.audio.frontend import FrontEnd, reflect_index, valid_mask
+from idemvox.audio.frontend import FrontEndSettings, reflect_index, valid_mask
 from idemvox.encoders.base import Encoder
 from idemvox.encoders.pooling import AttentiveStatistics
 from idemvox.errors import RecipeError
@@ -121,7 +121,7 @@ class ECAPATDNN(Encoder):
         bottleneck: int = 128
         scale: int = 8
 
-    def __init__(self, options: Options | None = None, frontend: FrontEnd | None = None) -> None:
+    def __init__(self, options: Options | None = None, frontend: FrontEndSettings | None = None) -> None:
         super().__init__(frontend)
         self.options = o = options or self.Options()
         if o.channels % o.scale:

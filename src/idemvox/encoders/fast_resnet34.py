@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from idemvox.audio.frontend import FrontEnd, valid_mask
+from idemvox.audio.frontend import FrontEndSettings, valid_mask
 from idemvox.encoders.base import Encoder
 from idemvox.encoders.pooling import SelfAttentivePooling
 from idemvox.registry import ENCODERS
@@ -93,7 +93,7 @@ class FastResNet34(Encoder):
         blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
         """Of each layer, at least 1; 2 each are a ResNet-18."""
 
-    def __init__(self, options: Options | None = None, frontend: FrontEnd | None = None) -> None:
+    def __init__(self, options: Options | None = None, frontend: FrontEndSettings | None = None) -> None:
         super().__init__(frontend)
         self.options = o = options or self.Options()
         self.dim = o.dim

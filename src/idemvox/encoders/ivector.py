@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from idemvox.audio.cepstra import cosines, deltas, energetic, less_sliding_mean
-from idemvox.audio.frontend import FrontEnd
+from idemvox.audio.frontend import FrontEndSettings
 from idemvox.encoders.base import Encoder
 from idemvox.encoders.mixture import Mixture, expand, from_upper_triangle, upper_triangle, widest
 from idemvox.errors import RecipeError
@@ -90,8 +90,8 @@ class IVector(Encoder):
     factors: Tensor
     loadings: Tensor
 
-    def __init__(self, options: Options | None = None, frontend: FrontEnd | None = None) -> None:
-        super().__init__(frontend or FrontEnd(normalise="none"))
+    def __init__(self, options: Options | None = None, frontend: FrontEndSettings | None = None) -> None:
+        super().__init__(frontend or FrontEndSettings(normalise="none"))
         self.options = o = options or self.Options()
         mels = self.frontend.settings.mels
         if self.frontend.settings.normalise != "none" or mels < o.cepstra:
