@@ -62,8 +62,8 @@ def started() -> list[str]:
         with suppress(OSError):
             if os.fsencode(f"TMPDIR={TEMPORARY}") in (process / "environ").read_bytes().split(b"\0"):
                 found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    own = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")  # which end as pytest does
-    return [command for command in found if not any(name in command for name in own)]
+    helpers = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")  # which end as pytest does
+    return [command for command in found if not any(name in command for name in helpers)]
 
 
 @pytest.fixture(autouse=True)

@@ -45,16 +45,16 @@ class Groups:
         """Return which utterances share a group; see :meth:`Swap.related`."""
         if len(ids) != len(self.given):
             raise ValueError(f"the step has {len(self.given)} utterances (of all ranks), not {len(ids)}")
-        own, given = self.of[ids], self.given  # (B,)
+        of, given = self.of[ids], self.given  # (B,)
         rows = [
-            torch.where(group == self.none, -1, group)[:, None] for group in (own, given)
+            torch.where(group == self.none, -1, group)[:, None] for group in (of, given)
         ]  # -1: equal to no group
         if others is not None:
             known = self.of[others]  # (Q,)
             shared = (rows[0] == known) | (rows[1] == known) | (ids[:, None] == others)
             return shared & (others >= 0)
         crossed = rows[0] == given
-        related: Tensor = (rows[0] == own) | crossed | crossed.T | (rows[1] == given)
+        related: Tensor = (rows[0] == of) | crossed | crossed.T | (rows[1] == given)
         return related.fill_diagonal_(False)
 
 

@@ -128,11 +128,11 @@ def test_what_cannot_be_clustered_is_refused():
 def test_two_stages_find_well_parted_groups_and_weigh_them_by_size():
     generator = torch.Generator().manual_seed(1)
     centres = normalize(torch.randn(12, 32, generator=generator), dim=1)
-    own = torch.arange(600) % 12
-    x = centres[own] + 0.03 * torch.randn(600, 32, generator=generator)
+    cluster = torch.arange(600) % 12
+    x = centres[cluster] + 0.03 * torch.randn(600, 32, generator=generator)
     tree = agglomerate(x, exact_up_to=60, seed=3)
     assert tree.leaves <= 60
-    assert by_lowest(tree.cut(12)) == own.tolist()
+    assert by_lowest(tree.cut(12)) == cluster.tolist()
     unit, top = normalize(x, dim=1), tree.cut(2)
     between = unit[top == 0] @ unit[top == 1].T
     assert float(tree.height[-1]) == pytest.approx(float(between.mean()), abs=1e-5)

@@ -181,12 +181,12 @@ def test_the_same_call_gives_the_same_bits():
 
 @pytest.mark.parametrize("in_order", [True, False])
 def test_sums_of_clusters(in_order):
-    x, own = cloud(50), torch.randint(0, 9, (50,), generator=torch.Generator().manual_seed(0))
-    own[own == 4] = 5
+    x, assignment = cloud(50), torch.randint(0, 9, (50,), generator=torch.Generator().manual_seed(0))
+    assignment[assignment == 4] = 5
     expected = torch.zeros(9, 6)
-    for row, cluster in zip(x, own, strict=True):
+    for row, cluster in zip(x, assignment, strict=True):
         expected[cluster] += row
-    torch.testing.assert_close(cluster_sums(x, own, 9, in_order), expected)
+    torch.testing.assert_close(cluster_sums(x, assignment, 9, in_order), expected)
 
 
 def test_ids_say_which_row_is_which():

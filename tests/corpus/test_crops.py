@@ -143,7 +143,7 @@ def test_any_length_gives_the_length_asked_for(length: int, wanted: int, epoch: 
 
 def test_only_the_positive_view_is_cut_from_the_partner():
     data, partners = cropper(), [0, 1, 7, 3, 4, 5, 6, 2]
-    own, found = starts(data, 2), starts(data, 2, partners=partners)
+    alone, found = starts(data, 2), starts(data, 2, partners=partners)
     assert {name: whose for name, (whose, _) in found.items()} == {
         "anchor": 2,
         "positive": 7,
@@ -151,7 +151,7 @@ def test_only_the_positive_view_is_cut_from_the_partner():
         "reference": 2,
     }
     assert {n: s for n, s in found.items() if n != "positive"} == {
-        n: s for n, s in own.items() if n != "positive"
+        n: s for n, s in alone.items() if n != "positive"
     }
     assert starts(data, 3, partners=partners) == starts(data, 3)
 

@@ -28,13 +28,14 @@ def test_attentive_statistics_is_the_formula() -> None:
     x, frames = torch.randn(2, 4, 6), [6, 3]
     pooled = pool(x, torch.tensor(frames))
     for row, count in enumerate(frames):
-        own = x[row, :, :count]
-        mean, deviation = own.mean(1), own.var(1, unbiased=False).sqrt()
-        seen = torch.cat([own, mean[:, None].expand(-1, count), deviation[:, None].expand(-1, count)])[None]
+        valid = x[row, :, :count]
+        mean, deviation = valid.mean(1), valid.var(1, unbiased=False).sqrt()
+        context = [moment[:, None].expand(-1, count) for moment in (mean, deviation)]
+        seen = torch.cat([valid, *context])[None]
         scores = pool.score(torch.tanh(pool.norm(torch.relu(pool.reduce(seen)))))[0]
         weights = torch.exp(scores) / torch.exp(scores).sum(1, keepdim=True)
-        centre = (weights * own).sum(1)
-        spread = ((weights * own.square()).sum(1) - centre.square()).sqrt()
+        centre = (weights * valid).sum(1)
+        spread = ((weights * valid.square()).sum(1) - centre.square()).sqrt()
         torch.testing.assert_close(pooled[row], torch.cat([centre, spread]), atol=1e-4, rtol=1e-4)
 
 

@@ -151,8 +151,9 @@ class LogMel(nn.Module):
         if lengths is None and samples > edge:
             wave = nn.functional.pad(wave, (edge, edge), mode="reflect")
         else:
-            own = wave.new_full(wave.shape[:1], samples, dtype=torch.long) if lengths is None else lengths
-            wave = wave.gather(1, reflect_index(-edge, samples + edge, own))
+            if lengths is None:
+                lengths = wave.new_full(wave.shape[:1], samples, dtype=torch.long)
+            wave = wave.gather(1, reflect_index(-edge, samples + edge, lengths))
         spectrum = torch.stft(
             wave, o.n_fft, o.hop, o.win, self.window, center=False, return_complex=True
         )  # (B, n_fft // 2 + 1, F)

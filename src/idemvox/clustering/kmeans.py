@@ -134,14 +134,14 @@ def _lloyd(shards: RowShards, directed: Tensor, centroids: Tensor, iterations: i
     """Run iterations of Lloyd's algorithm from centroids (K, D)."""
     x, k = shards.x, len(centroids)
     for _ in range(iterations):
-        best, own = nearest(x, centroids)
-        sums = shards.sum(cluster_sums(x, own, k))
+        best, assignment = nearest(x, centroids)
+        sums = shards.sum(cluster_sums(x, assignment, k))
         empty = (~sums.any(dim=1)).nonzero().flatten()  # or its members cancel
         if len(empty):
             sums[empty] = shards.fetch(shards.lowest(best.masked_fill(~directed, torch.inf), len(empty)))
         centroids = F.normalize(sums, dim=1)
-    best, own = nearest(x, centroids)
-    return Clusters(centroids, own, best)
+    best, assignment = nearest(x, centroids)
+    return Clusters(centroids, assignment, best)
 
 
 def check_rows(shards: RowShards, directed: Tensor) -> Tensor:

@@ -41,11 +41,11 @@ def silhouette(x: Tensor, assignment: Tensor, rows: Tensor | None = None) -> flo
     most = _BLOCK if x.device.type == "cpu" else _GPU_BLOCK
     score = x.new_zeros(())
     for part in rows.split(max(1, most // len(count))):
-        own = assignment[part]
-        others = count[own] - 1
-        a = 1 - (torch.linalg.vecdot(x[part], total[own]) - 1) / others.clamp_min(1)
+        cluster = assignment[part]
+        others = count[cluster] - 1
+        a = 1 - (torch.linalg.vecdot(x[part], total[cluster]) - 1) / others.clamp_min(1)
         product = x[part] @ mean.T
-        b = 1 - product.scatter_(1, own[:, None], -torch.inf).amax(1)
+        b = 1 - product.scatter_(1, cluster[:, None], -torch.inf).amax(1)
         score += torch.where(others > 0, (b - a) / torch.maximum(a, b).clamp_min(1e-12), 0).sum()
     return float(score / max(len(rows), 1))
 

@@ -124,7 +124,7 @@ class EmbeddingQueue(nn.Module):
         Returns:
             (B,) slots, -1 where nothing is stored of any other utterance.
         """
-        query, own, held = vectors.to(self.vectors.dtype), self.find(ids), self.held
+        query, itself, held = vectors.to(self.vectors.dtype), self.find(ids), self.held
         best = query.new_full((len(ids),), float("-inf"))
         slot = torch.full_like(ids, -1)
         rows = max(1, _BLOCK // max(len(ids), self.vectors.shape[1]))
@@ -132,9 +132,9 @@ class EmbeddingQueue(nn.Module):
             with torch.autocast(query.device.type, enabled=False):
                 score = query @ F.normalize(self.vectors[start : start + rows], dim=1).T  # (B, rows)
             score.masked_fill_(~held[start : start + rows], float("-inf"))
-            column = (own - start).clamp(0, score.shape[1] - 1)[:, None]
-            itself = own[:, None] == column + start
-            score.scatter_(1, column, score.gather(1, column).masked_fill_(itself, float("-inf")))
+            column = (itself - start).clamp(0, score.shape[1] - 1)[:, None]
+            here = itself[:, None] == column + start
+            score.scatter_(1, column, score.gather(1, column).masked_fill_(here, float("-inf")))
             value, place = score.max(dim=1)
             better = value > best
             best, slot = torch.where(better, value, best), torch.where(better, place + start, slot)

@@ -88,9 +88,9 @@ class OtherRecordings:
         Returns:
             (B,) utterances, -1 where there is none to draw.
         """
-        own = self.unit[anchors]
+        unit = self.unit[anchors]
         if self.closest is None:
-            other = self.of_cluster.draw(cluster, own, uniform[0])
+            other = self.of_cluster.draw(cluster, unit, uniform[0])
         else:
-            other = draw_near(self.closest[own], 0.0, uniform[0])
+            other = draw_near(self.closest[unit], 0.0, uniform[0])
         return self.of_unit.draw(other, anchors, uniform[1])
