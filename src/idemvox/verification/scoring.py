@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from idemvox.encoders.base import Scoring
 from idemvox.errors import CorpusError, ModelError
 from idemvox.model import Model
+from idemvox.verification.backend import BackEnd
 from idemvox.verification.embed import Embeddings
+from idemvox.verification.normalisation import cohort_statistics, normalise
 from idemvox.verification.trials import Trials
 
 __all__ = ["Scorer", "missing_ids"]
@@ -24,25 +26,49 @@ _WORDS: dict[Scoring, str] = {
 }
 _SHORTEST = 1e-12  # a shorter embedding, such as one of zeros, has a cosine of about 0
 _DENSE = 16  # most pairs of a first and a second side per trial for which all pairs are scored
+_ROWS = 1 << 14  # embeddings prepared at a time
+
+
+class _Side(NamedTuple):
+    """N utterances ready to be compared.
+
+    Attributes:
+        vectors: (N, d) whose inner products, or distances, are the scores.
+        offsets: (N,) added to every score of an utterance.
+    """
+
+    vectors: NDArray[Any]
+    offsets: NDArray[Any]
+
+    def rows(self, index: NDArray[np.integer[Any]] | slice) -> _Side:
+        """Return the utterances of these rows."""
+        return _Side(self.vectors[index], self.offsets[index])
 
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
     """How two embeddings are compared; ``str(scorer)`` describes it.
 
+    A score depends on the two embeddings alone: the same in any list, in any order, either way round.
+
     Attributes:
         compare: ``cosine``, in [-1, 1], or ``euclidean``, minus the squared distance, at most 0; higher means
             more similar.
+        backend: what is applied before and after the comparison; ``None``: nothing.
 
     >>> Scorer("cosine").score([3, 0], [1, 1]), Scorer("euclidean").score([3, 0], [1, 1])
     (0.7071067811865475, -5.0)
     """
 
     compare: Scoring = "cosine"
+    backend: BackEnd | None = None
+    _cohort: _Side | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.compare not in _WORDS:
             raise ModelError(f"unknown scoring {self.compare!r}; have: {', '.join(_WORDS)}")
+        cohort = None if self.backend is None else self.backend.cohort
+        object.__setattr__(self, "_cohort", None if cohort is None else self._prepare(cohort.vectors))
 
     @classmethod
     def of(cls, model: Model) -> Scorer:
@@ -50,18 +76,24 @@ class Scorer:
         return cls(model.scoring)
 
     def __str__(self) -> str:
-        return _WORDS[self.compare]
+        words = _WORDS[self.compare]
+        return words if self.backend is None else self.backend.describe(words)
 
     def score(self, first: ArrayLike, second: ArrayLike) -> float:
         """Return the score of two embeddings (D,), computed in float64."""
-        one, other = (self._prepare(np.asarray(side, np.float64)[None]) for side in (first, second))
-        return float(self._pairs(one, other)[0])
+        side = self._prepare(np.array([first, second], np.float64))
+        one, other = np.array([0]), np.array([1])
+        scores = self._pairs(side.rows(one), side.rows(other))
+        if self._cohort is not None:
+            normalise(scores, one, other, *self._statistics(side))
+        return float(scores[0])
 
     def scores(self, embeddings: Embeddings, trials: Trials, chunk: int = 1 << 20) -> Floats:
         """Return (T,) the scores of the trials.
 
-        If cosines are needed for most pairs of a first and a second side, as in VOiCES, they are matrix
-        products; otherwise trials are scored pair by pair.
+        If inner products are needed for most pairs of a first and a second side, as in VOiCES, they are
+        matrix products; otherwise trials are scored pair by pair. Each utterance meets the cohort once,
+        however many trials it is in.
 
         Args:
             embeddings: must hold every id of the trials.
@@ -70,31 +102,84 @@ class Scorer:
 
         Raises:
             CorpusError: ids of the trials have no embedding; the message shows up to five of them.
+            ModelError: the back end was fitted on embeddings of another size.
         """
-        matrix = self._prepare(_matrix(embeddings, trials))
-        enrolled, tested = (_used(i, len(matrix)) for i in (trials.enrol_index, trials.test_index))
-        if self.compare == "cosine" and len(enrolled) * len(tested) <= _DENSE * len(trials):
-            return _by_products(matrix, trials, enrolled, tested, max(1, chunk // len(tested)))
-        scores = np.empty(len(trials), np.float32)
-        step = max(1, chunk // matrix.shape[1])
-        for start in range(0, len(trials), step):
-            part = slice(start, start + step)
-            scores[part] = self._pairs(matrix[trials.enrol_index[part]], matrix[trials.test_index[part]])
+        side = self._prepare(_matrix(embeddings, trials))
+        scores = self._raw(side, trials, chunk)
+        if self._cohort is not None:
+            normalise(scores, trials.enrol_index, trials.test_index, *self._statistics(side, chunk))
         return scores
 
-    def _prepare(self, matrix: NDArray[Any]) -> NDArray[Any]:
-        """Return (N, D) embeddings ready for :meth:`_pairs`: of length 1 for the cosine."""
-        if self.compare == "euclidean":
-            return matrix
-        unit: NDArray[Any] = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), _SHORTEST)
-        return unit
+    def _raw(self, side: _Side, trials: Trials, chunk: int) -> Floats:
+        """Return (T,) the scores before normalisation; ``side`` holds the ids of the trials."""
+        enrolled, tested = (_used(i, len(side.vectors)) for i in (trials.enrol_index, trials.test_index))
+        if self.compare == "cosine" and len(enrolled) * len(tested) <= _DENSE * len(trials):
+            return _by_products(side, trials, enrolled, tested, max(1, chunk // len(tested)))
+        scores = np.empty(len(trials), np.float32)
+        step = max(1, chunk // side.vectors.shape[1])
+        for start in range(0, len(trials), step):
+            part = slice(start, start + step)
+            scores[part] = self._pairs(
+                side.rows(trials.enrol_index[part]), side.rows(trials.test_index[part])
+            )
+        return scores
 
-    def _pairs(self, first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
-        """Return (N,) the scores of prepared embeddings (N, D), row by row."""
+    def _prepare(self, matrix: NDArray[Any]) -> _Side:
+        """Return embeddings (N, D) ready to be compared, in their precision."""
+        dim = matrix.shape[1] if self.backend is None else self.backend.dim or matrix.shape[1]
+        if matrix.shape[1] != dim:
+            raise ModelError(
+                f"the back end was fitted on embeddings of {dim} numbers, these have {matrix.shape[1]}: fit "
+                "it again with `idemvox backend`"
+            )
+        vectors = np.empty_like(matrix)
+        for start in range(0, len(matrix), _ROWS):
+            part = slice(start, start + _ROWS)
+            vectors[part] = self._ready(matrix[part])
+        return _Side(vectors, np.zeros(len(matrix), matrix.dtype))
+
+    def _ready(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        """Return embeddings (N, D) less the mean, and of length 1 for the cosine."""
+        if self.backend is not None and self.backend.mean is not None:
+            vectors = vectors - self.backend.mean
+        return vectors if self.compare == "euclidean" else _unit(vectors)
+
+    def _pairs(self, first: _Side, second: _Side) -> NDArray[Any]:
+        """Return (N,) the scores of utterances row by row."""
         if self.compare == "euclidean":
-            difference = first - second
-            return -_inner(difference, difference)
-        return _inner(first, second)
+            difference = first.vectors - second.vectors
+            between = -_inner(difference, difference)
+        else:
+            between = _inner(first.vectors, second.vectors)
+        between += first.offsets + second.offsets
+        return between
+
+    def _statistics(
+        self, side: _Side, chunk: int = 1 << 20
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return (N,) the means and deviations of scores against the cohort, ``chunk`` at a time."""
+        cohort, backend = self._cohort, self.backend
+        if cohort is None or backend is None or backend.cohort is None:
+            raise ModelError("this scorer has no cohort")
+        strangers = cohort.vectors.T  # (d, C)
+        step = max(1, chunk // len(cohort.vectors))
+        means, deviations = np.empty(len(side.vectors)), np.empty(len(side.vectors))
+        for start in range(0, len(means), step):
+            part = slice(start, start + step)
+            mine = side.vectors[part].astype(np.float32, copy=False)
+            scores = mine @ strangers  # (n, C)
+            if self.compare == "euclidean":
+                scores *= 2
+                scores -= _inner(mine, mine)[:, None] + _inner(cohort.vectors, cohort.vectors)
+            scores += side.offsets[part, None].astype(np.float32) + cohort.offsets
+            means[part], deviations[part] = cohort_statistics(scores, backend.cohort.top)
+        return means, deviations
+
+
+def _unit(vectors: NDArray[Any]) -> NDArray[Any]:
+    """Return vectors (..., D) at length 1."""
+    unit: NDArray[Any] = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), _SHORTEST)
+    return unit
 
 
 def _inner(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
@@ -119,24 +204,21 @@ def _used(index: NDArray[np.int32], size: int) -> NDArray[np.intp]:
 
 
 def _by_products(
-    matrix: Floats,
-    trials: Trials,
-    enrolled: NDArray[np.intp],
-    tested: NDArray[np.intp],
-    step: int,
+    side: _Side, trials: Trials, enrolled: NDArray[np.intp], tested: NDArray[np.intp], step: int
 ) -> Floats:
     """Score ``step`` first sides at a time against all second sides, and keep the trials."""
     scores = np.empty(len(trials), np.float32)
-    column = np.zeros(len(matrix), np.int64)  # column of each id in a product
+    column = np.zeros(len(side.vectors), np.int64)  # column of each id in a product
     column[tested] = np.arange(len(tested))
     order = np.argsort(trials.enrol_index, kind="stable")
-    side = trials.enrol_index[order]
-    second = matrix[tested].T  # (D, tests)
+    ordered = trials.enrol_index[order]
+    second = side.vectors[tested].T  # (D, tests)
     for start in range(0, len(enrolled), step):
         block = enrolled[start : start + step]
-        part = order[np.searchsorted(side, block[0]) : np.searchsorted(side, block[-1], side="right")]
-        row = np.searchsorted(block, trials.enrol_index[part])
-        scores[part] = (matrix[block] @ second)[row, column[trials.test_index[part]]]
+        part = order[np.searchsorted(ordered, block[0]) : np.searchsorted(ordered, block[-1], side="right")]
+        row, test = np.searchsorted(block, trials.enrol_index[part]), trials.test_index[part]
+        products = (side.vectors[block] @ second)[row, column[test]]
+        scores[part] = products + side.offsets[trials.enrol_index[part]] + side.offsets[test]
     return scores
 
 

@@ -1,0 +1,82 @@
+"""The back end of a model: what is fitted on embeddings, and applied when two are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from idemvox.errors import ModelError
+
+__all__ = ["BackEnd", "Cohort"]
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cohort:
+    """Strangers that S-norm and AS-norm compare with.
+
+    Attributes:
+        vectors: (C, D) their embeddings, as the encoder gives them.
+        top: AS-norm: the highest so many scores of a recording against them count; ``None``: all (S-norm).
+        of: what a row stands for: ``utterances``, which needs no labels, or ``speakers``, the mean
+            embedding of each.
+    """
+
+    vectors: Floats
+    top: int | None = None
+    of: str = "utterances"
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or len(self.vectors) < 2 or (self.top is not None and self.top < 2):
+            raise ModelError(
+                f"a cohort needs 2 rows or more, of which 2 or more count; got {self.vectors.shape}, top "
+                f"{self.top}: give more {self.of}"
+            )
+
+    def __str__(self) -> str:
+        size = f"{len(self.vectors):,} {self.of}"
+        if self.top is None or self.top >= len(self.vectors):
+            return f"S-norm ({size})"
+        return f"AS-norm (top {self.top:,} of {size})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BackEnd:
+    """What is applied to embeddings before they are compared, and to scores after.
+
+    Attributes:
+        mean: (D,) is subtracted from every embedding; ``None``: nothing is.
+        cohort: normalises scores; ``None``: they are not normalised.
+        provenance: what it was fitted on, for reports.
+    """
+
+    mean: Floats | None = None
+    cohort: Cohort | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (
+            self.mean is not None
+            and self.cohort is not None
+            and self.cohort.vectors.shape[1:] != self.mean.shape
+        ):
+            raise ModelError(
+                f"the mean is {self.mean.shape} and the cohort {self.cohort.vectors.shape}: take both from "
+                "the same encoder"
+            )
+
+    @property
+    def dim(self) -> int | None:
+        """Numbers in an embedding, D; ``None`` if nothing was fitted."""
+        if self.mean is not None:
+            return len(self.mean)
+        return None if self.cohort is None else self.cohort.vectors.shape[1]
+
+    def describe(self, comparison: str) -> str:
+        """Return how scores come about, in words; ``comparison`` is the model's own."""
+        words = comparison if self.mean is None else f"mean-subtracted {comparison}"
+        return words if self.cohort is None else f"{self.cohort} of the {words}"
