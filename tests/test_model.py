@@ -113,11 +113,12 @@ def test_a_pickle_in_the_place_of_the_weights_is_not_run(folder):
     assert not (folder / "harm").exists()
 
 
-def test_saving_again_replaces_weights_and_removes_their_evaluation(folder):
-    (folder / "report.json").write_text("{}")
-    (folder / "notes.txt").write_text("mine")
+def test_saving_again_replaces_weights_and_removes_what_was_measured_with_them(folder):
+    for name in ("report.json", "calibration.json", "notes.txt"):
+        (folder / name).write_text("{}")
     encoder = saved(folder, seed=1)
-    assert not (folder / "report.json").exists() and (folder / "notes.txt").exists()
+    assert not (folder / "report.json").exists() and not (folder / "calibration.json").exists()
+    assert (folder / "notes.txt").exists()
     assert torch.equal(load_model(folder).encoder.fc.weight, encoder.fc.weight)
     assert not list(folder.glob("*.part"))
 

@@ -56,12 +56,13 @@ def save_model(
     *,
     scoring: Scoring,
 ) -> None:
-    """Write a model folder, replacing each file atomically; remove the evaluation of older weights."""
+    """Write a model folder, replacing each file atomically; remove what was measured with older weights."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
     with atomic_write(folder / "model.safetensors", "wb") as file:
         file.write(save(state))
-    (folder / "report.json").unlink(missing_ok=True)
+    for measured in ("report.json", "calibration.json"):
+        (folder / measured).unlink(missing_ok=True)
     front = asdict(build_options(frontend, FrontEndSettings, "frontend"))
     write_json(
         folder / "model.json",
