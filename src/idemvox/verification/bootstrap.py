@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from idemvox.errors import CorpusError, IdemvoxError
-from idemvox.verification.metrics import Floats, Method, SortedTrials, eer_of_counts
+from idemvox.verification.counts import Ints, SortedTrials
+from idemvox.verification.metrics import Floats, Method, eer_of
 
-__all__ = ["Interval", "eer_interval", "percentile_interval", "resampled_eers"]
+__all__ = ["Interval", "Measure", "eer_interval", "percentile_interval", "resampled", "resampled_eers"]
+
+Measure = Callable[[SortedTrials], float]
+"""A number of a trial list, such as ``lambda trials: min_dcf_of(trials, Costs(0.01))``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,24 @@ def resampled_eers(
     seed: int = 0,
     method: Method = "nearest",
 ) -> Floats:
-    """Return (draws, systems) the EERs with resampled speakers, the same ones for all systems.
+    """Return (draws, systems) the EERs with resampled speakers, as :func:`resampled` draws them.
+
+    ``method`` is as in :func:`~idemvox.verification.metrics.eer`.
+    """
+    measures = [lambda trials: eer_of(trials, method).value]
+    return resampled(systems, labels, enrol_speakers, test_speakers, measures, draws, seed)[:, :, 0]
+
+
+def resampled(
+    systems: Sequence[ArrayLike],
+    labels: ArrayLike,
+    enrol_speakers: ArrayLike,
+    test_speakers: ArrayLike,
+    measures: Sequence[Measure],
+    draws: int = 200,
+    seed: int = 0,
+) -> Floats:
+    """Return (draws, systems, measures) metrics with resampled speakers, the same ones for all systems.
 
     Trials that share a speaker are not independent, so each draw takes S of the S speakers with replacement.
     An impostor trial then counts (times speaker a was drawn) x (times b was drawn); a target trial counts as
@@ -69,25 +91,27 @@ def resampled_eers(
         labels: (N,) as in :func:`~idemvox.verification.metrics.error_rates`.
         enrol_speakers: (N,) speaker of each trial's first side; any names or numbers.
         test_speakers: (N,) speaker of its second side.
+        measures: what to compute on each draw.
         draws: bootstrap draws; a draw without targets or without impostors is repeated.
         seed: makes the draws repeatable.
-        method: as in :func:`~idemvox.verification.metrics.eer`.
     """
     ordered = [SortedTrials(scores, labels) for scores in systems]
     enrol, test, speakers = _numbered(labels, enrol_speakers, test_speakers)
     if speakers < 2 or draws < 1:
-        raise IdemvoxError("an EER interval needs at least two speakers and one draw")
-    weighted = [_Weighted(trials, enrol, test, method) for trials in ordered]
+        raise IdemvoxError("an interval by resampling speakers needs at least two speakers and one draw")
+    drawn = [
+        _Drawn(trials, np.asarray(scores), np.asarray(labels, np.bool_), enrol, test)
+        for trials, scores in zip(ordered, systems, strict=True)
+    ]
     rng = np.random.default_rng(seed)
-    rows: list[list[float]] = []
+    rows: list[list[list[float]]] = []
     for _ in range(20 * draws):
         times = rng.multinomial(speakers, np.full(speakers, 1 / speakers))  # (S,)
-        row = [value for system in weighted if (value := system.eer(times)) is not None]
-        if len(row) == len(weighted):  # a draw without targets or impostors lacks them for every system
-            rows.append(row)
+        if all([system.draw(times) for system in drawn]):  # a draw that lacks targets lacks them for all
+            rows.append([[measure(system) for measure in measures] for system in drawn])
         if len(rows) == draws:
             return np.array(rows)
-    raise CorpusError("too few speakers have target trials for an EER interval; use a larger trial list")
+    raise CorpusError("too few speakers have target trials for an interval; use a larger trial list")
 
 
 def _numbered(
@@ -104,34 +128,41 @@ def _numbered(
     return enrol, test, len(names)
 
 
-class _Weighted:
-    """Sorted trials of one system whose weights change from draw to draw."""
+class _Drawn(SortedTrials):
+    """Sorted trials of one system that count as often as their speakers were drawn."""
 
     def __init__(
-        self, trials: SortedTrials, enrol: NDArray[np.intp], test: NDArray[np.intp], method: Method
+        self,
+        trials: SortedTrials,
+        scores: NDArray[Any],
+        labels: NDArray[np.bool_],
+        enrol: NDArray[np.intp],
+        test: NDArray[np.intp],
     ) -> None:
-        enrol, test = enrol[trials.order], test[trials.order]
-        self.thresholds, self.method = trials.thresholds, method
-        self.targets = enrol[trials.label]  # speaker of each target, scores rising
-        self.impostors = enrol[~trials.label], test[~trials.label]
-        self.targets_below = np.append(0, np.cumsum(trials.label))[trials.below]  # (K + 1,)
-        self.impostors_below = trials.below - self.targets_below
+        self.targets, self.impostors, self.block = trials.targets, trials.impostors, trials.block
+        target, impostor = (side[np.argsort(scores[side])] for side in map(np.flatnonzero, (labels, ~labels)))
+        self._target = enrol[target]  # (M,) speaker of each target, scores rising
+        self._impostor = enrol[impostor], test[impostor]
+        self._positions = list(trials.positions())
+        self._missed = self._rejected = np.zeros(1, np.int64)
 
-    def eer(self, times: NDArray[np.int64]) -> float | None:
-        """Return the EER if each speaker counts ``times`` (S,); ``None`` without targets or impostors."""
-        missed = _running(times[self.targets])
-        rejected = _running(times[self.impostors[0]] * times[self.impostors[1]])
-        if not missed[-1] or not rejected[-1]:
-            return None
+    def draw(self, times: Ints) -> bool:
+        """Count each speaker ``times`` (S,) from now on; return whether targets and impostors are left."""
+        self._missed = _running(times[self._target])
+        self._rejected = _running(times[self._impostor[0]] * times[self._impostor[1]])
+        return bool(self._missed[-1] and self._rejected[-1])
 
-        def counts(number: int) -> tuple[int, int]:
-            accepted = rejected[-1] - rejected[self.impostors_below[number]]
-            return int(missed[self.targets_below[number]]), int(accepted)
+    def missed(self, position: Any) -> Any:
+        return self._missed[position]
 
-        return eer_of_counts(self.thresholds, counts, self.method).value
+    def rejected(self, position: Any) -> Any:
+        return self._rejected[position]
+
+    def positions(self) -> Iterator[tuple[Ints, Ints]]:
+        return iter(self._positions)
 
 
-def _running(weights: NDArray[np.int64]) -> NDArray[np.int64]:
+def _running(weights: Ints) -> Ints:
     """Return (N + 1,) the sums of the first 0 to N weights."""
     sums = np.zeros(len(weights) + 1, np.int64)
     np.cumsum(weights, out=sums[1:])

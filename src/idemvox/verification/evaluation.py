@@ -15,8 +15,9 @@ from idemvox.audio.read import probe
 from idemvox.corpus.manifest import Manifest, Utterance
 from idemvox.model import Model
 from idemvox.verification.bootstrap import eer_interval
+from idemvox.verification.counts import SortedTrials
 from idemvox.verification.embed import Embeddings, Precision, embed_files
-from idemvox.verification.metrics import eer, min_dcf
+from idemvox.verification.metrics import Costs, eer_of, min_dcf_of
 from idemvox.verification.report import Report, library_versions
 from idemvox.verification.scoring import Scorer, missing_ids
 from idemvox.verification.trials import Trials
@@ -91,7 +92,8 @@ def score_report(
         speakers: speaker of each id, for the confidence interval; if one is missing there is no interval.
         draws: bootstrap draws; 0 for no interval.
     """
-    equal = eer(scores, trials.labels)
+    ordered = SortedTrials(scores, trials.labels)
+    equal = eer_of(ordered)
     low = high = None
     if draws and speakers is not None and all(name in speakers for name in trials.ids):
         interval = eer_interval(scores, trials.labels, *trials.speakers(speakers), draws=draws)
@@ -102,8 +104,8 @@ def score_report(
         impostors=trials.impostors,
         eer=equal.value,
         eer_threshold=equal.threshold,
-        mindcf_001=min_dcf(scores, trials.labels, 0.01),
-        mindcf_005=min_dcf(scores, trials.labels, 0.05),
+        mindcf_001=min_dcf_of(ordered, Costs(0.01)),
+        mindcf_005=min_dcf_of(ordered, Costs(0.05)),
         eer_low=low,
         eer_high=high,
         date=datetime.now(UTC).isoformat(timespec="seconds"),

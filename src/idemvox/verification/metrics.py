@@ -1,50 +1,97 @@
-"""Error rates of a verification trial list: EER and minDCF.
+"""Error rates of a verification trial list: EER, detection costs and the DET curve.
 
 A trial is accepted if its score is at or above the threshold. Thresholds are the *distinct* scores, so the
-order of tied trials changes nothing.
+order of tied trials changes nothing. Functions that end in ``_of`` take trials that are already sorted; to
+compute several metrics of one list, sort once: ``trials = counts.SortedTrials(scores, labels)``.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, ndtri
 
-from idemvox.errors import CorpusError, IdemvoxError, ModelError
+from idemvox.errors import IdemvoxError
+from idemvox.verification.counts import SortedTrials
+from idemvox.verification.hull import hull_of
 
 __all__ = [
     "EER",
+    "Costs",
+    "Method",
     "Rates",
-    "SortedTrials",
+    "act_dcf",
+    "act_dcf_of",
+    "det_curve",
+    "det_curve_of",
     "eer",
-    "eer_of_counts",
+    "eer_of",
     "error_rates",
     "min_dcf",
+    "min_dcf_of",
 ]
 
 Floats = NDArray[np.float64]
-Method = Literal["nearest", "interpolate"]
-Counts = Callable[[int], tuple[int, int]]
-"""Index of a threshold -> (missed targets, accepted impostors)."""
+Method = Literal["nearest", "interpolate", "hull"]
+_LOWEST = 1e-7  # the DET curve is sampled from this rate on
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What errors cost and how often targets come (NIST's detection cost function).
+
+    Attributes:
+        p_target: prior probability of a target trial, strictly between 0 and 1; usually 0.01 or 0.05.
+        c_miss: cost of rejecting a target.
+        c_fa: cost of accepting an impostor.
+    """
+
+    p_target: float
+    c_miss: float = 1.0
+    c_fa: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.p_target < 1 and 0 < self.c_miss < math.inf and 0 < self.c_fa < math.inf):
+            raise IdemvoxError("a detection cost needs 0 < p_target < 1 and costs above 0")
+
+    @property
+    def threshold(self) -> float:
+        """Bayes threshold: accepting a trial with this log-likelihood ratio or more costs least.
+
+        >>> round(Costs(0.01).threshold, 4)
+        4.5951
+        """
+        return math.log(self.c_fa * (1 - self.p_target)) - math.log(self.c_miss * self.p_target)
+
+    def of(self, fnr: Any, fpr: Any) -> Any:
+        """Return the cost of error rates, divided by that of the better of accepting all and none."""
+        miss, false_accept = self.c_miss * self.p_target, self.c_fa * (1 - self.p_target)
+        return (miss * fnr + false_accept * fpr) / min(miss, false_accept)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rates:
-    """Error rates at rising thresholds; the first accepts all trials, the last (``inf``) accepts none.
+    """Error rates at rising thresholds; the last (``inf``) accepts none.
 
     Attributes:
-        thresholds: (K + 1,) the K distinct scores, then infinity.
-        fnr: (K + 1,) fraction of the target trials that are rejected; rises from 0 to 1.
-        fpr: (K + 1,) fraction of the impostor trials that are accepted; falls from 1 to 0.
+        thresholds: (K + 1,) distinct scores, then infinity.
+        fnr: (K + 1,) fraction of the target trials that are rejected; rises to 1.
+        fpr: (K + 1,) fraction of the impostor trials that are accepted; falls to 0.
     """
 
     thresholds: Floats
     fnr: Floats
     fpr: Floats
+
+    @property
+    def probits(self) -> tuple[Floats, Floats]:
+        """(K + 1,) FPR and (K + 1,) FNR on the axes of a DET plot (normal deviates); infinite at 0 and 1."""
+        return ndtri(self.fpr), ndtri(self.fnr)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,52 +107,10 @@ class EER:
     threshold: float
 
 
-class SortedTrials:
-    """Trials sorted once by score and grouped by distinct score."""
-
-    def __init__(self, scores: ArrayLike, labels: ArrayLike) -> None:
-        score, label = _check(scores, labels)
-        self.order = np.argsort(score, kind="stable")
-        score, self.label = score[self.order], label[self.order]
-        ends = np.flatnonzero(np.append(score[1:] != score[:-1], True)) + 1  # (K,) one past each score's last
-        self.below = np.append(0, ends)  # (K + 1,) trials below each threshold
-        self.thresholds = np.append(score[ends - 1], np.inf)  # (K + 1,)
-
-    def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return (K + 1,) the missed targets and (K + 1,) the accepted impostors at each threshold."""
-        missed = np.append(0, np.cumsum(self.label, dtype=np.int64))[self.below]
-        rejected = self.below - missed
-        return missed, rejected[-1] - rejected
-
-
-def _check(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
-    score, label = np.asarray(scores, np.float64), np.asarray(labels)
-    if score.ndim != 1 or score.shape != label.shape:
-        raise IdemvoxError(
-            f"need one score and one label per trial, got scores {score.shape} and labels {label.shape}"
-        )
-    if not np.isfinite(score).all():
-        bad = int(np.count_nonzero(~np.isfinite(score)))
-        raise ModelError(
-            f"{bad} of {len(score)} scores are NaN or infinite; the model has probably diverged:"
-            " evaluate an earlier checkpoint"
-        )
-    if label.dtype != np.bool_:
-        if not np.isin(label, (0, 1)).all():
-            raise CorpusError("trial labels must be 1 (target, same speaker) or 0 (impostor)")
-        label = label.astype(np.bool_)
-    targets = int(np.count_nonzero(label))
-    if targets == 0 or targets == len(label):
-        have, lack = ("impostor", "target") if targets == 0 else ("target", "impostor")
-        raise CorpusError(
-            f"all {len(label)} trials are {have} trials; error rates need {lack} trials too:"
-            " add some to the list"
-        )
-    return score, label
-
-
 def error_rates(scores: ArrayLike, labels: ArrayLike) -> Rates:
-    """Return both error rates at every distinct threshold, in O(n log n).
+    """Return both error rates at every distinct threshold; the first threshold accepts all trials.
+
+    The result is as large as the list; :func:`det_curve` gives a curve to plot.
 
     Args:
         scores: (N,) finite numbers; higher means more similar.
@@ -119,33 +124,41 @@ def error_rates(scores: ArrayLike, labels: ArrayLike) -> Rates:
     ([0.0, 0.0, 0.5, 1.0], [1.0, 0.5, 0.0, 0.0])
     """
     trials = SortedTrials(scores, labels)
-    missed, accepted = trials.counts()
-    return Rates(trials.thresholds, missed / missed[-1], accepted / accepted[0])
+    return _rates(trials, np.append(trials.targets, trials.impostors))
 
 
-def eer_of_counts(thresholds: Floats, counts: Counts, method: Method) -> EER:
-    """Return the EER from counts, by bisection: FNR - FPR never falls. Compared in exact integers."""
-    targets, impostors = counts(len(thresholds) - 1)[0], counts(0)[1]
+def _rates(trials: SortedTrials, thresholds: NDArray[Any]) -> Rates:
+    """Return the rates at the distinct ones of some scores, and at infinity."""
+    distinct = np.append(np.unique(thresholds), thresholds.dtype.type(np.inf))
+    missed, accepted = trials.at(distinct)
+    targets, impostors = trials.totals
+    return Rates(distinct.astype(np.float64), missed / targets, accepted / impostors)
 
-    def gap(number: int) -> int:  # FNR - FPR, times both counts
-        missed, accepted = counts(number)
-        return missed * impostors - accepted * targets
 
-    after = bisect_left(range(len(thresholds)), 0, key=gap)  # first FNR >= FPR; at least 1, as gap(0) < 0
-    before = after - 1
-    finite = thresholds[after]
-    if np.isinf(finite):
-        finite = np.nextafter(thresholds[before], np.inf)
-    if method == "interpolate":
-        part = -gap(before) / (gap(after) - gap(before))  # in (0, 1]
-        missed = counts(before)[0]
-        value = (missed + part * (counts(after)[0] - missed)) / targets
-        return EER(value, float(thresholds[before] + part * (finite - thresholds[before])))
-    if method != "nearest":
-        raise IdemvoxError(f"unknown EER method {method!r}; have: nearest, interpolate")
-    best, threshold = (after, finite) if gap(after) <= -gap(before) else (before, thresholds[before])
-    missed, accepted = counts(best)
-    return EER(max(missed / targets, accepted / impostors), float(threshold))
+def det_curve(scores: ArrayLike, labels: ArrayLike, points: int = 500) -> Rates:
+    """Return at most about ``2 * points`` points of the DET curve, evenly spaced on its axes.
+
+    Each has the exact rates of a distinct threshold; :attr:`Rates.probits` gives the values to plot. A list
+    with no more distinct scores than that keeps all its thresholds.
+
+    Args:
+        scores: (N,) as in :func:`error_rates`.
+        labels: (N,) as in :func:`error_rates`.
+        points: points along each of the two axes.
+    """
+    return det_curve_of(SortedTrials(scores, labels), points)
+
+
+def det_curve_of(trials: SortedTrials, points: int = 500) -> Rates:
+    """Return the curve of :func:`det_curve`."""
+    fractions = ndtr(np.linspace(ndtri(_LOWEST), -ndtri(_LOWEST), points))
+    chosen = []
+    for side in (trials.targets, trials.impostors):
+        if len(side) > points:
+            chosen.append(side[np.round(fractions * (len(side) - 1)).astype(np.int64)])
+        else:
+            chosen.append(side)
+    return _rates(trials, np.concatenate(chosen))
 
 
 def eer(scores: ArrayLike, labels: ArrayLike, method: Method = "nearest") -> EER:
@@ -154,15 +167,61 @@ def eer(scores: ArrayLike, labels: ArrayLike, method: Method = "nearest") -> EER
     ``"nearest"``, the default, is what the field's toolkits print and what published numbers mean: the larger
     of the two rates at the threshold where |FNR - FPR| is smallest (at a tie, the higher threshold).
     ``"interpolate"`` interpolates linearly between the two thresholds where FNR and FPR cross. It is never
-    above ``"nearest"``. The two differ visibly only on small lists or with many tied scores: if all scores
-    are equal, the first gives 1 and the second 0.5.
+    above ``"nearest"``. ``"hull"`` is where they cross on the convex hull of the curve (ROCCH, as in the
+    BOSARIS toolkit); never above ``"interpolate"``, and at most 0.5. The three differ visibly only on small
+    lists or with many tied scores: if all scores are equal, the first gives 1 and the others 0.5.
 
     >>> eer([0.1, 0.3, 0.6, 0.2, 0.7, 0.9], [0, 0, 0, 1, 1, 1])
     EER(value=0.3333333333333333, threshold=0.6)
     """
-    trials = SortedTrials(scores, labels)
-    missed, accepted = trials.counts()
-    return eer_of_counts(trials.thresholds, lambda k: (int(missed[k]), int(accepted[k])), method)
+    return eer_of(SortedTrials(scores, labels), method)
+
+
+def eer_of(trials: SortedTrials, method: Method = "nearest") -> EER:
+    """Return the EER, by bisection: FNR - FPR never falls. Rates are compared in exact integers."""
+    if method not in get_args(Method):
+        raise IdemvoxError(f"unknown EER method {method!r}; have: {', '.join(get_args(Method))}")
+    targets, impostors = trials.totals
+
+    def gap(missed: int, accepted: int) -> int:  # FNR - FPR, times both counts
+        return missed * impostors - accepted * targets
+
+    def counts(threshold: Any) -> tuple[int, int]:
+        missed, accepted = trials.at(threshold)
+        return int(missed), int(accepted)
+
+    before, after = _crossing(trials, lambda threshold: gap(*counts(threshold)))
+    (missed, accepted), (more_missed, fewer_accepted) = counts(before), counts(after)
+    low, high = gap(missed, accepted), gap(more_missed, fewer_accepted)
+    last, first = float(before), float(after)
+    if math.isinf(first):
+        first = math.nextafter(last, math.inf)
+    if method == "nearest":
+        if high <= -low:
+            return EER(max(more_missed / targets, fewer_accepted / impostors), first)
+        return EER(max(missed / targets, accepted / impostors), last)
+    part = -low / (high - low)  # in (0, 1]
+    threshold = last + part * (first - last)
+    if method == "interpolate":
+        return EER((missed + part * (more_missed - missed)) / targets, threshold)
+    hull = hull_of(trials)
+    corner = bisect_left(
+        range(len(hull.missed)), 0, key=lambda k: gap(int(hull.missed[k]), int(hull.accepted[k]))
+    )
+    (m0, m1), (a0, a1) = hull.missed[corner - 1 : corner + 1], hull.accepted[corner - 1 : corner + 1]
+    low, high = gap(int(m0), int(a0)), gap(int(m1), int(a1))
+    return EER((int(m0) + -low / (high - low) * int(m1 - m0)) / targets, threshold)
+
+
+def _crossing(trials: SortedTrials, gap: Any) -> tuple[Any, Any]:
+    """Return the last distinct score where ``gap`` is below 0, and the next threshold, perhaps infinity."""
+    sides = (trials.targets, trials.impostors)
+    after = trials.targets.dtype.type(np.inf)
+    for side in sides:
+        if (first := bisect_left(side, 0, key=gap)) < len(side):
+            after = min(after, side[first])
+    below = [side[k - 1] for side in sides if (k := int(np.searchsorted(side, after))) > 0]
+    return max(below), after
 
 
 def min_dcf(
@@ -180,8 +239,49 @@ def min_dcf(
         c_miss: cost of rejecting a target.
         c_fa: cost of accepting an impostor.
     """
-    if not 0 < p_target < 1 or c_miss <= 0 or c_fa <= 0:
-        raise IdemvoxError("minDCF needs 0 < p_target < 1 and costs above 0")
-    rates = error_rates(scores, labels)
-    miss, false_accept = c_miss * p_target, c_fa * (1 - p_target)
-    return float(np.min(miss * rates.fnr + false_accept * rates.fpr) / min(miss, false_accept))
+    costs = Costs(p_target, c_miss, c_fa)
+    return min_dcf_of(SortedTrials(scores, labels), costs)
+
+
+def min_dcf_of(trials: SortedTrials, costs: Costs) -> float:
+    """Return the smallest normalised cost over all thresholds."""
+    targets, impostors = trials.totals
+    least = costs.of(1.0, 0.0)  # accept none
+    for missed, accepted in trials.corners():
+        least = min(least, float(np.min(costs.of(missed / targets, accepted / impostors))))
+    return float(least)
+
+
+def act_dcf(
+    llrs: ArrayLike, labels: ArrayLike, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0
+) -> float:
+    """Return the normalised detection cost at the Bayes threshold, for scores that are log-likelihood ratios.
+
+    The threshold is log(c_fa (1 - p) / (c_miss p)); it is not chosen on these trials, so bad calibration
+    shows: the cost may be far above 1. The difference to :func:`min_dcf` is the calibration loss.
+
+    Args:
+        llrs: (N,) natural log-likelihood ratios, finite.
+        labels: (N,) as in :func:`error_rates`.
+        p_target: as for :func:`min_dcf`; the same for ``c_miss`` and ``c_fa``.
+        c_miss: cost of rejecting a target.
+        c_fa: cost of accepting an impostor.
+
+    >>> act_dcf([-5.0, 3.0, 5.0, 6.0], [0, 0, 1, 1], 0.01), act_dcf([-5.0, 3.0, 4.0, 6.0], [0, 0, 1, 1], 0.01)
+    (0.0, 0.5)
+    """
+    costs = Costs(p_target, c_miss, c_fa)
+    return act_dcf_of(SortedTrials(llrs, labels), costs)
+
+
+def act_dcf_of(trials: SortedTrials, costs: Costs) -> float:
+    """Return the normalised cost at the Bayes threshold."""
+    kind = trials.targets.dtype.type
+    threshold = kind(costs.threshold)
+    if (
+        float(threshold) < costs.threshold
+    ):  # float32 rounded it down: a score equal to it lies below the threshold
+        threshold = np.nextafter(threshold, kind(np.inf))
+    missed, accepted = trials.at(threshold)
+    targets, impostors = trials.totals
+    return float(costs.of(missed / targets, accepted / impostors))
