@@ -1,0 +1,58 @@
+"""The queue of negatives against a list."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from idemvox.batch import Groups, Swap
+from idemvox.frameworks.parts.memory import NegativeQueue
+
+
+def batch(ids: list[int]) -> tuple[Tensor, Tensor]:
+    return torch.tensor(ids), torch.randn(len(ids), 3)
+
+
+@pytest.mark.parametrize("size", [2, 5, 7, 12])
+def test_keeps_the_last_ones(size):
+    queue, everything = NegativeQueue(size, 3), []
+    for ids in ([4, 1, 7], [1, 2, 9], [4, 5, 6]):
+        numbers, vectors = batch(ids)
+        queue.push(numbers, vectors)
+        everything += list(zip(ids, vectors.tolist(), strict=True))
+        there = [(i, v) for i, v in zip(queue.ids.tolist(), queue.vectors.tolist(), strict=True) if i >= 0]
+        assert sorted(there) == sorted(everything[-size:])
+    assert int(queue.position) >= min(size, 9)
+
+
+def test_restored_it_continues_in_the_same_slots():
+    queue, other = NegativeQueue(4, 3), NegativeQueue(4, 3)
+    queue.push(*batch([1, 2, 3]))
+    other.load_state_dict(queue.state_dict())
+    more = batch([5, 6, 7])
+    for q in (queue, other):
+        q.push(*more)
+    assert torch.equal(queue.ids, other.ids) and torch.equal(queue.vectors, other.vectors)
+    assert queue.ids.tolist() == [6, 7, 3, 5]
+
+
+def test_nothing_is_its_own_negative_nor_that_of_what_stands_in_for_it():
+    queue = NegativeQueue(6, 3)
+    queue.push(*batch([3, 0, 3, 1, 2]))
+    ids, chosen = torch.tensor([3, 5, 1]), torch.tensor([2, -1, 0])
+    plain = queue.excluded(ids, Swap(torch.zeros(3, 3))).tolist()
+    swapped = queue.excluded(ids, Swap(torch.zeros(3, 3), chosen >= 0, chosen)).tolist()
+    for i, anchor in enumerate(ids.tolist()):
+        for j, held in enumerate([3, 0, 3, 1, 2, -1]):
+            assert plain[i][j] == (held in (anchor, -1))
+            assert swapped[i][j] == (held in (anchor, -1, int(chosen[i])))
+
+
+def test_what_the_sampler_excludes_is_excluded():
+    queue = NegativeQueue(4, 3)
+    queue.push(*batch([0, 1, 2, 3]))
+    groups = Groups(torch.tensor([0, 0, 1, 1]), torch.tensor([2]), none=2)
+    assert queue.excluded(torch.tensor([1]), Swap(torch.zeros(1, 3), groups=groups)).tolist() == [
+        [True, True, False, False]
+    ]
