@@ -31,6 +31,7 @@ SUFFIXES = (
 
 SLACK = 0.1  # seconds by which a header may be wrong: MP3 headers guess, some Opus counts a packet too many
 STREAMED = 0x7FFF_0000  # a WAV data length above this is a placeholder of a streamed file, not a broken file
+RATES = (1_000, 1_000_000)  # Hz: a damaged header may state any
 UNKNOWN = 2**62  # libsndfile reports more frames than this for a FLAC that was written to a pipe
 
 
@@ -82,9 +83,16 @@ def open_audio(path: str | Path) -> Iterator[AudioFile]:
     if path.suffix.lower() == ".raw":
         raise AudioError(f"cannot read {path}: raw samples have no header; convert it to WAV first")
     try:
+        if not (path.is_file() or path.is_dir()) and path.exists():
+            raise AudioError(f"cannot read {path}: a pipe or device, not a file")  # may block, or never end
         path.open("rb").close()  # for its error message: libsndfile would not say why
         with ExitStack() as stack:
-            yield _opened(path, stack)
+            file = _opened(path, stack)
+            if not RATES[0] <= file.samplerate <= RATES[1]:
+                raise AudioError(
+                    f"cannot read {path}: its header states an impossible rate, {file.samplerate} Hz"
+                )
+            yield file
     except soundfile.LibsndfileError as error:
         raise AudioError(f"cannot read {path}: {_reason(error)}") from error
     except OSError as error:

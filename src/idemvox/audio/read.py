@@ -30,6 +30,7 @@ __all__ = [
     "read",
     "read_pcm",
     "to_pcm",
+    "warn_truncated",
     "write_wav",
 ]
 
@@ -201,12 +202,12 @@ def _samples(path: Path, file: AudioFile, start: int, frames: int | None, dtype:
             file.read(min(BLOCK, start - position), dtype="float32")
         wave = file.read(frames, dtype=dtype, always_2d=True)
     if start + len(wave) + file.slack * file.samplerate < until:
-        _warn_truncated(path, round(file.promised / file.samplerate, 2))
+        warn_truncated(path, round(file.promised / file.samplerate, 2))
     return wave
 
 
 @lru_cache(1024)
-def _warn_truncated(path: Path, seconds: float) -> None:
+def warn_truncated(path: Path, seconds: float) -> None:
     """Warn once per file that it is truncated."""
     what = "%s is truncated: its header says %.2f s. Using the part that is there; copy the file again"
     _LOG.warning(what, path, seconds)

@@ -19,11 +19,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from idemvox.audio.read import read, to_pcm
+from idemvox.audio.sound import CLIPPED, TELEPHONE, Sound
 from idemvox.cli import app
 from idemvox.corpus.checks import listen as listening
 from idemvox.corpus.checks import scan
-from idemvox.corpus.checks.doctor import CLIPPED, TELEPHONE, Diagnosis, examine_corpus
-from idemvox.corpus.checks.listen import Sound, listen
+from idemvox.corpus.checks.doctor import Diagnosis, examine_corpus
+from idemvox.corpus.checks.listen import listen
 from idemvox.corpus.checks.official import corpora, count, recognise
 from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
 from idemvox.errors import IdemvoxError

@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from idemvox.audio.decoders import SUFFIXES
-from idemvox.corpus.checks.listen import WHOLE, Heard, Sound, Window, listen, reviver
+from idemvox.audio.sound import CLIPPED, TELEPHONE, Sound
+from idemvox.corpus.checks.listen import WHOLE, Heard, Window, listen, reviver
 from idemvox.corpus.checks.official import Official, count, match, official, recognise
 from idemvox.corpus.checks.problems import (
     Problem,
@@ -38,10 +39,6 @@ __all__ = ["Diagnosis", "examine_corpus"]
 
 VERSION = 2  # of the journal; a journal of another version is ignored
 
-CLIPPED = 5e-4  # share of samples in flat tops; unclipped speech has below 1e-4 at any level
-TELEPHONE = -32.0  # dB
-# No file of 16-kHz speech was below -16 dB, or below -26 dB when low-passed by 12 dB an octave. No 8-kHz call
-# was above -45 dB when resampled well; 1 in 20 was above -33 dB when resampled with a short filter.
 LISTED = 0.02  # seconds by which a listed length may be wrong
 
 
@@ -121,7 +118,7 @@ def examine_corpus(
         higher
     rate: the spectrum falls by 32 dB or more), channels that cancel each other, duplicate audio, longer than
         listed
-    or of another rate, no end mark. :class:`~idemvox.corpus.checks.listen.Listener` defines the measurements.
+    or of another rate, no end mark. :class:`~idemvox.audio.sound.Listener` defines the measurements.
 
     A bad file does not stop it. An interrupted run resumes with the same ``out``.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import stat
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -130,7 +129,6 @@ def examine(path: Path, stop: threading.Event | None = None, hear: Hear | None =
     facts = Facts()
     heard: _Ear | None = None
     try:
-        _refuse_special(path)
         with open_audio(path) as file:
             facts = Facts(
                 rate=file.samplerate,
@@ -179,13 +177,6 @@ class _Ear:
         peak = self._peak if math.isfinite(self._peak) else math.nan
         sound = round(self._activity.seconds(), 2)
         return {"frames": self._frames, "peak": peak, "sound": sound, "cancelled": self._cancelled}
-
-
-def _refuse_special(path: Path) -> None:
-    """Raise an error for a pipe, which would block, or a device, which may never end."""
-    mode = path.stat().st_mode if path.exists() else stat.S_IFREG
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise AudioError("a pipe or device, not a file")
 
 
 def examine_all(
