@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -17,12 +20,14 @@ from safetensors.torch import load_file, save
 
 from idemvox.audio.frontend import FrontEndSettings
 from idemvox.encoders.base import Encoder, Scoring
+from idemvox.encoders.weights.base import digest, read_tensors
 from idemvox.errors import ModelError, RecipeError
 from idemvox.files import atomic_write, read_json, write_json
+from idemvox.processes import command_line
 from idemvox.recipe import Part, build_options
-from idemvox.registry import ENCODERS
+from idemvox.registry import ENCODERS, PEERS
 
-__all__ = ["FORMAT", "Model", "build_encoder", "load_model", "save_model"]
+__all__ = ["FORMAT", "Model", "build_encoder", "import_weights", "load_model", "save_model"]
 
 FORMAT = 2
 """Version of the folder's layout; newer versions are refused. Format 1 has no scoring and means cosine."""
@@ -105,3 +110,48 @@ def load_model(folder: str | Path) -> Model:
     except (RecipeError, KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise ModelError(f"model folder {folder} is damaged: {error}") from error
     return Model(encoder.eval(), scoring, description.get("provenance", {}), folder)
+
+
+def import_weights(file: str | Path, peer: str, folder: str | Path) -> Model:
+    """Write a model folder with another toolkit's weights and front end, and load it.
+
+    Nothing in the file is executed. The provenance names the toolkit, the file and its SHA-256, and the
+    licence where the toolkit states one.
+
+    Args:
+        file: weights as the toolkit publishes or saves them.
+        peer: name of the toolkit, such as ``"speechbrain"``.
+        folder: a new model folder.
+
+    Raises:
+        RecipeError: the toolkit is unknown.
+        ModelError: the file cannot be read safely, or holds other weights; or ``folder`` holds a model.
+    """
+    file, folder, source = Path(file), Path(folder), PEERS[peer]
+    if (folder / "model.json").exists():
+        raise ModelError(f"{folder} holds a model: choose another folder")
+    state = read_tensors(file)
+    try:
+        found = source.convert(state)
+        part = Part(name=found.encoder, **found.options)
+        encoder = build_encoder(part, asdict(found.frontend))
+        encoder.load_state_dict(found.state)
+    except (KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"{file} does not hold weights of {peer} that idemvox can import ({shorten(str(error), 300)}); "
+            f"from {peer} it reads {source.about}"
+        ) from error
+    provenance = {
+        "imported": {
+            "from": peer,
+            "file": file.name,
+            "sha256": digest(file),
+            "licence": source.licence,
+            "left out": found.unused,
+        },
+        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "idemvox": version("idemvox"),
+        "command": command_line(),
+    }
+    save_model(folder, encoder, part, asdict(found.frontend), provenance, scoring="cosine")
+    return load_model(folder)

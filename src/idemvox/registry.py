@@ -1,4 +1,5 @@
-"""Name -> class, for the frameworks, encoders and positive samplers that a recipe can name.
+"""Name -> class, for the frameworks, encoders and positive samplers that a recipe can name, and for toolkits
+whose weights can be imported.
 
 A new one is one new file with one decorator: the registry imports every module of its package, so there is no
 list to extend. (Importers of public corpora have a registry of their own.)
@@ -17,7 +18,17 @@ from typing import Annotated, Any, TypeVar
 
 from idemvox.errors import unknown_name
 
-__all__ = ["ENCODERS", "FITTERS", "FRAMEWORKS", "MEMORY", "POSITIVES", "Memory", "Registry", "load_modules"]
+__all__ = [
+    "ENCODERS",
+    "FITTERS",
+    "FRAMEWORKS",
+    "MEMORY",
+    "PEERS",
+    "POSITIVES",
+    "Memory",
+    "Registry",
+    "load_modules",
+]
 
 V = TypeVar("V")
 MEMORY = "strongly affects memory"
@@ -73,4 +84,5 @@ class Registry:
 ENCODERS = Registry("encoder", "idemvox.encoders")
 FITTERS = Registry("fitter", "idemvox.training.fitters")
 FRAMEWORKS = Registry("framework", "idemvox.frameworks")
+PEERS = Registry("toolkit", "idemvox.encoders.weights")
 POSITIVES = Registry("positive sampler", "idemvox.positives")

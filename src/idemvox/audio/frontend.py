@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from idemvox.audio.read import SAMPLE_RATE
 from idemvox.errors import AudioError, RecipeError, unknown_name
 
-__all__ = ["FrontEndSettings", "LogMel", "mel_filters", "reflect_index", "valid_mask"]
+__all__ = ["FrontEndSettings", "LogMel", "MelFeatures", "mel_filters", "reflect_index", "valid_mask"]
 
+Kind = Literal["log_mel", "resemblyzer"]
 Window = Literal["hamming", "hann"]
 Normalise = Literal["mean_var", "mean", "none"]
 
@@ -22,9 +23,10 @@ EPSILON = 1e-5  # added to the variance, as nn.InstanceNorm1d does
 
 @dataclass(frozen=True, slots=True)
 class FrontEndSettings:
-    """Settings of :class:`LogMel`; the defaults are those of sslsv and voxceleb_trainer.
+    """Settings of the front end; the defaults are those of sslsv.
 
-    Published systems differ: 40 or 80 mels, a Hamming or a Hann window, variance normalised or not.
+    Published systems differ: 40 or 80 mels, a Hamming or a Hann window, variance normalised or not. Those of
+    another ``kind`` are for imported weights and are described in :mod:`idemvox.audio.fbank`.
     """
 
     mels: int = 40
@@ -38,8 +40,12 @@ class FrontEndSettings:
     """Samples between frames (10 ms)."""
     floor: float = 1e-6
     """Added to the mel power before the logarithm."""
+    kind: Kind = "log_mel"
+    """``log_mel`` is :class:`LogMel`."""
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise unknown_name("kind of front end", self.kind, get_args(Kind))
         if self.window not in get_args(Window):
             raise unknown_name("window", self.window, get_args(Window))
         if self.normalise not in get_args(Normalise):
@@ -94,27 +100,29 @@ def valid_mask(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
-class LogMel(nn.Module):
-    """Normalised log-mel spectrogram; padding does not change the result.
+class MelFeatures(nn.Module):
+    """A front end: mel features of each frame, normalised over the utterance; padding changes nothing.
 
-    Frames are centred: frame ``f`` is the 25 ms around sample ``160 f``. An utterance of T samples has
-    ``T // 160 + 1`` frames and is mirrored at its own two ends. The window is periodic and centred in the
-    transform, and the spectrum is power, as in ``torchaudio.transforms.MelSpectrogram``.
-
-    >>> features, frames = LogMel(FrontEndSettings(mels=40))(torch.randn(2, 16000))
-    >>> tuple(features.shape), frames
-    ((2, 40, 101), None)
+    Subclasses implement :meth:`compute` and :meth:`count`, and register ``window`` and ``filters``.
     """
 
     window: Tensor
     filters: Tensor
 
-    def __init__(self, settings: FrontEndSettings | None = None) -> None:
+    tail: int = 0
+    """Frames whose centres lie beyond the utterance."""
+
+    def __init__(self, settings: FrontEndSettings) -> None:
         super().__init__()
-        self.settings = settings = settings or FrontEndSettings()
-        make = torch.hamming_window if settings.window == "hamming" else torch.hann_window
-        self.register_buffer("window", make(settings.win), persistent=False)
-        self.register_buffer("filters", mel_filters(settings.mels, settings.n_fft), persistent=False)
+        self.settings = settings
+
+    def compute(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T) samples, (B,) valid ones or ``None`` -> (B, mels, F), not normalised."""
+        raise NotImplementedError
+
+    def count(self, samples: Tensor) -> Tensor:
+        """Number of frames of utterances of so many samples."""
+        return torch.div(samples, self.settings.hop, rounding_mode="floor") + 1
 
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Compute the features of a batch.
@@ -124,8 +132,8 @@ class LogMel(nn.Module):
             lengths: (B,) number of valid samples in each row; ``None`` means all T and is faster.
 
         Returns:
-            (B, mels, T // hop + 1) features, zero past the valid frames; and (B,) the number of valid frames
-            in each row, or ``None`` if ``lengths`` is ``None``.
+            (B, mels, F) features, zero past the valid frames; and (B,) the number of valid frames in each
+            row, or ``None`` if ``lengths`` is ``None``.
 
         Raises:
             AudioError: for an empty utterance, or a length beyond T.
@@ -133,7 +141,7 @@ class LogMel(nn.Module):
         if wave.shape[-1] == 0:
             raise AudioError("an utterance without samples has no features: leave out empty recordings")
         if lengths is None:
-            return self._normalise(self._log_mel(wave, None)), None
+            return self._normalise(self.compute(wave, None)), None
         lengths = lengths.to(wave.device)
         shortest, longest = (int(edge) for edge in lengths.aminmax())
         if shortest < 1 or longest > wave.shape[-1]:
@@ -141,25 +149,17 @@ class LogMel(nn.Module):
                 f"lengths range from {shortest} to {longest} samples, but each must be within "
                 f"1 .. {wave.shape[-1]}: leave out empty recordings"
             )
-        frames = torch.div(lengths, self.settings.hop, rounding_mode="floor") + 1
-        return self._normalise(self._log_mel(wave, lengths), frames), frames
+        frames = self.count(lengths)
+        return self._normalise(self.compute(wave, lengths), frames), frames
 
-    def _log_mel(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
-        """(B, T) -> (B, mels, F), not normalised."""
-        o, samples = self.settings, wave.shape[-1]
-        edge = o.n_fft // 2
-        if lengths is None and samples > edge:
-            wave = nn.functional.pad(wave, (edge, edge), mode="reflect")
-        else:
-            if lengths is None:
-                lengths = wave.new_full(wave.shape[:1], samples, dtype=torch.long)
-            wave = wave.gather(1, reflect_index(-edge, samples + edge, lengths))
+    def mel_power(self, wave: Tensor) -> Tensor:
+        """(B, T) samples, padded at both ends already -> (B, mels, F) power in each mel filter."""
+        o = self.settings
         spectrum = torch.stft(
             wave, o.n_fft, o.hop, o.win, self.window, center=False, return_complex=True
         )  # (B, n_fft // 2 + 1, F)
         real, imaginary = torch.view_as_real(spectrum).unbind(-1)
-        power = torch.addcmul(real.square(), imaginary, imaginary)
-        return torch.log(self.filters @ power + o.floor)
+        return self.filters @ torch.addcmul(real.square(), imaginary, imaginary)
 
     def _normalise(self, features: Tensor, frames: Tensor | None = None) -> Tensor:
         """Normalise each row and bin over its valid frames, with biased variance; zero past them."""
@@ -180,3 +180,33 @@ class LogMel(nn.Module):
         if how == "mean":
             return features
         return features * (features.square().sum(-1, keepdim=True) / count + EPSILON).rsqrt()
+
+
+class LogMel(MelFeatures):
+    """Normalised log-mel spectrogram.
+
+    Frames are centred: frame ``f`` is the 25 ms around sample ``160 f``. An utterance of T samples has
+    ``T // 160 + 1`` frames and is mirrored at its own two ends. The window is periodic and centred in the
+    transform, and the spectrum is power, as in ``torchaudio.transforms.MelSpectrogram``.
+
+    >>> features, frames = LogMel(FrontEndSettings(mels=40))(torch.randn(2, 16000))
+    >>> tuple(features.shape), frames
+    ((2, 40, 101), None)
+    """
+
+    def __init__(self, settings: FrontEndSettings | None = None) -> None:
+        super().__init__(settings or FrontEndSettings())
+        o = self.settings
+        make = torch.hamming_window if o.window == "hamming" else torch.hann_window
+        self.register_buffer("window", make(o.win), persistent=False)
+        self.register_buffer("filters", mel_filters(o.mels, o.n_fft), persistent=False)
+
+    def compute(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T) samples, (B,) valid ones or ``None`` -> (B, mels, T // hop + 1) log-mel."""
+        samples, edge = wave.shape[-1], self.settings.n_fft // 2
+        if lengths is None and samples > edge:
+            wave = nn.functional.pad(wave, (edge, edge), mode="reflect")
+        else:
+            valid = wave.new_full(wave.shape[:1], samples, dtype=torch.long) if lengths is None else lengths
+            wave = wave.gather(1, reflect_index(-edge, samples + edge, valid))
+        return torch.log(self.mel_power(wave) + self.settings.floor)

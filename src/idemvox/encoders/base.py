@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from idemvox.audio.frontend import FrontEndSettings, LogMel
+from idemvox.audio.fbank import build_front_end
+from idemvox.audio.frontend import FrontEndSettings
 
 __all__ = ["Encoder", "Scoring"]
 
@@ -40,7 +41,7 @@ class Encoder(nn.Module):
 
     def __init__(self, frontend: FrontEndSettings | None = None) -> None:
         super().__init__()
-        self.frontend = LogMel(frontend or FrontEndSettings())
+        self.frontend = build_front_end(frontend or FrontEndSettings())
 
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Represent each waveform of a batch by one vector.

@@ -1,0 +1,80 @@
+"""Front ends of other toolkits, for their weights: the same features as their own code computes.
+
+``build_front_end`` chooses by :attr:`FrontEndSettings.kind`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from idemvox.audio.frontend import FrontEndSettings, LogMel, MelFeatures, valid_mask
+from idemvox.audio.read import SAMPLE_RATE
+
+__all__ = ["LevelledMel", "build_front_end", "slaney_filters"]
+
+LEVEL = -30.0
+"""Root mean square, in dB below full scale, that :class:`LevelledMel` raises quieter recordings to."""
+
+_BREAK, _STEP, _LOG_STEP = 1000.0, 200.0 / 3, math.log(6.4) / 27
+"""Slaney's mel scale: 200/3 Hz per mel up to 1 kHz, then 27 mels for a factor of 6.4."""
+
+
+def slaney_filters(mels: int, n_fft: int) -> Tensor:
+    """Triangular mel filters from 0 to 8 kHz on Slaney's scale, each of area 1 (in Hz).
+
+    Returns:
+        (mels, n_fft // 2 + 1) float32, equal to ``librosa.filters.mel(sr=16000, ...)`` with its defaults.
+    """
+    top = _BREAK / _STEP + math.log(SAMPLE_RATE / 2 / _BREAK) / _LOG_STEP
+    mel = torch.linspace(0.0, top, mels + 2, dtype=torch.float64)
+    beyond = _BREAK * torch.exp(_LOG_STEP * (mel - _BREAK / _STEP))
+    corners = torch.where(mel < _BREAK / _STEP, mel * _STEP, beyond)
+    bins = torch.linspace(0.0, SAMPLE_RATE / 2, n_fft // 2 + 1, dtype=torch.float64)
+    distance, step = bins - corners[:, None], corners.diff()[:, None]
+    triangles = torch.minimum(distance[:-2] / step[:-1], -distance[2:] / step[1:]).clamp(min=0.0)
+    return (triangles * (2.0 / (corners[2:] - corners[:-2]))[:, None]).float()
+
+
+class LevelledMel(MelFeatures):
+    """Mel power of a recording raised to -30 dB, without logarithm: the front end of Resemblyzer.
+
+    A recording whose root mean square is lower is amplified to -30 dB below full scale; a louder one stays as
+    it is. Frame ``f`` is the 25 ms around sample ``160 f``, and silence surrounds the recording. An
+    utterance of T samples has ``T // 160 + 1 + tail`` frames, which are all that it reaches into.
+
+    Resemblyzer also cuts long pauses out with WebRTC's detector of speech. This front end does not.
+    """
+
+    def __init__(self, settings: FrontEndSettings) -> None:
+        super().__init__(settings)
+        make = torch.hamming_window if settings.window == "hamming" else torch.hann_window
+        self.register_buffer("window", make(settings.win), persistent=False)
+        self.register_buffer("filters", slaney_filters(settings.mels, settings.n_fft), persistent=False)
+        self.tail = math.ceil(settings.n_fft // 2 / settings.hop)
+
+    def count(self, samples: Tensor) -> Tensor:
+        """Number of frames of utterances of so many samples, with the tail."""
+        return super().count(samples) + self.tail
+
+    def compute(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T) samples, (B,) valid ones or ``None`` -> (B, mels, F) mel power."""
+        edge = self.settings.n_fft // 2
+        if lengths is not None:
+            wave = wave.masked_fill(~valid_mask(lengths, wave.shape[-1]), 0.0)
+        energy = wave.square().sum(-1, keepdim=True)
+        count = wave.shape[-1] if lengths is None else lengths[:, None]
+        level = (energy / count).sqrt().clamp(min=1e-8)
+        wave = wave * (10 ** (LEVEL / 20) / level).clamp(min=1.0)
+        return self.mel_power(nn.functional.pad(wave, (edge, edge + self.tail * self.settings.hop)))
+
+
+_KINDS: Mapping[str, type[MelFeatures]] = {"log_mel": LogMel, "resemblyzer": LevelledMel}
+
+
+def build_front_end(settings: FrontEndSettings) -> MelFeatures:
+    """Build the front end that the settings describe."""
+    return _KINDS[settings.kind](settings)

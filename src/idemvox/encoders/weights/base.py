@@ -1,0 +1,132 @@
+"""What the modules of this package share: reading a file without executing anything in it, and renaming."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from idemvox.audio.frontend import FrontEndSettings
+from idemvox.errors import ModelError
+
+__all__ = ["Converted", "Peer", "digest", "read_tensors", "renamed"]
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """Weights in our layout, and what they are to be loaded into.
+
+    Attributes:
+        encoder: name in the registry of encoders.
+        options: those of the encoder that the weights need.
+        frontend: settings that the weights were trained with.
+        state: by the names of our encoder.
+        unused: names in the file of what is not the encoder, such as a classifier.
+    """
+
+    encoder: str
+    options: dict[str, Any]
+    frontend: FrontEndSettings
+    state: State
+    unused: list[str] = field(default_factory=list)
+
+
+class Peer(ABC):
+    """A toolkit whose weights can be imported; a subclass registers itself in ``PEERS``.
+
+    Attributes:
+        about: which of its files can be imported, for the help.
+        licence: of the weights that it publishes, where it says so.
+    """
+
+    about: ClassVar[str]
+    licence: ClassVar[str | None] = None
+
+    @classmethod
+    @abstractmethod
+    def convert(cls, state: Mapping[str, Tensor]) -> Converted:
+        """Return the weights in our layout.
+
+        Args:
+            state: tensors by the toolkit's names; those in nested dictionaries have names joined by dots.
+
+        Raises:
+            ModelError: the tensors are not those of one of its encoders that we have.
+            KeyError: a tensor is missing; the caller names the file.
+        """
+
+
+def digest(file: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def read_tensors(file: Path) -> State:
+    """Read the tensors of a ``.safetensors`` file, or of one written by ``torch.save``.
+
+    Nothing in the file is executed. Names of nested dictionaries are joined by dots; other values are left
+    out.
+
+    Raises:
+        ModelError: the file is missing or damaged, or holds more than tensors and plain values.
+    """
+    if not file.is_file():
+        raise ModelError(f"there is no file {file}: give the file that holds the weights")
+    if file.suffix == ".safetensors":
+        try:
+            return dict(load_file(file))
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"cannot read {file}: {error}; fetch it again") from error
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ModelError(
+            f"{file} was not read ({type(error).__name__}): it is damaged, or holds more than tensors and "
+            "plain values. Nothing in it was executed. If you trust it, save only its state_dict with "
+            "torch.save, in the toolkit that wrote it, and import that"
+        ) from error
+    return dict(_tensors(content, ""))
+
+
+def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of nested dictionaries, by their joined names."""
+    if isinstance(value, Tensor):
+        yield name, value.detach()
+    elif isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from _tensors(below, f"{name}.{key}" if name else str(key))
+
+
+def renamed(state: Mapping[str, Tensor], rules: Mapping[str, str]) -> tuple[State, list[str]]:
+    """Rename tensors.
+
+    Args:
+        state: tensors by their old names.
+        rules: regular expressions of whole old names, and what the names become (``re.sub``); the first that
+            matches counts.
+
+    Returns:
+        The renamed tensors, and the names that no rule matches.
+    """
+    new: State = {}
+    unused: list[str] = []
+    for name, tensor in state.items():
+        for old, replacement in rules.items():
+            if match := re.fullmatch(old, name):
+                new[match.expand(replacement)] = tensor
+                break
+        else:
+            unused.append(name)
+    return new, unused

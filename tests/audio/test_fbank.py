@@ -1,0 +1,45 @@
+"""Front ends of other toolkits: padding changes nothing, and each filter is the documented one."""
+
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+import torch
+
+from idemvox.audio.fbank import build_front_end, slaney_filters
+from idemvox.audio.frontend import FrontEndSettings
+from idemvox.errors import IdemvoxError
+
+SETTINGS = {
+    "resemblyzer": FrontEndSettings(kind="resemblyzer", window="hann", normalise="none", n_fft=400),
+}
+
+
+@pytest.mark.parametrize("mels", [20, 40, 80])
+def test_slaney_filters_are_librosas(mels: int) -> None:
+    theirs = librosa.filters.mel(sr=16_000, n_fft=400, n_mels=mels)
+    np.testing.assert_allclose(slaney_filters(mels, 400).numpy(), theirs, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+@pytest.mark.parametrize("extra", [0, 333])
+def test_padding_changes_nothing(kind: str, extra: int) -> None:
+    front = build_front_end(SETTINGS[kind])
+    lengths = torch.tensor([4000, 1, 399, 2503, 161])
+    rng = torch.Generator().manual_seed(0)
+    wave = torch.full((len(lengths), 4000 + extra), 0.9)  # what lies beyond the end is loud
+    for row, length in enumerate(lengths):
+        wave[row, :length] = 0.02 * (row + 1) * torch.randn(int(length), generator=rng)
+    features, frames = front(wave, lengths)
+    assert frames is not None and torch.equal(frames, front.count(lengths))
+    for row, length in enumerate(lengths):
+        alone, _ = front(wave[row : row + 1, :length])
+        assert alone.shape[-1] == frames[row]
+        torch.testing.assert_close(features[row, :, : frames[row]], alone[0], atol=1e-4, rtol=1e-4)
+        assert not features[row, :, frames[row] :].any()
+
+
+def test_unknown_kinds_are_refused() -> None:
+    with pytest.raises(IdemvoxError, match="did you mean 'resemblyzer'"):
+        FrontEndSettings(kind="resembly")  # type: ignore[arg-type]
