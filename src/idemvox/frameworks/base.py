@@ -12,9 +12,10 @@ from idemvox.corpus.balance import Balance
 from idemvox.corpus.crops import Crop, Views
 from idemvox.encoders.base import Encoder, Scoring
 from idemvox.errors import CorpusError
+from idemvox.frameworks.parts.projector import Projector
 from idemvox.ranks import gather
 
-__all__ = ["Framework", "Paired", "Pairs", "require_classes"]
+__all__ = ["Framework", "Paired", "Pairs", "Projected", "require_classes"]
 
 
 class Framework(nn.Module):
@@ -156,3 +157,30 @@ class Paired(Framework):
         query = self.project(self.encoder(batch.views["anchor"][:, 0]))  # (B, D)
         swap = positives(batch.ids, self.target(batch))
         return Pairs(gather(query), swap.targets, swap.related(gather(batch.ids)), swap)
+
+
+class Projected(Paired):
+    """A framework of two views whose loss compares projections; its options have ``hidden`` and ``outputs``.
+
+    The projector is thrown away after training.
+    """
+
+    tiny: ClassVar[Mapping[str, Any]] = {"seconds": 0.2, "hidden": 16, "outputs": 8}
+    disjoint = False
+
+    def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
+        super().__init__(encoder, options, classes)
+        self.projector = self.build_projector()
+
+    def build_projector(self) -> Projector:
+        """Build what follows the encoder: by default two hidden layers."""
+        o = self.options
+        return Projector(self.encoder.dim, o.hidden, o.hidden, o.outputs)
+
+    @property
+    def embedding_dim(self) -> int:
+        return int(self.options.outputs)
+
+    def project(self, representation: Tensor) -> Tensor:
+        projection: Tensor = self.projector(representation)
+        return projection
