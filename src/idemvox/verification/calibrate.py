@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from idemvox.errors import IdemvoxError, ModelError
 from idemvox.verification.calibration import Calibration, Side, Term, side_values
+from idemvox.verification.counts import SortedTrials
 from idemvox.verification.logistic import fit_logistic
-from idemvox.verification.metrics import SortedTrials
 from idemvox.verification.operating import operating_points
 
 __all__ = ["fit_calibration"]
