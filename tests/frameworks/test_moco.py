@@ -24,9 +24,11 @@ def batch(ids: list[int], seed: int) -> Batch:
 BATCHES = [batch([3, 1, 4], 0), batch([0, 5, 2], 1), batch([4, 3, 0], 2), batch([1, 2, 3], 3)]
 
 
-def slow(query: Tensor, key: Tensor, held: list[tuple[int, Tensor]], mine: set[int], t: float) -> float:
+def slow(
+    query: Tensor, key: Tensor, held: list[tuple[int, Tensor]], mine: set[int], t: float, margin: float = 0.0
+) -> float:
     """-log of the share of the right key, among it and what is held of others."""
-    right = math.exp(float(normalize(query, dim=0) @ key) / t)
+    right = math.exp((float(normalize(query, dim=0) @ key) - margin) / t)
     wrong = [math.exp(float(normalize(query, dim=0) @ v) / t) for i, v in held if i not in mine]
     return -math.log(right / (right + sum(wrong)))
 
@@ -34,8 +36,9 @@ def slow(query: Tensor, key: Tensor, held: list[tuple[int, Tensor]], mine: set[i
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("size", [5, 100])
-def test_the_loss_is_that_of_a_plain_list(encoder, sampler, symmetric, size):
-    framework = MoCo(encoder, MoCo.Options(0.2, 0.5, size, symmetric))
+@pytest.mark.parametrize("margin", [0.0, 0.2])
+def test_the_loss_is_that_of_a_plain_list(encoder, sampler, symmetric, size, margin):
+    framework = MoCo(encoder, MoCo.Options(0.2, 0.5, size, symmetric, margin=margin))
     held: dict[str, list[tuple[int, Tensor]]] = {"anchor": [], "positive": []}
     for step, b in enumerate(BATCHES):
         b = Batch(b.ids, {name: view.double() for name, view in b.views.items()})
@@ -45,7 +48,7 @@ def test_the_loss_is_that_of_a_plain_list(encoder, sampler, symmetric, size):
         queries = {n: framework.encoder(b.views[n][:, 0]).detach() for n in held}
         pairs = [("anchor", "positive"), ("positive", "anchor")][: 1 + symmetric]
         expected = [
-            slow(queries[q][i], keys[k][i], held[k][-size:], {int(b.ids[i])}, 0.2)
+            slow(queries[q][i], keys[k][i], held[k][-size:], {int(b.ids[i])}, 0.2, margin)
             for q, k in pairs
             for i in range(3)
         ]

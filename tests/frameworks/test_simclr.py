@@ -38,6 +38,16 @@ def test_whom_the_sampler_calls_related_is_no_negative(batch, symmetric, loss, e
     assert abs(float(found) - float(loss(anchor, positive, 0.2))) > 1e-3
 
 
+@pytest.mark.parametrize(("symmetric", "loss"), [(True, nt_xent), (False, info_nce)])
+@pytest.mark.parametrize("angular", [False, True])
+def test_a_margin_is_the_losss(batch, symmetric, loss, angular, encoder, sampler):
+    options = SimCLR.Options(temperature=0.2, symmetric=symmetric, margin=0.3, angular=angular)
+    found = SimCLR(encoder, options)(batch, sampler()).loss
+    views = [encoder(batch.views[n][:, 0]) for n in ("anchor", "positive")]
+    assert torch.equal(found, loss(*views, 0.2, margin=0.3, angular=angular))
+    assert found > loss(*views, 0.2)
+
+
 def test_views(batch, encoder):
     assert SimCLR(encoder).views() == {"anchor": Crop(1, 2.0), "positive": Crop(1, 2.0)}
     three = SimCLR(encoder, SimCLR.Options(seconds=3.0)).views()

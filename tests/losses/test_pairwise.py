@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from idemvox.losses.memory import memory_nce
 from idemvox.losses.pairwise import info_nce, nt_xent
 
 
@@ -167,3 +168,44 @@ def test_a_detached_target_gets_no_gradient_and_the_query_does(loss):
     query.requires_grad_()
     loss(query, target, 0.1).backward()
     assert query.grad is not None and query.grad.abs().sum() > 0 and target.grad is None
+
+
+def harder(cosine: float, margin: float, angular: bool) -> float:
+    """The cosine of a positive with a margin; past pi it keeps falling."""
+    if not angular:
+        return cosine - margin
+    angle = math.acos(cosine) + margin
+    return math.cos(angle) if angle < math.pi else cosine - margin * math.sin(margin)
+
+
+@pytest.mark.parametrize("angular", [False, True])
+@pytest.mark.parametrize("margin", [0.1, 0.5, 2.5])
+def test_a_margin_is_taken_from_each_positive(angular, margin):
+    query, target = pair()
+    negatives, t = torch.randn(3, 4, dtype=torch.float64), 0.4
+    sided, memory, both = [], [], []
+    for i in range(5):
+        right = math.exp(harder(cosine(query[i], target[i]), margin, angular) / t)
+        others = sum(math.exp(cosine(query[i], target[j]) / t) for j in range(5) if j != i)
+        sided.append(-math.log(right / (right + others)))
+        others = sum(math.exp(cosine(query[i], n) / t) for n in negatives)
+        memory.append(-math.log(right / (right + others)))
+        rows = []
+        for anchor in (query[i], target[i]):
+            others = sum(
+                math.exp(cosine(anchor, x) / t) for j in range(5) if j != i for x in (query[j], target[j])
+            )
+            rows.append(-math.log(right / (right + others)))
+        both.append(mean(rows))
+    options = {"temperature": t, "margin": margin, "angular": angular, "reduction": "none"}
+    assert info_nce(query, target, **options).tolist() == pytest.approx(sided)
+    assert nt_xent(query, target, **options).tolist() == pytest.approx(both)
+    assert memory_nce(query, target, negatives, **options).tolist() == pytest.approx(memory)
+
+
+@pytest.mark.parametrize("angular", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_with_a_margin(loss, angular):
+    query, target = (x.requires_grad_() for x in pair())
+    options = {"temperature": 0.5, "margin": 0.3, "angular": angular}
+    assert torch.autograd.gradcheck(lambda q, z: loss(q, z, **options), (query, target))

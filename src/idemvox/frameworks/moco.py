@@ -52,12 +52,16 @@ class MoCo(Paired):
             queue: number of negatives.
             symmetric: whether both crops are queries; otherwise the anchor only, as in the MoCo paper, and
                 a step needs less computation.
+            margin: of each positive; 0 is none.
+            angular: whether the margin is one of the angle, in radians.
         """
 
         temperature: float = 0.03
         momentum: float = 0.999
         queue: Memory[int] = 32_768
         symmetric: bool = True
+        margin: float = 0.0
+        angular: bool = False
         seconds: Memory[float] = 2.0
 
         def __post_init__(self) -> None:
@@ -93,7 +97,7 @@ class MoCo(Paired):
         return keys.chunk(len(self.sides), 1)
 
     def forward(self, batch: Batch, positives: Sampler) -> Step:
-        ids, keys = gather(batch.ids), self.target(batch)
+        o, ids, keys = self.options, gather(batch.ids), self.target(batch)
         swap = positives(batch.ids, keys)
         excluded = own(self.queue.excluded(ids, swap))  # (B, Q)
         losses = []
@@ -104,7 +108,9 @@ class MoCo(Paired):
             strict=True,
         ):
             query = self.encoder(batch.views[other][:, 0])  # (B, D)
-            losses.append(memory_nce(query, key, negatives, self.options.temperature, excluded))
+            losses.append(
+                memory_nce(query, key, negatives, o.temperature, excluded, margin=o.margin, angular=o.angular)
+            )
         if self.training:
             self.queue.push(ids, gather(keys))
         return Step(torch.stack(losses).mean(), swap=swap)

@@ -30,10 +30,17 @@ class SimCLR(Paired):
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Defaults: the paper's."""
+        """Defaults: the paper's.
+
+        Attributes:
+            margin: makes each positive harder, as SNT-Xent-AM does (Lepage & Dehak, 2024); 0 is none.
+            angular: whether the margin is one of the angle, in radians: SNT-Xent-AAM.
+        """
 
         temperature: float = 0.03
         symmetric: bool = True
+        margin: float = 0.0
+        angular: bool = False
         seconds: Memory[float] = 2.0
 
     def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
@@ -42,4 +49,6 @@ class SimCLR(Paired):
 
     def forward(self, batch: Batch, positives: Sampler) -> Step:
         query, target, related, swap = self.embed(batch, positives)
-        return Step(self.loss(query, target, self.options.temperature, related), swap=swap)
+        o = self.options
+        loss = self.loss(query, target, o.temperature, related, margin=o.margin, angular=o.angular)
+        return Step(loss, swap=swap)

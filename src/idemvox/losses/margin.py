@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from idemvox.losses.pairwise import Reduction, single
+from idemvox.losses.pairwise import Reduction, single, with_margin
 
 __all__ = ["aam_softmax", "adacos", "adacos_start", "cosface"]
 
@@ -47,12 +47,7 @@ def aam_softmax(
     """
     with torch.autocast(embedding.device.type, enabled=False):
         cosine = _cosine(embedding, weight)
-        right = cosine.gather(1, labels[:, None])  # (B, 1)
-        sine = (1 - right.square()).clamp_min(1e-12).sqrt()
-        shifted = right * math.cos(margin) - sine * math.sin(margin)
-        beyond = right <= math.cos(math.pi - margin)
-        shifted = torch.where(beyond, right - margin * math.sin(margin), shifted)
-        logits = scale * cosine.scatter(1, labels[:, None], shifted)
+        logits = scale * with_margin(cosine, labels, margin, angular=True)
         return F.cross_entropy(logits, labels, reduction=reduction)
 
 
@@ -77,8 +72,7 @@ def cosface(
     """
     with torch.autocast(embedding.device.type, enabled=False):
         cosine = _cosine(embedding, weight)
-        less = torch.full_like(labels, margin, dtype=cosine.dtype)[:, None]
-        logits = scale * cosine.scatter_add(1, labels[:, None], -less)
+        logits = scale * with_margin(cosine, labels, margin)
         return F.cross_entropy(logits, labels, reduction=reduction)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from idemvox.losses.pairwise import Reduction, single
+from idemvox.losses.pairwise import Reduction, single, with_margin
 
 __all__ = ["memory_nce"]
 
@@ -18,6 +18,8 @@ def memory_nce(
     temperature: float = 0.03,
     leave_out: Tensor | None = None,
     reduction: Reduction = "mean",
+    margin: float = 0.0,
+    angular: bool = False,
 ) -> Tensor:
     """Contrastive loss of MoCo (He et al., 2020, eq. 1): one positive, and the negatives of a memory.
 
@@ -30,6 +32,7 @@ def memory_nce(
         temperature: t.
         leave_out: (B, Q) which negatives not to compare an anchor with; without any its loss is 0.
         reduction: ``"mean"``, or ``"none"`` for the loss of each row.
+        margin, angular: as for :func:`~idemvox.losses.pairwise.nt_xent`.
 
     Returns:
         Scalar, the mean over the B anchors; or (B,).
@@ -40,6 +43,6 @@ def memory_nce(
         if leave_out is not None:
             wrong = wrong.masked_fill(leave_out, float("-inf"))
         right = torch.linalg.vecdot(query, key)[:, None]  # (B, 1)
-        logits = torch.cat([right, wrong], 1) / temperature
         first = torch.zeros(len(query), dtype=torch.int64, device=query.device)
-        return F.cross_entropy(logits, first, reduction=reduction)
+        cosine = with_margin(torch.cat([right, wrong], 1), first, margin, angular)  # (B, 1 + Q)
+        return F.cross_entropy(cosine / temperature, first, reduction=reduction)
