@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from idemvox import model as module
 from idemvox.errors import IdemvoxError
-from idemvox.model import FORMAT, build_encoder, load_model, save_model
+from idemvox.model import FORMAT, build_encoder, fingerprint, load_model, save_model
 from idemvox.recipe import Part
 from idemvox.registry import ENCODERS
 
@@ -202,3 +202,23 @@ def test_building_names_what_is_wrong():
         build_encoder(Part(name="fast_resnet34"), {"mel": 3})
     with pytest.raises(IdemvoxError, match=r"'frontend.name'"):
         build_encoder(Part(name="fast_resnet34"), {"name": "log-mel"})
+
+
+def test_fingerprint_is_of_what_makes_embeddings(tmp_path, folder):
+    """Weights, encoder and front end; not the scoring, the provenance or the place."""
+    one = fingerprint(folder)
+    description = json.loads((folder / "model.json").read_text())
+    for number, (part, key, value, same) in enumerate(
+        (
+            ("provenance", "recipe", "another", True),
+            ("scoring", None, "euclidean", True),
+            ("frontend", "normalise", "none", False),
+            ("encoder", "dim", 7, False),
+        )
+    ):
+        shutil.copytree(folder, other := tmp_path / str(number))
+        changed = {**description, part: value if key is None else {**description[part], key: value}}
+        (other / "model.json").write_text(json.dumps(changed))
+        assert (fingerprint(other) == one) == same
+    saved(folder, seed=1)
+    assert fingerprint(folder) != one and len(one) == 64

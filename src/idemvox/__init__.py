@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from idemvox.corpus.manifest import Manifest, load_manifest
     from idemvox.encoders.base import Encoder
-    from idemvox.errors import AudioError, CorpusError, IdemvoxError, ModelError, RecipeError, RunError
+    from idemvox.errors import (
+        AudioError,
+        CorpusError,
+        IdemvoxError,
+        ModelError,
+        RecipeError,
+        RunError,
+        StoreError,
+    )
     from idemvox.frameworks.base import Framework
     from idemvox.model import load_model
     from idemvox.positives.base import Positives
@@ -34,6 +42,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "RunError",
+    "StoreError",
     "Verifier",
     "embed_files",
     "evaluate",
@@ -56,6 +65,7 @@ _HOMES = {
     "Recipe": "recipe",
     "RecipeError": "errors",
     "RunError": "errors",
+    "StoreError": "errors",
     "Verifier": "verifier.verifier",
     "embed_files": "verification.embed",
     "evaluate": "verification.evaluation",

@@ -12,6 +12,7 @@ __all__ = [
     "ModelError",
     "RecipeError",
     "RunError",
+    "StoreError",
     "unknown_name",
 ]
 
@@ -41,6 +42,10 @@ class ModelError(IdemvoxError):
 
 class RunError(IdemvoxError):
     """A run cannot start, resume or continue, because of its folder, checkpoints, memory or numbers."""
+
+
+class StoreError(IdemvoxError):
+    """A speaker store is missing, damaged, of another model, or does not hold who is asked for."""
 
 
 def unknown_name(

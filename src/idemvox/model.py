@@ -6,6 +6,8 @@ Nothing in them is ever unpickled.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -27,7 +29,15 @@ from idemvox.processes import command_line
 from idemvox.recipe import Part, build_options
 from idemvox.registry import ENCODERS, PEERS
 
-__all__ = ["FORMAT", "Model", "build_encoder", "import_weights", "load_model", "save_model"]
+__all__ = [
+    "FORMAT",
+    "Model",
+    "build_encoder",
+    "fingerprint",
+    "import_weights",
+    "load_model",
+    "save_model",
+]
 
 FORMAT = 2
 """Version of the folder's layout; newer versions are refused. Format 1 has no scoring and means cosine."""
@@ -155,3 +165,19 @@ def import_weights(file: str | Path, peer: str, folder: str | Path) -> Model:
     }
     save_model(folder, encoder, part, asdict(found.frontend), provenance, scoring="cosine")
     return load_model(folder)
+
+
+def fingerprint(folder: str | Path) -> str:
+    """Return a SHA-256 of all that an embedding depends on: weights, encoder and front end.
+
+    Models with the same fingerprint give the same embeddings. How embeddings are compared (the scoring, the
+    back end, the calibration) and where the model came from do not count.
+
+    Args:
+        folder: the model folder itself, :attr:`Model.folder`.
+    """
+    folder = Path(folder)
+    description = read_json(folder / "model.json", ModelError)
+    built = {name: description[name] for name in ("encoder", "frontend")}
+    text = json.dumps({"weights": digest(folder / "model.safetensors"), **built}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
