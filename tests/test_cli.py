@@ -75,6 +75,17 @@ def test_from_a_folder_to_a_verdict(home, trained):
     assert "same speaker" in verdict and "score 1.000" in verdict and "trials" in verdict
 
 
+def test_two_models_on_the_same_trials(home, trained):
+    lists = (home / "trials.txt", "--manifest", home / "calls.csv")
+    text = call("evaluate", trained, *lists, "--against", trained, "--no-store", "-q")
+    assert "+0.00 points (+0.00 to +0.00)" in text and "minDCF p=0.05" in text
+    assert "speakers resampled, the same for both" in " ".join(text.split())
+    text = call(
+        "evaluate", trained, lists[0], "--root", home / "calls", "--against", trained, "--no-store", "-q"
+    )
+    assert "+0.00 points" in text and "speakers resampled" not in " ".join(text.split())
+
+
 def test_embed_writes_what_numpy_reads(home, trained):
     out = home / "e.npz"
     assert "24 embeddings of 16 numbers" in call("embed", trained, home / "calls.csv", "--out", out, "-q")

@@ -105,7 +105,7 @@ def test_difference_equals_a_loop_over_draws_and_seeds():
     relative = found.relative_interval
     assert (relative.low, relative.high) == pytest.approx((low[1], high[1]), abs=1e-12)
     whole = [np.mean([eer(seed, labels).value for seed in system]) for system in (system_a, system_b)]
-    assert (found.eer_a, found.eer_b) == pytest.approx(whole, abs=1e-12)
+    assert (found.a, found.b) == pytest.approx(whole, abs=1e-12)
     assert found.difference == pytest.approx(whole[1] - whole[0], abs=1e-12)
     assert found.relative == pytest.approx(whole[1] / whole[0] - 1, abs=1e-12)
 
@@ -140,7 +140,7 @@ def test_a_system_does_not_differ_from_itself_and_swapping_changes_the_sign():
 def test_a_perfect_baseline_has_no_relative_difference():
     _, labels, a, b = speaker_trials(np.random.default_rng(0), 6, 0.0)
     found = eer_difference(labels.astype(float), 1.0 - labels, labels, a, b, draws=10)
-    assert found.eer_a == 0 and found.relative is None and found.relative_interval is None
+    assert found.a == 0 and found.relative is None and found.relative_interval is None
     assert str(found) == "+100.00 points (+100.00 to +100.00)"
 
 

@@ -30,6 +30,10 @@ def evaluate(
     ],
     root: Root = None,
     manifest: ManifestFile = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another model to compare with on the same trials; may be given several times."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the reports to this JSON file.")] = None,
     store: Annotated[
         bool, typer.Option(help="Store the (first) report with the model; `verify` uses its threshold.")
@@ -44,25 +48,34 @@ def evaluate(
 
     Give --manifest (trials may name its ids or paths; if it has speakers, the EER gets a confidence interval)
     or --root (the folder that paths start from).
+
+    With --against, a table shows the difference to each other model, and its interval from the same
+    draws of speakers. Two models can differ clearly though their own intervals overlap.
+
+    Examples:
+
+      idemvox evaluate runs/simclr veri_test2.txt --root voxceleb1/wav
+
+      idemvox evaluate runs/ssps trials.txt --manifest test.csv --against runs/simclr
     """
     from idemvox.files import write_json
     from idemvox.model import load_model
     from idemvox.processes import command_line
-    from idemvox.verification.evaluation import evaluate_lists
+    from idemvox.verification.comparison import compare, comparison_table
+    from idemvox.verification.evaluation import score_lists
     from idemvox.verification.report import reports_table, store_report
     from idemvox.verification.trials import load_trials
 
-    loaded = load_model(model)
-    reports = evaluate_lists(
-        loaded,
-        [load_trials(path) for path in trials],
-        _source(root, manifest),
-        command=command_line(),
-        device=fetch_device(device),
-        precision=precision,
-        progress=not quiet,
-    )
+    loaded, *others = [load_model(folder) for folder in (model, *(against or ()))]
+    lists, source = [load_trials(path) for path in trials], _source(root, manifest)
+    how = {"device": fetch_device(device), "precision": precision, "progress": not quiet}
+    found = score_lists(loaded, lists, source, **how)
+    reports = [scored.report(command=command_line()) for scored in found]
     console.print(reports_table(reports))
+    for name, other in zip(against or (), others, strict=True):
+        for a, b in zip(score_lists(other, lists, source, **how), found, strict=True):
+            comparison = compare(a.scores, b.scores, b.trials.labels, *(b.sides or ()))
+            console.print(comparison_table(comparison, b.trials.name, str(name)))
     if out is not None:
         write_json(out, [json.loads(report.to_json()) for report in reports])
         console.print(f"report: {out}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from idemvox.audio.read import probe
 from idemvox.corpus.manifest import Manifest, Utterance
@@ -23,13 +25,45 @@ from idemvox.verification.scoring import Scorer, missing_ids
 from idemvox.verification.trials import Trials
 
 __all__ = [
+    "Scored",
     "evaluate",
     "evaluate_embeddings",
     "evaluate_lists",
     "find_utterances",
+    "score_embeddings",
+    "score_lists",
     "score_report",
     "trial_utterances",
 ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """A model's scores on a trial list.
+
+    Attributes:
+        scores: (N,) one per trial.
+        speakers: speaker of each id, as far as known.
+        scoring: what was embedded and how embeddings were compared.
+    """
+
+    model: Model
+    trials: Trials
+    scores: NDArray[np.float32]
+    speakers: Mapping[str, str]
+    scoring: str
+
+    @property
+    def sides(self) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+        """Speakers of both sides of the trials, as numbers; ``None`` unless all are known."""
+        if not all(name in self.speakers for name in self.trials.ids):
+            return None
+        return self.trials.speakers(self.speakers)
+
+    def report(self, draws: int = 200, command: str = "") -> Report:
+        """Return the report; with all speakers known it has a confidence interval, of ``draws`` draws."""
+        report = score_report(self.scores, self.trials, self.speakers, draws)
+        return replace(report, scoring=self.scoring, model=self.model.provenance, command=command)
 
 
 def trial_utterances(trials: Trials | Sequence[Trials], source: Manifest | str | Path) -> Manifest:
@@ -144,10 +178,10 @@ def evaluate_lists(
         workers: threads that read audio.
         progress: show a progress bar.
     """
-    utterances = trial_utterances(lists, source)
-    embeddings = embed_files(
-        model.encoder,
-        utterances,
+    found = score_lists(
+        model,
+        lists,
+        source,
         device=device,
         batch_seconds=batch_seconds,
         precision=precision,
@@ -155,10 +189,20 @@ def evaluate_lists(
         workers=workers,
         progress=progress,
     )
-    return [
-        evaluate_embeddings(model, embeddings, trials, utterances, draws=draws, command=command)
-        for trials in lists
-    ]
+    return [scored.report(draws, command) for scored in found]
+
+
+def score_lists(
+    model: Model, lists: Sequence[Trials], source: Manifest | str | Path, **how: Any
+) -> list[Scored]:
+    """Score several trial lists; every utterance is embedded once.
+
+    ``how`` goes to :func:`~idemvox.verification.embed.embed_files`; the rest is as for
+    :func:`evaluate_lists`.
+    """
+    utterances = trial_utterances(lists, source)
+    embeddings = embed_files(model.encoder, utterances, **how)
+    return [score_embeddings(model, embeddings, trials, utterances) for trials in lists]
 
 
 def evaluate(
@@ -207,7 +251,14 @@ def evaluate_embeddings(
         draws: as for :func:`evaluate_lists`.
         command: as for :func:`evaluate_lists`.
     """
+    return score_embeddings(model, embeddings, trials, utterances).report(draws, command)
+
+
+def score_embeddings(
+    model: Model, embeddings: Embeddings, trials: Trials, utterances: Manifest | None = None
+) -> Scored:
+    """Score a trial list from embeddings computed before; arguments as for :func:`evaluate_embeddings`."""
     scorer = Scorer.of(model)
     speakers = {u.id: u.speaker for u in utterances or () if u.speaker is not None}
-    report = score_report(scorer.scores(embeddings, trials), trials, speakers, draws)
-    return replace(report, scoring=f"{scorer} of {embeddings.of}", model=model.provenance, command=command)
+    scoring = f"{scorer} of {embeddings.of}"
+    return Scored(model, trials, scorer.scores(embeddings, trials), speakers, scoring)
