@@ -68,7 +68,26 @@ def resemblyzer(folder: Path) -> tuple[Path, Theirs, str]:
     return Path(package.__file__).parent / "pretrained.pt", embed, "pretrained"
 
 
-TOOLKITS = {"resemblyzer": [resemblyzer]}
+def speechbrain(folder: Path) -> tuple[Path, Theirs, str]:
+    """The sizes of spkrec-ecapa-voxceleb, its ``Fbank`` and its normalisation."""
+    from speechbrain.lobes.features import Fbank
+    from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+    from speechbrain.processing.features import InputNormalization
+
+    torch.manual_seed(0)
+    network = live(ECAPA_TDNN(80, lin_neurons=192, channels=[1024, 1024, 1024, 1024, 3072]))
+    fbank, normalise = Fbank(n_mels=80), InputNormalization(norm_type="sentence", std_norm=False)
+    torch.save(network.state_dict(), folder / "embedding_model.ckpt")
+
+    def embed(wave: Wave) -> NDArray[Any]:
+        features = normalise(fbank(torch.from_numpy(wave)[None]), torch.ones(1))
+        vector: NDArray[Any] = network(features).numpy()
+        return vector
+
+    return folder / "embedding_model.ckpt", embed, "random"
+
+
+TOOLKITS = {"resemblyzer": [resemblyzer], "speechbrain": [speechbrain]}
 """Each toolkit's networks."""
 
 

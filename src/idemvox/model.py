@@ -146,7 +146,7 @@ def import_weights(file: str | Path, peer: str, folder: str | Path) -> Model:
         part = Part(name=found.encoder, **found.options)
         encoder = build_encoder(part, asdict(found.frontend))
         encoder.load_state_dict(found.state)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, ValueError, RecipeError) as error:
         raise ModelError(
             f"{file} does not hold weights of {peer} that idemvox can import ({shorten(str(error), 300)}); "
             f"from {peer} it reads {source.about}"
@@ -157,7 +157,7 @@ def import_weights(file: str | Path, peer: str, folder: str | Path) -> Model:
             "file": file.name,
             "sha256": digest(file),
             "licence": source.licence,
-            "left out": found.unused,
+            "left out": sorted({".".join(name.split(".")[:2]) for name in found.unused}),
         },
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
         "idemvox": version("idemvox"),

@@ -13,6 +13,7 @@ from idemvox.errors import IdemvoxError
 
 SETTINGS = {
     "resemblyzer": FrontEndSettings(kind="resemblyzer", window="hann", normalise="none", n_fft=400),
+    "speechbrain": FrontEndSettings(kind="speechbrain", normalise="mean", n_fft=400, floor=1e-10),
 }
 
 

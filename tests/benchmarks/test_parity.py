@@ -20,7 +20,7 @@ def parity(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("toolkit", ["resemblyzer"])
+@pytest.mark.parametrize("toolkit", ["resemblyzer", "speechbrain"])
 def test_embeddings_are_the_toolkits(parity: ModuleType, toolkit: str) -> None:
     pytest.importorskip(toolkit, reason=f"{toolkit} is not installed", exc_type=ImportError)
     rng = np.random.default_rng(0)

@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from idemvox.audio.frontend import FrontEndSettings, LogMel, MelFeatures, valid_mask
+from idemvox.audio.frontend import FrontEndSettings, LogMel, MelFeatures, htk_corners, valid_mask
 from idemvox.audio.read import SAMPLE_RATE
 
-__all__ = ["LevelledMel", "build_front_end", "slaney_filters"]
+__all__ = ["LevelledMel", "SpeechBrainFbank", "build_front_end", "isosceles_filters", "slaney_filters"]
 
 LEVEL = -30.0
 """Root mean square, in dB below full scale, that :class:`LevelledMel` raises quieter recordings to."""
+
+RANGE = 80.0
+"""Decibels below the loudest value of a recording at which :class:`SpeechBrainFbank` cuts off."""
 
 _BREAK, _STEP, _LOG_STEP = 1000.0, 200.0 / 3, math.log(6.4) / 27
 """Slaney's mel scale: 200/3 Hz per mel up to 1 kHz, then 27 mels for a factor of 6.4."""
@@ -39,6 +42,20 @@ def slaney_filters(mels: int, n_fft: int) -> Tensor:
     return (triangles * (2.0 / (corners[2:] - corners[:-2]))[:, None]).float()
 
 
+def isosceles_filters(mels: int, n_fft: int) -> Tensor:
+    """Mel filters from 0 to 8 kHz as SpeechBrain draws them, each as wide above its centre as below it.
+
+    The mel scale is HTK's, the peaks are 1.
+
+    Returns:
+        (mels, n_fft // 2 + 1) float32.
+    """
+    corners = htk_corners(mels, 0.0, SAMPLE_RATE / 2)
+    bins = torch.linspace(0.0, SAMPLE_RATE / 2, n_fft // 2 + 1, dtype=torch.float64)
+    distance = (bins - corners[1:-1, None]).abs()
+    return (1.0 - distance / corners.diff()[:-1, None]).clamp(min=0.0).float()
+
+
 class LevelledMel(MelFeatures):
     """Mel power of a recording raised to -30 dB, without logarithm: the front end of Resemblyzer.
 
@@ -50,10 +67,7 @@ class LevelledMel(MelFeatures):
     """
 
     def __init__(self, settings: FrontEndSettings) -> None:
-        super().__init__(settings)
-        make = torch.hamming_window if settings.window == "hamming" else torch.hann_window
-        self.register_buffer("window", make(settings.win), persistent=False)
-        self.register_buffer("filters", slaney_filters(settings.mels, settings.n_fft), persistent=False)
+        super().__init__(settings, slaney_filters(settings.mels, settings.n_fft))
         self.tail = math.ceil(settings.n_fft // 2 / settings.hop)
 
     def count(self, samples: Tensor) -> Tensor:
@@ -72,7 +86,35 @@ class LevelledMel(MelFeatures):
         return self.mel_power(nn.functional.pad(wave, (edge, edge + self.tail * self.settings.hop)))
 
 
-_KINDS: Mapping[str, type[MelFeatures]] = {"log_mel": LogMel, "resemblyzer": LevelledMel}
+class SpeechBrainFbank(MelFeatures):
+    """Mel power in decibels, at most 80 dB below the loudest of the recording: SpeechBrain's ``Fbank``.
+
+    Frame ``f`` is the 25 ms around sample ``160 f``, silence surrounds the recording, and power below
+    ``floor`` counts as ``floor``. Its recipes then subtract the mean of each mel bin.
+    """
+
+    def __init__(self, settings: FrontEndSettings) -> None:
+        super().__init__(settings, isosceles_filters(settings.mels, settings.n_fft))
+
+    def compute(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T) samples, (B,) valid ones or ``None`` -> (B, mels, T // hop + 1) decibels."""
+        edge = self.settings.n_fft // 2
+        if lengths is not None:
+            wave = wave.masked_fill(~valid_mask(lengths, wave.shape[-1]), 0.0)
+        power = self.mel_power(nn.functional.pad(wave, (edge, edge)))
+        decibels = 10.0 * power.clamp(min=self.settings.floor).log10()
+        heard = decibels
+        if lengths is not None:
+            valid = valid_mask(self.count(lengths), decibels.shape[-1])[:, None, :]
+            heard = decibels.masked_fill(~valid, float("-inf"))
+        return torch.maximum(decibels, heard.amax((1, 2), keepdim=True) - RANGE)
+
+
+_KINDS: Mapping[str, Callable[[FrontEndSettings], MelFeatures]] = {
+    "log_mel": LogMel,
+    "resemblyzer": LevelledMel,
+    "speechbrain": SpeechBrainFbank,
+}
 
 
 def build_front_end(settings: FrontEndSettings) -> MelFeatures:

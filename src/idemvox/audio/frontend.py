@@ -12,9 +12,17 @@ from torch import Tensor, nn
 from idemvox.audio.read import SAMPLE_RATE
 from idemvox.errors import AudioError, RecipeError, unknown_name
 
-__all__ = ["FrontEndSettings", "LogMel", "MelFeatures", "mel_filters", "reflect_index", "valid_mask"]
+__all__ = [
+    "FrontEndSettings",
+    "LogMel",
+    "MelFeatures",
+    "htk_corners",
+    "mel_filters",
+    "reflect_index",
+    "valid_mask",
+]
 
-Kind = Literal["log_mel", "resemblyzer"]
+Kind = Literal["log_mel", "resemblyzer", "speechbrain"]
 Window = Literal["hamming", "hann"]
 Normalise = Literal["mean_var", "mean", "none"]
 
@@ -56,16 +64,21 @@ class FrontEndSettings:
             )
 
 
+def htk_corners(mels: int, low: float, high: float) -> Tensor:
+    """(mels + 2,) frequencies in Hz, equally spaced on HTK's mel scale, ``2595 log10(1 + f / 700)``."""
+    bottom, top = (2595.0 * math.log10(1.0 + f / 700.0) for f in (low, high))
+    return 700.0 * (10.0 ** (torch.linspace(bottom, top, mels + 2, dtype=torch.float64) / 2595.0) - 1.0)
+
+
 def mel_filters(mels: int, n_fft: int) -> Tensor:
     """Triangular HTK mel filters from 0 to 8 kHz, peak 1, for a power spectrum at 16 kHz.
 
-    The mel scale is ``2595 log10(1 + f / 700)``; no area normalisation, like torchaudio's default.
+    There is no area normalisation, like torchaudio's default.
 
     Returns:
         (mels, n_fft // 2 + 1) float32, equal to ``librosa.filters.mel(htk=True, norm=None)``.
     """
-    top = 2595.0 * math.log10(1.0 + SAMPLE_RATE / 2 / 700.0)
-    corners = 700.0 * (10.0 ** (torch.linspace(0.0, top, mels + 2, dtype=torch.float64) / 2595.0) - 1.0)
+    corners = htk_corners(mels, 0.0, SAMPLE_RATE / 2)
     bins = torch.linspace(0.0, SAMPLE_RATE / 2, n_fft // 2 + 1, dtype=torch.float64)
     distance = bins - corners[:, None]  # (mels + 2, bins)
     step = corners.diff()[:, None]
@@ -103,7 +116,11 @@ def valid_mask(lengths: Tensor, size: int) -> Tensor:
 class MelFeatures(nn.Module):
     """A front end: mel features of each frame, normalised over the utterance; padding changes nothing.
 
-    Subclasses implement :meth:`compute` and :meth:`count`, and register ``window`` and ``filters``.
+    Subclasses implement :meth:`compute` and, where it differs, :meth:`count`.
+
+    Args:
+        settings: of the front end.
+        filters: (mels, n_fft // 2 + 1) mel filters.
     """
 
     window: Tensor
@@ -112,9 +129,12 @@ class MelFeatures(nn.Module):
     tail: int = 0
     """Frames whose centres lie beyond the utterance."""
 
-    def __init__(self, settings: FrontEndSettings) -> None:
+    def __init__(self, settings: FrontEndSettings, filters: Tensor) -> None:
         super().__init__()
         self.settings = settings
+        make = torch.hamming_window if settings.window == "hamming" else torch.hann_window
+        self.register_buffer("window", make(settings.win), persistent=False)
+        self.register_buffer("filters", filters, persistent=False)
 
     def compute(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, T) samples, (B,) valid ones or ``None`` -> (B, mels, F), not normalised."""
@@ -195,11 +215,8 @@ class LogMel(MelFeatures):
     """
 
     def __init__(self, settings: FrontEndSettings | None = None) -> None:
-        super().__init__(settings or FrontEndSettings())
-        o = self.settings
-        make = torch.hamming_window if o.window == "hamming" else torch.hann_window
-        self.register_buffer("window", make(o.win), persistent=False)
-        self.register_buffer("filters", mel_filters(o.mels, o.n_fft), persistent=False)
+        settings = settings or FrontEndSettings()
+        super().__init__(settings, mel_filters(settings.mels, settings.n_fft))
 
     def compute(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, T) samples, (B,) valid ones or ``None`` -> (B, mels, T // hop + 1) log-mel."""

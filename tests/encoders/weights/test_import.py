@@ -115,6 +115,13 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     assert not (tmp_path / "harm").exists()
 
 
+def test_numbers_beside_the_weights_are_no_obstacle(tmp_path: Path) -> None:
+    """sslsv stores its best error rate as a number of NumPy."""
+    content = {"best_metric": np.float64(3.5), "step": np.int64(2), **LAYOUTS["resemblyzer"].make()}
+    torch.save(content, tmp_path / "w.pt")
+    assert import_weights(tmp_path / "w.pt", "resemblyzer", tmp_path / "m").encoder.dim == 10
+
+
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04"])
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
 def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,6 +22,15 @@ from idemvox.errors import ModelError
 __all__ = ["Converted", "Peer", "digest", "read_tensors", "renamed"]
 
 State = dict[str, Tensor]
+
+_SCALAR = np.float64(0).__reduce__()[0]
+_NUMBERS: list[Any] = [
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # as NumPy 1 named it
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64)),
+]
+"""What NumPy's numbers are made of, such as the best error rate beside the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,8 @@ def read_tensors(file: Path) -> State:
         except (SafetensorError, OSError) as error:
             raise ModelError(f"cannot read {file}: {error}; fetch it again") from error
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMBERS):
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ModelError(
             f"{file} was not read ({type(error).__name__}): it is damaged, or holds more than tensors and "
