@@ -7,6 +7,7 @@ import pytest
 
 from idemvox.errors import IdemvoxError
 from idemvox.verification import scoring
+from idemvox.verification.backend import BackEnd, Cohort
 from idemvox.verification.embed import Embeddings
 from idemvox.verification.scoring import Scorer
 from idemvox.verification.trials import Trials
@@ -98,3 +99,20 @@ def test_unknown_ids_are_listed_up_to_five():
         Scorer().scores(embeddings, trials("abcdefgh", [(0, 1)]))
     with pytest.raises(IdemvoxError, match=r"7 of the 8 .*: b, c, d"):
         Scorer("euclidean").scores(embeddings, trials("abcdefgh", [(0, 1)]))
+
+
+@pytest.mark.parametrize("compare", ["cosine", "euclidean"])
+@pytest.mark.parametrize("top", [None, 5, "no cohort"])
+def test_against_a_gallery_scores_are_those_of_the_pairs(compare, top):
+    rng = np.random.default_rng(4)
+    people, probes, strangers = (rng.normal(size=(n, 6)).astype(np.float32) for n in (9, 3, 30))
+    cohort = None if top == "no cohort" else Cohort(strangers, top)
+    scorer = Scorer(compare, BackEnd(rng.normal(size=6).astype(np.float32), cohort))
+    gallery = scorer.gallery(people)
+    found = scorer.against(probes, gallery)
+    expected = np.array([[scorer.score(probe, one) for one in people] for probe in probes])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert found.dtype == np.float32 and found.shape == (3, 9)
+    some = gallery.rows(np.array([4, 0])).joined(scorer.gallery(people[7:]))
+    assert len(some) == 4
+    np.testing.assert_allclose(scorer.against(probes, some), expected[:, [4, 0, 7, 8]], rtol=1e-4, atol=1e-4)

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from idemvox.errors import StoreError
 from idemvox.verifier import sqlite
+from idemvox.verifier.enrolment import Voiceprint
 from idemvox.verifier.names import checked_name
 from idemvox.verifier.sqlite import SqliteStore
-from idemvox.verifier.store import Voiceprint
 
 MODEL, OTHER = "a" * 64, "b" * 64
 
@@ -28,7 +28,7 @@ MODEL, OTHER = "a" * 64, "b" * 64
 def prints(seed, count=1, dim=8):
     rng = np.random.default_rng(seed)
     return [
-        Voiceprint(rng.standard_normal(dim).astype(np.float32), f"{seed}-{n}.wav", 2.5, 20.0)
+        Voiceprint(rng.standard_normal(dim).astype(np.float32), f"{seed}-{n}.wav", 2.5, 20.0, n > 0)
         for n in range(count)
     ]
 
@@ -53,6 +53,7 @@ def test_enrolments_are_kept_apart_by_speaker_and_channel(store):
         ("Anna", "phone", "2-0.wav"),
         ("bert", "", "3-0.wav"),
     ]
+    assert [e.narrow for e in found] == [False, True, False, False]
     assert {(e.seconds, e.quality) for e in found} == {(2.5, 20.0)} and found[0].added.endswith("+00:00")
     assert store.enrolments("Anna") == found[:3]
     order = [3, 0, 2, 1]
@@ -284,7 +285,7 @@ ENROL = """
 import sys
 import numpy as np
 from idemvox.verifier.sqlite import SqliteStore
-from idemvox.verifier.store import Voiceprint
+from idemvox.verifier.enrolment import Voiceprint
 
 path, first = sys.argv[1], int(sys.argv[2])
 with SqliteStore(path, "a" * 64) as store:

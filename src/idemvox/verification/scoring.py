@@ -16,7 +16,7 @@ from idemvox.verification.embed import Embeddings
 from idemvox.verification.normalisation import cohort_statistics, normalise
 from idemvox.verification.trials import Trials
 
-__all__ = ["Scorer", "missing_ids"]
+__all__ = ["Gallery", "Scorer", "missing_ids"]
 
 Floats = NDArray[np.float32]
 
@@ -43,6 +43,38 @@ class _Side(NamedTuple):
     def rows(self, index: NDArray[np.integer[Any]] | slice) -> _Side:
         """Return the utterances of these rows."""
         return _Side(self.vectors[index], self.offsets[index])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gallery:
+    """N embeddings ready to be compared with many others; made by :meth:`Scorer.gallery`.
+
+    Attributes:
+        side: the embeddings, prepared.
+        mean, deviation: (N,) of their scores against the cohort; 0 and 1 without one.
+    """
+
+    side: _Side
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def rows(self, index: NDArray[np.integer[Any]]) -> Gallery:
+        """Return the embeddings of these rows."""
+        return Gallery(self.side.rows(index), self.mean[index], self.deviation[index])
+
+    def joined(self, other: Gallery) -> Gallery:
+        """Return these embeddings, then the other's, which must be of the same scorer."""
+        return Gallery(
+            _Side(
+                np.concatenate([self.side.vectors, other.side.vectors]),
+                np.concatenate([self.side.offsets, other.side.offsets]),
+            ),
+            np.concatenate([self.mean, other.mean]),
+            np.concatenate([self.deviation, other.deviation]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +140,32 @@ class Scorer:
         scores = self._raw(side, trials, chunk)
         if self._cohort is not None:
             normalise(scores, trials.enrol_index, trials.test_index, *self._statistics(side, chunk))
+        return scores
+
+    def gallery(self, matrix: Floats) -> Gallery:
+        """Return embeddings (N, D) ready for :meth:`against`."""
+        side = self._prepare(np.asarray(matrix, np.float32))
+        if self._cohort is None:
+            return Gallery(side, np.zeros(len(matrix)), np.ones(len(matrix)))
+        return Gallery(side, *self._statistics(side))
+
+    def against(self, embeddings: ArrayLike, gallery: Gallery) -> Floats:
+        """Return (M, N) the scores of M embeddings (M, D) against a gallery of N, by one matrix product.
+
+        They are those of :meth:`score` but for rounding, which is that of float32.
+        """
+        side = self._prepare(np.asarray(embeddings, np.float32))
+        scores: Floats = side.vectors @ gallery.side.vectors.T  # (M, N)
+        if self.compare == "euclidean":
+            scores *= 2
+            squares = (_inner(part.vectors, part.vectors) for part in (side, gallery.side))
+            scores -= np.add.outer(*squares)
+        scores += np.add.outer(side.offsets, gallery.side.offsets)
+        if self._cohort is not None:
+            mean, deviation = self._statistics(side)
+            mine, theirs = 0.5 / deviation, 0.5 / gallery.deviation
+            scores *= np.add.outer(mine, theirs).astype(np.float32)
+            scores -= np.add.outer(mine * mean, theirs * gallery.mean).astype(np.float32)
         return scores
 
     def _raw(self, side: _Side, trials: Trials, chunk: int) -> Floats:

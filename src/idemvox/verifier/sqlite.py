@@ -34,6 +34,7 @@ CREATE TABLE idemvox_enrolments (
     source TEXT NOT NULL,
     seconds REAL,
     quality REAL,
+    narrow INTEGER,
     added TEXT NOT NULL,
     digest TEXT NOT NULL UNIQUE,
     embedding BLOB NOT NULL

@@ -12,7 +12,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -21,67 +20,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from idemvox.errors import StoreError
+from idemvox.verifier.enrolment import Added, Enrolment, Voiceprint
 from idemvox.verifier.names import checked_name, unknown_speaker
 
-__all__ = ["Added", "Enrolment", "SpeakerStore", "Voiceprint"]
+__all__ = ["FORMAT", "SpeakerStore"]
 
 Floats = NDArray[np.float32]
 
 FORMAT = 1
 """Version of the tables; newer ones are refused."""
 _AT_ONCE = 500  # ids in one statement
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Voiceprint:
-    """What is stored of one recording.
-
-    Attributes:
-        embedding: (D,) as the encoder gives it.
-        source: name of the recording, for people.
-        seconds: seconds of speech; ``None`` if unknown. Some calibrations use them.
-        quality: such as a signal-to-noise ratio in dB; likewise.
-        added: UTC, ISO 8601; ``None``: now.
-    """
-
-    embedding: ArrayLike
-    source: str = ""
-    seconds: float | None = None
-    quality: float | None = None
-    added: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Enrolment:
-    """One stored embedding, without its numbers.
-
-    Attributes:
-        id: never given to another enrolment of the store, not even after deletion.
-        speaker: name.
-        channel: such as ``phone``; empty if none was named.
-        source, seconds, quality, added: as in :class:`Voiceprint`.
-    """
-
-    id: int
-    speaker: str
-    channel: str
-    source: str
-    seconds: float | None
-    quality: float | None
-    added: str
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """What an enrolment did.
-
-    Attributes:
-        count: embeddings added.
-        known: sources of recordings that the speaker had been enrolled with before; they are not added twice.
-    """
-
-    count: int
-    known: tuple[str, ...] = ()
 
 
 class SpeakerStore(ABC):
@@ -211,14 +159,15 @@ class SpeakerStore(ABC):
                 if name not in ids:
                     ids[name] = self._speaker(name)
                 self._run(
-                    "INSERT INTO idemvox_enrolments (speaker, channel, source, seconds, quality, added,"
-                    " digest, embedding) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO idemvox_enrolments (speaker, channel, source, seconds, quality, narrow,"
+                    " added, digest, embedding) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         ids[name],
                         channel,
                         voiceprint.source,
                         voiceprint.seconds,
                         voiceprint.quality,
+                        None if voiceprint.narrow is None else int(voiceprint.narrow),
                         voiceprint.added or datetime.now(UTC).isoformat(timespec="seconds"),
                         digest,
                         self._encoded(embedding),
@@ -275,14 +224,14 @@ class SpeakerStore(ABC):
         """
         where, values = ("", ()) if name is None else ("WHERE s.name = ?", (checked_name(name),))
         rows = self._run(
-            "SELECT e.id, s.name, e.channel, e.source, e.seconds, e.quality, e.added"
+            "SELECT e.id, s.name, e.channel, e.source, e.seconds, e.quality, e.narrow, e.added"
             " FROM idemvox_enrolments e"
             f" JOIN idemvox_speakers s ON s.id = e.speaker {where} ORDER BY e.speaker, e.id",
             values,
         )
         if name is not None and not rows:
             raise unknown_speaker(name, self.names(), self.where)
-        return [Enrolment(*row) for row in rows]
+        return [Enrolment.of(row) for row in rows]
 
     def embeddings(self, ids: Sequence[int]) -> Floats:
         """Return (N, D) the embeddings of these enrolments.
