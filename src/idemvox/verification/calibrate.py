@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from idemvox.errors import IdemvoxError, ModelError
 from idemvox.verification.calibration import Calibration, Side, Term, side_values
+from idemvox.verification.conditions import Conditions
 from idemvox.verification.counts import SortedTrials
 from idemvox.verification.logistic import fit_logistic
 from idemvox.verification.operating import operating_points
@@ -26,6 +27,7 @@ def fit_calibration(
     speakers: tuple[ArrayLike, ArrayLike] | None = None,
     scoring: str = "cosine",
     trials: str = "trials",
+    conditions: Conditions | None = None,
     draws: int = 200,
     seed: int = 0,
 ) -> Calibration:
@@ -43,6 +45,7 @@ def fit_calibration(
             thresholds; ``None`` leaves them out.
         scoring: description of the scorer, ``str(scorer)``.
         trials: name of the trials.
+        conditions: what the recordings are like, for warnings.
         draws: bootstrap draws for the intervals.
         seed: makes the draws repeatable.
 
@@ -73,5 +76,6 @@ def fit_calibration(
     points, count = operating_points(llr, label, speakers, draws, seed)
     targets = int(np.count_nonzero(label))
     return Calibration(
-        *(offset, slope, terms, prior, scoring, trials, targets, len(label) - targets, count, points)
+        *(offset, slope, terms, prior, scoring, trials, targets, len(label) - targets, count, points),
+        conditions,
     )

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from idemvox.errors import CorpusError, IdemvoxError, ModelError
 from idemvox.files import read_json, write_json
+from idemvox.verification.conditions import Conditions, Facts
 from idemvox.verification.operating import ERRORS_NEEDED, Point
 
 __all__ = [
@@ -100,6 +101,7 @@ class Calibration:
         targets, impostors: their numbers.
         speakers: number of speakers; ``None`` if unknown.
         points: thresholds by false-accept rate, rates rising; only rates that the trials support.
+        conditions: what the calibration's recordings were like; ``None`` if that was not measured.
     """
 
     offset: float
@@ -112,6 +114,7 @@ class Calibration:
     impostors: int
     speakers: int | None
     points: tuple[Point, ...]
+    conditions: Conditions | None = None
 
     @property
     def needs_durations(self) -> bool:
@@ -190,6 +193,14 @@ class Calibration:
             self.targets,
             self.impostors,
         )
+
+    def unlike(self, facts: Facts) -> list[str]:
+        """Return warnings for a recording unlike those of the calibration; empty if it is like them.
+
+        A threshold only holds for recordings like those it was set on: set on clean studio recordings, it may
+        reject most calls of the same speaker.
+        """
+        return [] if self.conditions is None else self.conditions.unlike(facts)
 
     def _too_few(self, rate: float) -> str:
         text = (
