@@ -86,6 +86,21 @@ def test_two_models_on_the_same_trials(home, trained):
     assert "+0.00 points" in text and "speakers resampled" not in " ".join(text.split())
 
 
+def test_a_certificate_is_written_and_checked(home, trained):
+    pytest.importorskip("pyarrow")
+    trials, folder = home / "trials.txt", home / "certificate"
+    lists = (trials, "--manifest", home / "calls.csv", "--no-store", "-q")
+    assert "check-report" in call("evaluate", trained, *lists, "--certificate", folder)
+    assert "every number" in call("check-report", folder, "--model", trained, "--trials", trials)
+    values = json.loads((folder / "certificate.json").read_text())
+    assert "simclr" in values["model"]["recipe"] and set(values["metrics"]["EER"]) == {"value", "low", "high"}
+    values["metrics"]["EER"]["value"] = 0.001
+    (folder / "certificate.json").write_text(json.dumps(values))
+    result = run.invoke(app, ["check-report", str(folder)])
+    assert result.exit_code == 1
+    assert "EER is stated as 0.001; the scores give" in result.output and "was changed" in result.output
+
+
 def test_embed_writes_what_numpy_reads(home, trained):
     out = home / "e.npz"
     assert "24 embeddings of 16 numbers" in call("embed", trained, home / "calls.csv", "--out", out, "-q")

@@ -13,6 +13,7 @@ from idemvox.cli.corpus import doctor, pack
 from idemvox.cli.importers import CorporaCommand
 from idemvox.cli.learn import average, demo, recipes, sweep, train
 from idemvox.cli.prepare import prepare
+from idemvox.cli.report import check_report
 from idemvox.cli.verify import embed, evaluate, picture, verify
 from idemvox.cli.weights import import_weights
 from idemvox.errors import IdemvoxError
@@ -34,7 +35,10 @@ app = typer.Typer(
 )
 app.add_typer(prepare, name="prepare")
 app.command(cls=CorporaCommand)(doctor)
-for command in (pack, train, average, sweep, recipes, import_weights, evaluate, embed, verify, picture, demo):
+for command in (
+    *(pack, train, average, sweep, recipes, import_weights),
+    *(evaluate, check_report, embed, verify, picture, demo),
+):
     app.command()(command)
 
 

@@ -34,6 +34,10 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Another model to compare with on the same trials; may be given several times."),
     ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write scores, hashes and metrics to, for `idemvox check-report`."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the reports to this JSON file.")] = None,
     store: Annotated[
         bool, typer.Option(help="Store the (first) report with the model; `verify` uses its threshold.")
@@ -57,15 +61,21 @@ def evaluate(
       idemvox evaluate runs/simclr veri_test2.txt --root voxceleb1/wav
 
       idemvox evaluate runs/ssps trials.txt --manifest test.csv --against runs/simclr
+
+      idemvox evaluate runs/ssps trials.txt --manifest test.csv --certificate runs/ssps/certificate
     """
     from idemvox.files import write_json
     from idemvox.model import load_model
     from idemvox.processes import command_line
+    from idemvox.verification.certificate import write_certificate
     from idemvox.verification.comparison import compare, comparison_table
     from idemvox.verification.evaluation import score_lists
     from idemvox.verification.report import reports_table, store_report
+    from idemvox.verification.score_files import require_parquet
     from idemvox.verification.trials import load_trials
 
+    if certificate is not None:
+        require_parquet()
     loaded, *others = [load_model(folder) for folder in (model, *(against or ()))]
     lists, source = [load_trials(path) for path in trials], _source(root, manifest)
     how = {"device": fetch_device(device), "precision": precision, "progress": not quiet}
@@ -76,6 +86,11 @@ def evaluate(
         for a, b in zip(score_lists(other, lists, source, **how), found, strict=True):
             comparison = compare(a.scores, b.scores, b.trials.labels, *(b.sides or ()))
             console.print(comparison_table(comparison, b.trials.name, str(name)))
+    if certificate is not None:
+        for scored in found:
+            folder = certificate if len(found) == 1 else certificate / scored.trials.name.replace("/", "-")
+            written = write_certificate(folder, scored, command=command_line())
+            console.print(f"certificate: {written.parent}; check it with `idemvox check-report`")
     if out is not None:
         write_json(out, [json.loads(report.to_json()) for report in reports])
         console.print(f"report: {out}")

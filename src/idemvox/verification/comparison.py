@@ -150,8 +150,8 @@ def comparison_table(found: Comparison, trials: str, other: str) -> Table:
         sides = found.changed
         notes.append(
             f"right where the other is wrong, each at its own EER threshold: {sides.only_b:,} trials; wrong"
-            f" where it is right: {sides.only_a:,} (exact binomial p = {sides.p:.2g}, too small because trials"
-            " share speakers)"
+            f" where it is right: {sides.only_a:,} (exact binomial p = {sides.p:.2g}, too small because"
+            " trials share speakers)"
         )
     table = Table(title=f"{trials}: against {other}", caption="; ".join(notes))
     table.add_column("")
