@@ -177,6 +177,11 @@ def test_names_are_any_text_in_one_spelling(store):
         store.enrol("Anna", prints(99), channel="a\nb")
 
 
+def test_the_name_of_a_file_may_be_anything(store):
+    store.enrol("Anna", [Voiceprint(np.ones(8), "a\x1b[31m\udcff.wav")])
+    assert [e.source for e in store.enrolments()] == ["a?[31m?.wav"]
+
+
 @given(st.text())
 def test_a_name_is_refused_or_its_own_spelling(text):
     try:

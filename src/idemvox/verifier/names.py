@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from idemvox.errors import StoreError, unknown_name
 
-__all__ = ["checked_name", "unknown_speaker"]
+__all__ = ["checked_name", "printable", "unknown_speaker"]
 
+_WRONG = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, line and paragraph breaks
 _LISTED = 20  # most names in a message
 
 
@@ -24,11 +25,20 @@ def checked_name(text: str, what: str = "speaker", *, empty: bool = False) -> st
     name = unicodedata.normalize("NFC", text).strip()
     if not name and not empty:
         raise StoreError(f"the name of a {what} is empty: give one")
-    if wrong := next((c for c in name if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None):
+    if wrong := next((c for c in name if unicodedata.category(c) in _WRONG), None):
         raise StoreError(
             f"the name of a {what} is one line of text, but {name!r} holds {wrong!r}: leave that out"
         )
     return name
+
+
+def printable(text: str) -> str:
+    """Return text with control characters and what is no character replaced by question marks.
+
+    >>> printable("a\nb")
+    'a?b'
+    """
+    return "".join("?" if unicodedata.category(c) in _WRONG else c for c in text)
 
 
 def unknown_speaker(name: str, names: Sequence[str], where: str) -> StoreError:

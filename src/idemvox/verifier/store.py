@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from idemvox.errors import StoreError
 from idemvox.verifier.enrolment import Added, Enrolment, Voiceprint
-from idemvox.verifier.names import checked_name, unknown_speaker
+from idemvox.verifier.names import checked_name, printable, unknown_speaker
 
 __all__ = ["FORMAT", "SpeakerStore"]
 
@@ -164,11 +164,11 @@ class SpeakerStore(ABC):
                     (
                         ids[name],
                         channel,
-                        voiceprint.source,
+                        printable(voiceprint.source),
                         voiceprint.seconds,
                         voiceprint.quality,
                         None if voiceprint.narrow is None else int(voiceprint.narrow),
-                        voiceprint.added or datetime.now(UTC).isoformat(timespec="seconds"),
+                        printable(voiceprint.added or datetime.now(UTC).isoformat(timespec="seconds")),
                         digest,
                         self._encoded(embedding),
                     ),
