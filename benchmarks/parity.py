@@ -87,7 +87,41 @@ def speechbrain(folder: Path) -> tuple[Path, Theirs, str]:
     return folder / "embedding_model.ckpt", embed, "random"
 
 
-TOOLKITS = {"resemblyzer": [resemblyzer], "speechbrain": [speechbrain]}
+def sslsv_network(folder: Path, network: Any) -> tuple[Path, Theirs, str]:
+    """A checkpoint of one of sslsv's encoders with its own front end, as its trainer writes it."""
+    network = live(network)
+    state = {f"encoder.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save({"epoch": 1, "best_metric": np.float64(9.4), "model": state}, folder / "model_latest.pt")
+
+    def embed(wave: Wave) -> NDArray[Any]:
+        vector: NDArray[Any] = network(torch.from_numpy(wave)[None]).numpy()
+        return vector
+
+    return folder / "model_latest.pt", embed, "random"
+
+
+def sslsv_ecapa(folder: Path) -> tuple[Path, Theirs, str]:
+    """The sizes of the SSPS paper, 40 mels."""
+    from sslsv.encoders.ECAPATDNN import ECAPATDNN, ECAPATDNNConfig
+
+    torch.manual_seed(0)
+    sizes = [1024, 1024, 1024, 1024, 3072]
+    return sslsv_network(folder, ECAPATDNN(ECAPATDNNConfig(channels=sizes)))
+
+
+def sslsv_resnet(folder: Path) -> tuple[Path, Theirs, str]:
+    """Its Fast ResNet-34, 40 mels."""
+    from sslsv.encoders.ResNet34 import ResNet34, ResNet34Config
+
+    torch.manual_seed(0)
+    return sslsv_network(folder, ResNet34(ResNet34Config()))
+
+
+TOOLKITS = {
+    "resemblyzer": [resemblyzer],
+    "speechbrain": [speechbrain],
+    "sslsv": [sslsv_ecapa, sslsv_resnet],
+}
 """Each toolkit's networks."""
 
 

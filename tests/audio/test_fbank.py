@@ -12,6 +12,7 @@ from idemvox.audio.frontend import FrontEndSettings
 from idemvox.errors import IdemvoxError
 
 SETTINGS = {
+    "log_mel": FrontEndSettings(pre_emphasis=0.97),
     "resemblyzer": FrontEndSettings(kind="resemblyzer", window="hann", normalise="none", n_fft=400),
     "speechbrain": FrontEndSettings(kind="speechbrain", normalise="mean", n_fft=400, floor=1e-10),
 }

@@ -20,7 +20,7 @@ def parity(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("toolkit", ["resemblyzer", "speechbrain"])
+@pytest.mark.parametrize("toolkit", ["resemblyzer", "speechbrain", "sslsv"])
 def test_embeddings_are_the_toolkits(parity: ModuleType, toolkit: str) -> None:
     pytest.importorskip(toolkit, reason=f"{toolkit} is not installed", exc_type=ImportError)
     rng = np.random.default_rng(0)

@@ -50,6 +50,8 @@ class FrontEndSettings:
     """Added to the mel power before the logarithm."""
     kind: Kind = "log_mel"
     """``log_mel`` is :class:`LogMel`."""
+    pre_emphasis: float = 0.0
+    """Share of the previous sample that is subtracted from each; usually 0.97 or nothing."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -62,6 +64,8 @@ class FrontEndSettings:
             raise RecipeError(
                 f"impossible front end {self}: use mels >= 1, hop >= 1, floor > 0 and 1 <= win <= n_fft"
             )
+        if not 0 <= self.pre_emphasis < 1:
+            raise RecipeError(f"frontend.pre_emphasis={self.pre_emphasis} must be at least 0 and below 1")
 
 
 def htk_corners(mels: int, low: float, high: float) -> Tensor:
@@ -221,9 +225,19 @@ class LogMel(MelFeatures):
     def compute(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, T) samples, (B,) valid ones or ``None`` -> (B, mels, T // hop + 1) log-mel."""
         samples, edge = wave.shape[-1], self.settings.n_fft // 2
+        if self.settings.pre_emphasis:
+            wave = self._emphasise(wave, lengths)
         if lengths is None and samples > edge:
             wave = nn.functional.pad(wave, (edge, edge), mode="reflect")
         else:
             valid = wave.new_full(wave.shape[:1], samples, dtype=torch.long) if lengths is None else lengths
             wave = wave.gather(1, reflect_index(-edge, samples + edge, valid))
         return torch.log(self.mel_power(wave) + self.settings.floor)
+
+    def _emphasise(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
+        """Subtract a share of the previous sample; the one before the first is the second, mirrored."""
+        second = wave[:, min(1, wave.shape[-1] - 1)]
+        if lengths is not None:
+            second = torch.where(lengths > 1, second, wave[:, 0])
+        previous = torch.cat([second[:, None], wave[:, :-1]], dim=1)
+        return wave - self.settings.pre_emphasis * previous

@@ -19,7 +19,11 @@ def import_weights(
     out: Annotated[Path, typer.Argument(help="Model folder to write.", metavar="MODELFOLDER")],
     toolkit: Annotated[
         str,
-        typer.Option("--from", help="Toolkit that wrote them: resemblyzer, speechbrain.", metavar="TOOLKIT"),
+        typer.Option(
+            "--from",
+            help="Toolkit that wrote them: resemblyzer, speechbrain, sslsv, voxceleb_trainer.",
+            metavar="TOOLKIT",
+        ),
     ],
 ) -> None:
     """Turn another toolkit's weights into a model folder.

@@ -86,12 +86,18 @@ class FastResNet34(Encoder):
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Published sizes; halve ``channels`` for a quarter of the cost."""
+        """Published sizes; halve ``channels`` for a quarter of the cost.
+
+        Attributes:
+            blocks: of each layer, at least 1; 2 each are a ResNet-18.
+            norm_first: batch norm before ReLU after the first convolution, as in voxceleb_trainer and sslsv;
+                imported weights need it.
+        """
 
         dim: int = 512
         channels: tuple[int, int, int, int] = (16, 32, 64, 128)
         blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
-        """Of each layer, at least 1; 2 each are a ResNet-18."""
+        norm_first: bool = False
 
     def __init__(self, options: Options | None = None, frontend: FrontEndSettings | None = None) -> None:
         super().__init__(frontend)
@@ -121,7 +127,7 @@ class FastResNet34(Encoder):
             with torch.autocast(features.device.type, enabled=False):
                 return self.encode(features.float(), frames)
         x = self.conv1(features.unsqueeze(1))
-        x = self.bn1(x.relu_())  # (B, C, mels / 2, F)
+        x = self.bn1(x).relu_() if self.options.norm_first else self.bn1(x.relu_())  # (B, C, mels / 2, F)
         mask = None
         if frames is not None:
             mask = self._mask(frames, x)

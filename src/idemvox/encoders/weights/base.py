@@ -19,7 +19,7 @@ from torch import Tensor
 from idemvox.audio.frontend import FrontEndSettings
 from idemvox.errors import ModelError
 
-__all__ = ["Converted", "Peer", "digest", "read_tensors", "renamed"]
+__all__ = ["Converted", "Peer", "State", "below", "digest", "read_tensors", "renamed"]
 
 State = dict[str, Tensor]
 
@@ -40,15 +40,15 @@ class Converted:
     Attributes:
         encoder: name in the registry of encoders.
         options: those of the encoder that the weights need.
-        frontend: settings that the weights were trained with.
         state: by the names of our encoder.
+        frontend: settings that the weights were trained with.
         unused: names in the file of what is not the encoder, such as a classifier.
     """
 
     encoder: str
     options: dict[str, Any]
-    frontend: FrontEndSettings
     state: State
+    frontend: FrontEndSettings
     unused: list[str] = field(default_factory=list)
 
 
@@ -118,6 +118,18 @@ def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, Mapping):
         for key, below in value.items():
             yield from _tensors(below, f"{name}.{key}" if name else str(key))
+
+
+def below(state: Mapping[str, Tensor], prefix: str) -> tuple[State, list[str]]:
+    """Return the tensors whose names begin with a regular expression, without it, and the other names."""
+    chosen: State = {}
+    others: list[str] = []
+    for name, tensor in state.items():
+        if match := re.match(prefix, name):
+            chosen[name[match.end() :]] = tensor
+        else:
+            others.append(name)
+    return chosen, others
 
 
 def renamed(state: Mapping[str, Tensor], rules: Mapping[str, str]) -> tuple[State, list[str]]:

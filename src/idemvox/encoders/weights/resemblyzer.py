@@ -29,7 +29,7 @@ class Resemblyzer(Peer):
         return Converted(
             "ge2e_lstm",
             {"dim": dim, "hidden": hidden, "layers": layers},
-            FrontEndSettings(kind="resemblyzer", mels=mels, window="hann", normalise="none", n_fft=400),
             new,
+            FrontEndSettings(kind="resemblyzer", mels=mels, window="hann", normalise="none", n_fft=400),
             unused,
         )

@@ -30,4 +30,4 @@ class SpeechBrain(Peer):
         options, new = ecapa_tdnn(state)
         mels = new["stem.conv.weight"].shape[1]
         frontend = FrontEndSettings(kind="speechbrain", mels=mels, n_fft=400, floor=1e-10, normalise="mean")
-        return Converted("ecapa_tdnn", options, frontend, new)
+        return Converted("ecapa_tdnn", options, new, frontend)
