@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch.nn.functional import normalize
 
 from idemvox.batch import Batch, Swap
 from idemvox.errors import RecipeError
-from idemvox.frameworks.moco import MoCo
+from idemvox.frameworks.moco import MoCo, MoCoProtoNCE
+from idemvox.frameworks.parts.prototypes import PrototypeBank
 
 
 def batch(ids: list[int], seed: int) -> Batch:
@@ -124,3 +126,56 @@ def test_begins_with_another_encoder_on_both_sides(encoder):
 def test_options_that_cannot_be(wrong):
     with pytest.raises(RecipeError, match="moco needs"):
         MoCo.Options(**wrong)
+
+
+def test_a_projector_has_its_own_teacher(encoder, sampler):
+    framework = MoCo(encoder, MoCo.Options(momentum=0.5, hidden=6, outputs=3, symmetric=False))
+    assert framework.embedding_dim == 3
+    with torch.no_grad():
+        framework.projector[0].weight += 1
+    key = framework.teacher_projector(framework.teacher(BATCHES[0].views["positive"][:, 0]))
+    torch.testing.assert_close(framework.target(BATCHES[0]), normalize(key, dim=1))
+    before = framework.teacher_projector[0].weight.clone()
+    framework.after_step(0.1)
+    torch.testing.assert_close(framework.teacher_projector[0].weight, before + 0.5)
+
+
+def test_prototypes_join_from_their_epoch_on(encoder, sampler):
+    options = MoCoProtoNCE.Options(
+        0.2, hidden=6, outputs=3, queue=9, clusters=(2, 3), weight=0.7, prototypes_from=1
+    )
+    framework = MoCoProtoNCE(encoder, options)
+    framework.start_epoch(0)
+    for b in BATCHES[:3]:
+        step = framework(b, sampler())
+        assert float(step.metrics["prototypes"]) == 0
+        torch.testing.assert_close(step.loss.detach(), step.metrics["contrast"])
+    framework.start_epoch(1)
+    expected = PrototypeBank((2, 3), 3)
+    expected.fit(framework.queue.vectors, 1, 0.2)
+    query = framework.projector(encoder(BATCHES[3].views["anchor"][:, 0])).detach()
+    other = normalize(torch.randn(3, 3), dim=1)  # what stands in for the positives decides
+    step = framework(BATCHES[3], sampler(lambda ids, targets: other))
+    assert float(step.metrics["prototypes"]) == pytest.approx(
+        0.7 * float(expected.loss(query, other)), rel=1e-5
+    )
+    torch.testing.assert_close(step.loss.detach(), step.metrics["contrast"] + step.metrics["prototypes"])
+
+
+def test_resumed_within_an_epoch_the_prototypes_are_those_of_its_beginning(encoder, sampler):
+    options = MoCoProtoNCE.Options(queue=9, hidden=6, outputs=3, clusters=(3,), prototypes_from=0)
+    framework, resumed = (MoCoProtoNCE(copy.deepcopy(encoder), options) for _ in range(2))
+    for b in BATCHES[:2]:
+        framework(b, sampler())
+    framework.start_epoch(1)
+    framework(BATCHES[2], sampler())
+    resumed.load_state_dict(framework.state_dict())
+    resumed.start_epoch(1)
+    assert torch.equal(resumed.bank.centroids0, framework.bank.centroids0)
+    assert torch.equal(framework(BATCHES[3], sampler()).loss, resumed(BATCHES[3], sampler()).loss)
+
+
+@pytest.mark.parametrize("wrong", [{"clusters": ()}, {"clusters": (1,)}, {"weight": -1.0}])
+def test_options_of_prototypes_that_cannot_be(wrong):
+    with pytest.raises(RecipeError, match="moco_protonce needs"):
+        MoCoProtoNCE.Options(**wrong)

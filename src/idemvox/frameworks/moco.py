@@ -1,4 +1,4 @@
-"""MoCo for speakers: a momentum encoder, and a queue of negatives."""
+"""MoCo for speakers, alone and with prototypes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idemvox.batch import Batch, Sampler, Step
@@ -15,12 +15,14 @@ from idemvox.encoders.base import Encoder
 from idemvox.errors import RecipeError
 from idemvox.frameworks.base import Paired
 from idemvox.frameworks.parts.memory import NegativeQueue
+from idemvox.frameworks.parts.projector import Projector
+from idemvox.frameworks.parts.prototypes import PrototypeBank
 from idemvox.frameworks.parts.teacher import follow, teacher_of
 from idemvox.losses.memory import memory_nce
 from idemvox.ranks import gather, own
 from idemvox.registry import FRAMEWORKS, Memory
 
-__all__ = ["MoCo"]
+__all__ = ["MoCo", "MoCoProtoNCE"]
 
 
 @FRAMEWORKS.register("moco")
@@ -54,6 +56,8 @@ class MoCo(Paired):
                 a step needs less computation.
             margin: of each positive; 0 is none.
             angular: whether the margin is one of the angle, in radians.
+            hidden: width of a projector's hidden layer; ``None``: no projector.
+            outputs: width of a projection.
         """
 
         temperature: float = 0.03
@@ -62,6 +66,8 @@ class MoCo(Paired):
         symmetric: bool = True
         margin: float = 0.0
         angular: bool = False
+        hidden: int | None = None
+        outputs: int = 128
         seconds: Memory[float] = 2.0
 
         def __post_init__(self) -> None:
@@ -70,8 +76,10 @@ class MoCo(Paired):
 
     def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
         super().__init__(encoder, options, classes)
-        self.teacher = teacher_of(encoder)
-        self.queue = NegativeQueue(self.options.queue, self.embedding_dim)
+        o = self.options
+        self.projector = Projector(encoder.dim, o.hidden, o.outputs) if o.hidden else nn.Identity()
+        self.teacher, self.teacher_projector = teacher_of(encoder), teacher_of(self.projector)
+        self.queue = NegativeQueue(o.queue, self.embedding_dim)
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -79,41 +87,129 @@ class MoCo(Paired):
         return ("anchor", "positive") if self.options.symmetric else ("positive",)
 
     @property
+    def width(self) -> int:
+        """Width D of a key."""
+        return int(self.options.outputs if self.options.hidden else self.encoder.dim)
+
+    @property
     def embedding_dim(self) -> int:
-        return len(self.sides) * self.encoder.dim
+        return len(self.sides) * self.width
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> None:
         super().begin_with(weights)
         self.teacher.load_state_dict(weights)
 
+    def project(self, representation: Tensor) -> Tensor:
+        projection: Tensor = self.projector(representation)
+        return projection
+
     @torch.no_grad()
+    def key(self, batch: Batch, view: str) -> Tensor:
+        """Return the keys (B, D) of a view, of norm 1."""
+        return F.normalize(self.teacher_projector(self.teacher(batch.views[view][:, 0])).float(), dim=1)
+
     def target(self, batch: Batch) -> Tensor:
-        """Return the keys of each side, of norm 1, one after the other: (B, S D)."""
-        keys = [F.normalize(self.teacher(batch.views[side][:, 0]).float(), dim=1) for side in self.sides]
-        return torch.cat(keys, 1)
+        """Return the keys of each side, one after the other: (B, S D)."""
+        return torch.cat([self.key(batch, side) for side in self.sides], 1)
 
     def apart(self, keys: Tensor) -> tuple[Tensor, ...]:
         """Return the keys (N, S D) of each side (N, D)."""
         return keys.chunk(len(self.sides), 1)
 
+    def terms(self, query: Tensor, key: Tensor, negatives: Tensor, excluded: Tensor) -> dict[str, Tensor]:
+        """Return the terms of the loss of one side.
+
+        Args:
+            query: (B, D) of this rank's utterances.
+            key: (B, D) their positives.
+            negatives: (Q, D).
+            excluded: (B, Q) which negatives not to compare a query with.
+        """
+        o = self.options
+        loss = memory_nce(query, key, negatives, o.temperature, excluded, margin=o.margin, angular=o.angular)
+        return {"contrast": loss}
+
     def forward(self, batch: Batch, positives: Sampler) -> Step:
-        o, ids, keys = self.options, gather(batch.ids), self.target(batch)
+        ids, keys = gather(batch.ids), self.target(batch)
         swap = positives(batch.ids, keys)
         excluded = own(self.queue.excluded(ids, swap))  # (B, Q)
-        losses = []
+        sides = []
         for other, key, negatives in zip(
             ("positive", "anchor")[-len(self.sides) :],  # whose positive each side's key is
             self.apart(own(swap.targets)),
             self.apart(self.queue.vectors),
             strict=True,
         ):
-            query = self.encoder(batch.views[other][:, 0])  # (B, D)
-            losses.append(
-                memory_nce(query, key, negatives, o.temperature, excluded, margin=o.margin, angular=o.angular)
-            )
+            query = self.project(self.encoder(batch.views[other][:, 0]))  # (B, D)
+            sides.append(self.terms(query, key, negatives, excluded))
         if self.training:
             self.queue.push(ids, gather(keys))
-        return Step(torch.stack(losses).mean(), swap=swap)
+        terms = {name: torch.stack([side[name] for side in sides]).mean() for name in sides[0]}
+        numbers = {name: value.detach() for name, value in terms.items()} if len(terms) > 1 else {}
+        return Step(torch.stack(list(terms.values())).sum(), numbers, swap)
 
     def after_step(self, progress: float) -> None:
         follow(self.teacher, self.encoder, self.options.momentum)
+        if self.options.hidden:
+            follow(self.teacher_projector, self.projector, self.options.momentum)
+
+
+@FRAMEWORKS.register("moco_protonce")
+class MoCoProtoNCE(MoCo):
+    """MoCo that also finds the prototype of an utterance's cluster among all prototypes.
+
+    Xia et al. (2021), after PCL (Li et al., 2021): before each epoch the keys in the queue are clustered by
+    k-means, for several numbers of clusters, and each cluster's concentration is its temperature. An anchor's
+    prototype is the one nearest to its key; it is compared with all of a clustering, not with a draw of them.
+
+    Reconstructed, as the paper was not at hand, are the settings, which are those of a third party's
+    reimplementation. That one feeds keys through the query's projector and clusters queries; here keys have a
+    momentum projector, and they are what is clustered. Once the queue is longer than the corpus it holds
+    several keys of an utterance.
+
+    With SSPS an anchor's prototype is that of its pseudo-positive.
+    """
+
+    tiny: ClassVar[Mapping[str, Any]] = {**MoCo.tiny, "clusters": (3, 4), "prototypes_from": 1}
+
+    @dataclass(frozen=True, slots=True)
+    class Options(MoCo.Options):
+        """Defaults: those of the reimplementation.
+
+        Attributes:
+            clusters: number of clusters of each clustering.
+            weight: of ProtoNCE, its mean over clusterings.
+            prototypes_from: first epoch with ProtoNCE, from 0.
+            iterations: of k-means.
+        """
+
+        temperature: float = 0.07
+        queue: Memory[int] = 10_000
+        symmetric: bool = False
+        hidden: int | None = 512
+        outputs: int = 512
+        clusters: Memory[tuple[int, ...]] = (5_000,)
+        weight: float = 0.25
+        prototypes_from: int = 60
+        iterations: int = 20
+
+        def __post_init__(self) -> None:
+            MoCo.Options.__post_init__(self)  # super() does not work in a dataclass with slots
+            if not self.clusters or min(self.clusters) < 2 or self.weight < 0:
+                raise RecipeError("moco_protonce needs clusters of 2 or more each, and weight >= 0")
+
+    def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
+        super().__init__(encoder, options, classes)
+        self.bank = PrototypeBank(self.options.clusters, self.width, self.options.iterations)
+        self._has_prototypes = False
+
+    def start_epoch(self, epoch: int) -> None:
+        o = self.options
+        if epoch >= o.prototypes_from:
+            keys = self.apart(self.queue.vectors)[-1][self.queue.ids >= 0]
+            self._has_prototypes = self.bank.fit(keys, epoch, o.temperature)
+
+    def terms(self, query: Tensor, key: Tensor, negatives: Tensor, excluded: Tensor) -> dict[str, Tensor]:
+        loss = self.bank.loss(query, key) if self._has_prototypes else query.new_zeros(())
+        contrast = super().terms(query, key, negatives, excluded)
+        return {**contrast, "prototypes": self.options.weight * loss.to(contrast["contrast"].dtype)}
