@@ -40,6 +40,20 @@ def test_the_table_shows_every_system(shown):
     assert all(0 <= e <= 1 for r in rows for e in r["eer"])
 
 
+def test_the_other_positives_are_compared_with_the_unchanged_run_on_the_same_draws(shown):
+    out, text = shown
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    eer = {(r["system"], r["trials"]): r["eer"][0] for r in rows}
+    for row in rows:
+        change = row.get("EER against simclr")
+        assert (change is not None) == (row["system"] in ("simclr-ssps", "simclr-supervised"))
+        if change is not None:
+            difference = row["eer"][0] - eer["simclr", row["trials"]]
+            assert change.startswith(f"{100 * difference:+.2f} points (")
+    assert "SSPS changes the EER across real recordings by" in text
+    assert "EER against simclr" in (out / "results.md").read_text()
+
+
 def test_held_out_speakers_are_not_learnt_from(shown):
     out, _ = shown
     train, test = ((out / name / "manifest.csv").read_text() for name in ("train", "test"))

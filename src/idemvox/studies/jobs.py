@@ -23,12 +23,17 @@ from idemvox.progress import progress_bar
 from idemvox.recipe import Recipe
 from idemvox.training.loop import train
 from idemvox.training.watch.curves import read_log
-from idemvox.verification.embed import embed_files, save_embeddings
-from idemvox.verification.evaluation import evaluate_embeddings, trial_utterances
+from idemvox.verification.comparison import eer_difference
+from idemvox.verification.embed import embed_files, load_embeddings, save_embeddings
+from idemvox.verification.evaluation import (
+    evaluate_embeddings,
+    score_embeddings,
+    trial_utterances,
+)
 from idemvox.verification.report import store_report
 from idemvox.verification.trials import Trials, load_trials, save_trials
 
-__all__ = ["Job", "TestSet", "claim", "results_row", "run_job", "run_jobs"]
+__all__ = ["Job", "TestSet", "claim", "eer_change", "results_row", "run_job", "run_jobs"]
 
 _SCORES = ("eer", "mindcf_001", "mindcf_005", "eer_low", "eer_high")
 _LOGGED = ("coverage", "speaker_accuracy", "recording_accuracy")
@@ -171,6 +176,31 @@ def results_row(system: str, test: TestSet, jobs: Sequence[Job]) -> dict[str, An
     row |= {key: [r["numbers"][key] for r in results] for key in _LOGGED if key in results[0]["numbers"]}
     known = results[0]["trials"][test.name]["model"].get("known", ())
     return row | ({"known": ", ".join(known)} if known else {})
+
+
+def eer_change(test: TestSet, base: Sequence[Job], jobs: Sequence[Job]) -> str | None:
+    """Return the difference of EERs to another system's jobs, with its interval, in words.
+
+    Both systems are scored on the same draws of speakers, means over their seeds; ``None`` if the speakers of
+    the test set are not all known.
+    """
+    trials = load_trials(test.trials)
+    utterances = trial_utterances(trials, load_manifest(test.manifest))
+    a, b = (
+        [
+            score_embeddings(
+                load_model(job.folder / "model"),
+                load_embeddings(job.folder / f"{test.name}.npz"),
+                trials,
+                utterances,
+            )
+            for job in system
+        ]
+        for system in (base, jobs)
+    )
+    if (sides := a[0].sides) is None:
+        return None
+    return str(eer_difference([s.scores for s in a], [s.scores for s in b], trials.labels, *sides))
 
 
 def claim(file: Path, what: Mapping[str, Any], files: Sequence[Path]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from idemvox.corpus.manifest import Manifest, load_manifest
 from idemvox.recipe import Recipe
-from idemvox.studies.jobs import Job, TestSet, claim, results_row, run_jobs
+from idemvox.studies.jobs import Job, TestSet, claim, eer_change, results_row, run_jobs
 from idemvox.verification.embed import load_embeddings
 
 __all__ = ["Plan", "Study"]
@@ -131,12 +131,21 @@ class Study:
         claim(self.folder / "study.json", {"plan": plan}, files)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the results: one row per system and test set, with a value per seed."""
-        return [
-            results_row(system, test, [self._job(system, seed) for seed in self.plan.seeds])
-            for test in self.tests
-            for system in self.plan.systems
-        ]
+        """Return the results: one row per system and test set, with a value per seed.
+
+        If speakers are known, the rows of the runs with other positives hold the paired difference to the run
+        that continued unchanged.
+        """
+        jobs = {system: [self._job(system, seed) for seed in self.plan.seeds] for system in self.plan.systems}
+        unchanged, *others = self.plan.ways
+        rows = []
+        for test in self.tests:
+            for system in self.plan.systems:
+                row = results_row(system, test, jobs[system])
+                if system in others and (change := eer_change(test, jobs[unchanged], jobs[system])):
+                    row[f"EER against {unchanged}"] = change
+                rows.append(row)
+        return rows
 
     def panels(self, test: TestSet, seed: int, speakers: int = 10) -> list[tuple[str, Any, Any, Any]]:
         """Return picture panels with the same utterances of some speakers, before and after SSPS."""
