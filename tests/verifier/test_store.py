@@ -136,6 +136,19 @@ def test_another_models_embeddings_are_refused(store):
         SqliteStore(store.path, OTHER)
 
 
+def test_a_store_that_holds_nobody_takes_another_model(store):
+    store.enrol("Anna", prints(1))
+    store.delete("Anna")
+    with SqliteStore(store.path, OTHER) as other:
+        assert other.model == OTHER and other.dim is None
+        for use in (store.version, lambda: store.enrol("Anna", prints(1)), lambda: store.dim) * 2:
+            with pytest.raises(StoreError, match=r"another model \(bbbbbbbbbbbb, not aaaaaaaaaaaa\)"):
+                use()
+        other.enrol("Anna", prints(1, dim=5))
+    with pytest.raises(StoreError, match="another model"):
+        SqliteStore(store.path, MODEL)
+
+
 def test_what_is_no_store_is_refused_and_left_alone(tmp_path):
     with pytest.raises(StoreError, match="idemvox enrol"):
         SqliteStore(tmp_path / "none.sqlite")

@@ -14,6 +14,7 @@ from idemvox.cli.importers import CorporaCommand
 from idemvox.cli.learn import average, demo, recipes, sweep, train
 from idemvox.cli.prepare import prepare
 from idemvox.cli.report import check_report
+from idemvox.cli.speakers import enrol, identify, speakers
 from idemvox.cli.verify import embed, evaluate, picture, verify
 from idemvox.cli.weights import import_weights
 from idemvox.errors import IdemvoxError
@@ -34,10 +35,11 @@ app = typer.Typer(
     "Or try all of it on real voices: idemvox demo",
 )
 app.add_typer(prepare, name="prepare")
+app.add_typer(speakers, name="speakers")
 app.command(cls=CorporaCommand)(doctor)
 for command in (
     *(pack, train, average, sweep, recipes, import_weights),
-    *(evaluate, check_report, embed, verify, picture, demo),
+    *(evaluate, check_report, embed, verify, enrol, identify, picture, demo),
 ):
     app.command()(command)
 

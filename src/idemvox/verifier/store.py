@@ -41,8 +41,9 @@ class SpeakerStore(ABC):
 
     Args:
         where: the database, for messages.
-        model: fingerprint of the model in use. A new store is made for it, and a store of another model is
-            refused. ``None``: any model, but the store must exist.
+        model: fingerprint of the model in use. A new store is made for it, one that holds nobody becomes its
+            store, and any other store of another model is refused. ``None``: any model, but the store must
+            exist.
 
     Raises:
         StoreError: there is no store, or it is of another model or of a newer idemvox.
@@ -53,7 +54,13 @@ class SpeakerStore(ABC):
         self._lock = threading.RLock()
         try:
             self._open(model)
-            self._check(model)
+            ((format_, self.model),) = self._run("SELECT format, model FROM idemvox_store")
+            if format_ > FORMAT:
+                raise StoreError(
+                    f"{where} has store format {format_}, this idemvox reads up to {FORMAT}: upgrade idemvox"
+                )
+            if model is not None and model != self.model:
+                self._adopt(model)
         except BaseException:
             self.close()
             raise
@@ -95,29 +102,38 @@ class SpeakerStore(ABC):
     ) -> None:
         self.close()
 
-    def _check(self, model: str | None) -> None:
-        ((format_, self.model),) = self._run("SELECT format, model FROM idemvox_store")
-        if format_ > FORMAT:
-            raise StoreError(
-                f"{self.where} has store format {format_}, this idemvox reads up to {FORMAT}: upgrade idemvox"
-            )
-        if model is not None and model != self.model:
-            raise StoreError(
-                f"{self.where} holds embeddings of another model ({self.model[:12]}, not {model[:12]}); "
-                "embeddings of two models cannot be compared: use the model that the speakers were enrolled "
-                "with, or enrol them again in a new store"
-            )
+    def _adopt(self, model: str) -> None:
+        """Become a store of another model, if it holds nobody."""
+        with self._transaction(write=True):
+            if self._run("SELECT 1 FROM idemvox_enrolments LIMIT 1"):
+                self.expect(model)
+            self._run("UPDATE idemvox_store SET version = version + 1, model = ?, dim = NULL", (model,))
+            self.model = model
+
+    def expect(self, model: str) -> None:
+        """Check that the store is of the model with this fingerprint.
+
+        Raises:
+            StoreError: it is of another.
+        """
+        if model != self.model:
+            raise _another_model(self.where, self.model, model)
 
     @property
     def dim(self) -> int | None:
         """Numbers in an embedding, D; ``None`` as long as nobody was ever enrolled."""
-        ((dim,),) = self._run("SELECT dim FROM idemvox_store")
-        return None if dim is None else int(dim)
+        return self._state()[1]
 
     def version(self) -> int:
         """Return a number that grows with every change, by whichever process."""
-        ((version,),) = self._run("SELECT version FROM idemvox_store")
-        return int(version)
+        return self._state()[0]
+
+    def _state(self) -> tuple[int, int | None]:
+        """Return the version and D; fail if the store, while it held nobody, became one of another model."""
+        ((model, version, dim),) = self._run("SELECT model, version, dim FROM idemvox_store")
+        if model != self.model:
+            raise _another_model(self.where, model, self.model)
+        return version, dim
 
     def reading(self) -> Any:
         """Return a context in which all reads see the same state of the store."""
@@ -145,7 +161,7 @@ class SpeakerStore(ABC):
         ids: dict[str, int] = {}
         with self._transaction(write=True):
             self._run("UPDATE idemvox_store SET version = version + 1")  # other writers wait here
-            dim = self.dim
+            _, dim = self._state()
             for name, channel, voiceprint in entries:
                 name, channel = checked_name(name), checked_name(channel, "channel", empty=True)
                 embedding = self._fitting(voiceprint.embedding, dim)
@@ -284,3 +300,12 @@ class SpeakerStore(ABC):
         """Raise the error for a speaker or channel that is not there."""
         channels = sorted({enrolment.channel or "''" for enrolment in self.enrolments(name)})
         raise StoreError(f"{name!r} has no enrolment in channel {channel!r}; have: {', '.join(channels)}")
+
+
+def _another_model(where: str, held: str, wanted: str) -> StoreError:
+    """Return the error for a store of another model than wanted."""
+    return StoreError(
+        f"{where} holds embeddings of another model ({held[:12]}, not {wanted[:12]}); those of two models "
+        "cannot be compared: use the model that the speakers were enrolled with, or enrol them again in a "
+        "new store"
+    )

@@ -1,0 +1,27 @@
+"""Open a speaker store by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from idemvox.verifier.sqlite import SqliteStore
+from idemvox.verifier.store import SpeakerStore
+
+__all__ = ["open_store"]
+
+
+def open_store(where: str | Path, model: str | None = None, *, create: bool = False) -> SpeakerStore:
+    """Open a speaker store.
+
+    Args:
+        where: an SQLite file.
+        model: fingerprint of the model in use; a store of another one is refused. ``None``: any.
+        create: make the store, for ``model``, if there is none.
+
+    Raises:
+        StoreError: there is no store, or it cannot be used.
+    """
+    store = SqliteStore(where, model if create else None)
+    if model is not None:
+        store.expect(model)
+    return store
