@@ -88,6 +88,17 @@ class Data(_Strict):
         None,
         description="table of id and class for supervised training; default: the manifest's speakers",
     )
+    held_out: Resumes[Path | None] = Field(
+        None,
+        description="manifest or pack of unlabelled audio that is not trained on: label-free gauges are "
+        "measured on it after each epoch",
+    )
+
+    @model_validator(mode="after")
+    def _apart(self) -> Data:
+        if self.held_out is not None and self.manifest is not None and self.held_out in self.corpora:
+            raise ValueError("held_out is part of the training corpus: give audio that is not trained on")
+        return self
 
     @field_validator("manifest", mode="before")
     @classmethod
@@ -197,6 +208,10 @@ class Training(_Strict):
     )
     collapse_steps: Resumes[int | None] = Field(
         500, ge=1, description="stop after this many successive steps with collapsed embeddings; null: never"
+    )
+
+    gauge_utterances: Resumes[int] = Field(
+        256, ge=16, description="most utterances of data.held_out to measure gauges on"
     )
 
     @model_validator(mode="after")

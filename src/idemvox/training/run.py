@@ -17,7 +17,7 @@ from idemvox.batch import Batch, Step
 from idemvox.errors import RecipeError
 from idemvox.modules import evaluating
 from idemvox.positives.gathered import Gathered
-from idemvox.ranks import gather, mean_gradients, world
+from idemvox.ranks import gather, is_first, mean_gradients, world
 from idemvox.ranks import mean as mean_of_ranks
 from idemvox.recipe import Recipe
 from idemvox.training.assembly import assemble
@@ -27,6 +27,7 @@ from idemvox.training.state.checkpoint import FORMAT, read_newest
 from idemvox.training.state.compatibility import objection, refuse_other_labels
 from idemvox.training.state.progress import Place
 from idemvox.training.state.start_from import begin_from
+from idemvox.training.watch.held_out import HeldOut
 from idemvox.training.watch.safety import Watch
 
 __all__ = ["Run", "StepResult"]
@@ -88,6 +89,10 @@ class Run:
         """SHA-256 of the table of classes, if there is one."""
         self.swap = Gathered(self.positives)
         self.watch = Watch(self.framework, recipe.training, parts.names)
+        self.held_out: HeldOut | None = None
+        """Audio for label-free gauges, on the first rank; ``None`` without ``data.held_out``."""
+        if recipe.data.held_out is not None and is_first():
+            self.held_out = HeldOut(recipe.data.held_out, recipe.training.gauge_utterances, recipe.seed)
         self.first = 0
         """Number of epochs that the starting weights were trained."""
         self.done = 0
@@ -223,6 +228,8 @@ class Run:
             "lr": self.lr,
             **self.gauge.result(),
         }
+        if self.held_out is not None:
+            self.numbers |= self.held_out.measure(self.framework.embedder, self.fabric.device)
         if self.watch.skipped:
             self.numbers["skipped"] = self.watch.skipped
         self.done, self.place = self.done + 1, Place()

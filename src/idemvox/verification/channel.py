@@ -12,7 +12,7 @@ from idemvox.corpus.manifest import Utterance
 from idemvox.errors import CorpusError
 from idemvox.verification.embed import Embeddings
 
-__all__ = ["Channel", "channel_information"]
+__all__ = ["Channel", "channel_information", "probe_accuracy"]
 
 Numbers = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -68,7 +68,7 @@ def channel_information(embeddings: Embeddings, utterances: Sequence[Utterance])
         rows = _repeated(rows, recording)
         classes = np.unique(recording[rows])
         if len(classes) > 1:
-            right.append(_probe_accuracy(x[rows], np.searchsorted(classes, recording[rows])))
+            right.append(probe_accuracy(x[rows], np.searchsorted(classes, recording[rows])))
             chance.append(1 / len(classes))
     if not right:
         raise CorpusError("a channel probe needs a speaker with two recordings of two utterances each")
@@ -91,8 +91,15 @@ def _repeated(rows: Labels, recording: Labels) -> Labels:
     return rows[kept][np.argsort(turn[kept], kind="stable")]
 
 
-def _probe_accuracy(x: Numbers, label: Labels) -> float:
-    """Return the probe's accuracy on (n, D) vectors with classes (n,), averaged over the R classes."""
+def probe_accuracy(x: Numbers, label: Labels) -> float:
+    """Return the accuracy of a linear probe, averaged over the R classes.
+
+    It is ridge regression with cross-validation: each fold trains on all but one vector of each class.
+
+    Args:
+        x: (n, D) vectors.
+        label: (n,) classes from 0 to R - 1, each of two vectors or more.
+    """
     members = [np.flatnonzero(label == number) for number in range(int(label.max()) + 1)]
     right, asked = np.zeros(len(x)), np.zeros(len(x))
     for fold in range(max(len(rows) for rows in members)):

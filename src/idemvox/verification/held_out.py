@@ -130,7 +130,7 @@ def trial_speakers(trials: Trials, known: Mapping[str, str]) -> tuple[Sides, boo
     sides = speaker[trials.enrol_index], speaker[trials.test_index]
     if np.any((sides[0] == sides[1]) & ~trials.labels):
         raise CorpusError(
-            f"the trials {trials.name!r} contradict each other: a different-speaker trial compares two utterances"
-            " that same-speaker trials connect; correct the list, or give a manifest with speakers"
+            f"the trials {trials.name!r} contradict each other: a different-speaker trial compares"
+            " utterances that same-speaker trials connect; correct it, or give a manifest with speakers"
         )
     return sides, False
