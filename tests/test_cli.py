@@ -28,6 +28,14 @@ def call(*words: object) -> str:
     return result.output
 
 
+def undecided(*words: object) -> str:
+    """Run a `verify` that should abstain and return what it printed."""
+    result = run.invoke(app, [str(w) for w in words], env={"COLUMNS": "160"})
+    assert result.exit_code == 4, (result.output, result.exception)
+    assert "undecided" in result.output and "not calibrated: run `idemvox calibrate`" in result.output
+    return result.output
+
+
 def refused(*words: object) -> str:
     """Run a command that should fail with a message, and return that."""
     result = run.invoke(app, [str(w) for w in words])
@@ -64,15 +72,15 @@ def trained(home) -> Path:
 
 def test_from_a_folder_to_a_verdict(home, trained):
     a, b = home / "calls" / "s0" / "r0" / "0.wav", home / "calls" / "s0" / "r1" / "0.wav"
-    assert "no threshold yet" in call("verify", a, b, "--model", trained)
+    assert "score" in undecided("verify", a, b, "--model", trained)
     text = call(
         "evaluate", trained, home / "trials.txt", "--root", home / "calls", "--out", home / "r.json", "-q"
     )
     assert "EER %" in text and "minDCF p=0.01" in text
     (report,) = json.loads((home / "r.json").read_text())
     assert report["targets"] == 6 and report["impostors"] == 6
-    verdict = call("verify", a, a, "--model", trained)
-    assert "same speaker" in verdict and "score 1.000" in verdict and "trials" in verdict
+    verdict = undecided("verify", a, a, "--model", trained)
+    assert "1.000, at or above" in verdict and "where the error rates on the trials 'trials'" in verdict
 
 
 def test_two_models_on_the_same_trials(home, trained):
@@ -215,7 +223,7 @@ def test_ivectors_by_the_same_commands(home, tmp_path):
     assert "24 embeddings of 6" in call("embed", run, tmp_path / "calls.csv", "--out", tmp_path / "e", "-q")
     assert "EER %" in call("evaluate", run, home / "trials.txt", "--root", home / "calls", "-q")
     a = home / "calls" / "s0" / "r0" / "0.wav"
-    assert "same speaker" in call("verify", a, a, "--model", run)
+    assert "1.000, at or above" in undecided("verify", a, a, "--model", run)
 
 
 def test_recipes_are_listed_in_any_folder_a_line_each(tmp_path, monkeypatch):

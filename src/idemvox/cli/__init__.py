@@ -9,13 +9,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from idemvox.cli import decide
 from idemvox.cli.corpus import doctor, pack
 from idemvox.cli.importers import CorporaCommand
 from idemvox.cli.learn import average, demo, recipes, sweep, train
 from idemvox.cli.prepare import prepare
 from idemvox.cli.report import check_report
 from idemvox.cli.speakers import enrol, identify, speakers
-from idemvox.cli.verify import embed, evaluate, picture, verify
+from idemvox.cli.verify import embed, evaluate, picture
 from idemvox.cli.weights import import_weights
 from idemvox.errors import IdemvoxError
 
@@ -39,7 +40,7 @@ app.add_typer(speakers, name="speakers")
 app.command(cls=CorporaCommand)(doctor)
 for command in (
     *(pack, train, average, sweep, recipes, import_weights),
-    *(evaluate, check_report, embed, verify, enrol, identify, picture, demo),
+    *(evaluate, check_report, embed, decide.verify, enrol, identify, picture, demo),
 ):
     app.command()(command)
 

@@ -1,4 +1,4 @@
-"""idemvox evaluate, embed, picture and verify: commands that use a trained model."""
+"""idemvox evaluate, embed and picture: commands that use a trained model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from idemvox.corpus.manifest import Manifest
     from idemvox.reports.voices import Voices
 
-__all__ = ["embed", "evaluate", "picture", "verify"]
+__all__ = ["embed", "evaluate", "picture"]
 
 Root = Annotated[Path | None, typer.Option(help="Folder that the paths in the trials start from.")]
 ManifestFile = Annotated[
@@ -216,19 +216,3 @@ def _choose(
         )
     names = set(choose_voices(voices, speakers, utterances, seed))
     return listed.select(lambda utterance: utterance.id in names), voices
-
-
-def verify(
-    first: Annotated[Path, typer.Argument(help="One recording.")],
-    second: Annotated[Path, typer.Argument(help="Another.")],
-    model: Annotated[Path, typer.Option(help="A run folder, or the model folder in it.")],
-    device: Device = None,
-) -> None:
-    """Decide whether two recordings are of the same person.
-
-    The threshold is the one at the equal error rate, from the report that `idemvox evaluate` stored with the
-    model.
-    """
-    from idemvox.verifier.verifier import Verifier
-
-    console.print(str(Verifier.load(model, device=fetch_device(device)).verify(first, second)))
