@@ -12,6 +12,7 @@ from idemvox.audio.frontend import FrontEndSettings
 from idemvox.errors import IdemvoxError
 
 SETTINGS = {
+    "kaldi": FrontEndSettings(kind="kaldi", normalise="mean", pre_emphasis=0.97, floor=1e-7),
     "log_mel": FrontEndSettings(pre_emphasis=0.97),
     "resemblyzer": FrontEndSettings(kind="resemblyzer", window="hann", normalise="none", n_fft=400),
     "speechbrain": FrontEndSettings(kind="speechbrain", normalise="mean", n_fft=400, floor=1e-10),
@@ -40,6 +41,38 @@ def test_padding_changes_nothing(kind: str, extra: int) -> None:
         assert alone.shape[-1] == frames[row]
         torch.testing.assert_close(features[row, :, : frames[row]], alone[0], atol=1e-4, rtol=1e-4)
         assert not features[row, :, frames[row] :].any()
+
+
+@pytest.mark.parametrize(
+    ("window", "theirs"), [("hamming", "hamming"), ("povey", "povey"), ("hann", "hanning")]
+)
+def test_kaldi_is_kaldi(window: str, theirs: str) -> None:
+    """Against Kaldi's own code, where the package kaldi-native-fbank is installed."""
+    native = pytest.importorskip("kaldi_native_fbank")
+    options = native.FbankOptions()
+    options.frame_opts.dither = 0
+    options.frame_opts.window_type = theirs
+    options.mel_opts.num_bins = 80
+    fbank = native.OnlineFbank(options)
+    rng = np.random.default_rng(0)
+    wave = 0.1 * np.sin(np.arange(12_345) / 9) + 0.05 * rng.standard_normal(12_345)
+    fbank.accept_waveform(16_000, (wave * 2**15).tolist())
+    expected = np.array([fbank.get_frame(n) for n in range(fbank.num_frames_ready)]).T
+    settings = FrontEndSettings(
+        kind="kaldi",
+        mels=80,
+        window=window,  # type: ignore[arg-type]
+        pre_emphasis=0.97,
+        normalise="none",
+        floor=float(np.finfo(np.float32).eps),
+    )
+    ours, _ = build_front_end(settings)(torch.from_numpy(wave).float()[None])
+    np.testing.assert_allclose(ours[0].numpy(), expected, atol=2e-3)
+
+
+def test_povey_is_kaldis_window() -> None:
+    with pytest.raises(IdemvoxError, match=r"frontend\.kind=kaldi"):
+        FrontEndSettings(window="povey")
 
 
 def test_unknown_kinds_are_refused() -> None:

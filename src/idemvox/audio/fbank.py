@@ -14,10 +14,21 @@ from torch import Tensor, nn
 from idemvox.audio.frontend import FrontEndSettings, LogMel, MelFeatures, htk_corners, valid_mask
 from idemvox.audio.read import SAMPLE_RATE
 
-__all__ = ["LevelledMel", "SpeechBrainFbank", "build_front_end", "isosceles_filters", "slaney_filters"]
+__all__ = [
+    "KaldiFbank",
+    "LevelledMel",
+    "SpeechBrainFbank",
+    "build_front_end",
+    "isosceles_filters",
+    "kaldi_filters",
+    "slaney_filters",
+]
 
 LEVEL = -30.0
 """Root mean square, in dB below full scale, that :class:`LevelledMel` raises quieter recordings to."""
+
+LOWEST = 20.0
+"""Lowest frequency of Kaldi's mel filters, in Hz."""
 
 RANGE = 80.0
 """Decibels below the loudest value of a recording at which :class:`SpeechBrainFbank` cuts off."""
@@ -54,6 +65,58 @@ def isosceles_filters(mels: int, n_fft: int) -> Tensor:
     bins = torch.linspace(0.0, SAMPLE_RATE / 2, n_fft // 2 + 1, dtype=torch.float64)
     distance = (bins - corners[1:-1, None]).abs()
     return (1.0 - distance / corners.diff()[:-1, None]).clamp(min=0.0).float()
+
+
+def kaldi_filters(mels: int, n_fft: int) -> Tensor:
+    """Kaldi's mel filters from 20 Hz to 8 kHz: triangles on the mel scale, not in Hz.
+
+    The bin of the Nyquist frequency is left out.
+
+    Returns:
+        (mels, n_fft // 2 + 1) float32.
+    """
+    bottom, top = (math.log(1.0 + f / 700.0) for f in (LOWEST, SAMPLE_RATE / 2))
+    corners = torch.linspace(bottom, top, mels + 2, dtype=torch.float64)[:, None]
+    bins = torch.log1p(torch.linspace(0.0, SAMPLE_RATE / 2, n_fft // 2 + 1, dtype=torch.float64) / 700.0)
+    step = corners[1] - corners[0]
+    triangles = torch.minimum(bins - corners[:-2], corners[2:] - bins).clamp(min=0.0) / step
+    triangles[:, -1] = 0.0
+    return triangles.float()
+
+
+class KaldiFbank(MelFeatures):
+    """Kaldi's ``fbank`` without dither and energy, of samples on the scale of 16 bits.
+
+    Only whole windows count: frame ``f`` is the 25 ms from sample ``160 f`` on, and an utterance of T samples
+    has ``(T - 400) // 160 + 1`` frames. Silence fills the only frame of a shorter one. The mean is subtracted
+    from each frame, then the share ``pre_emphasis`` of each previous sample; mel power below ``floor`` counts
+    as ``floor``. The window is symmetric; ``povey`` is Hann's to the power of 0.85.
+    """
+
+    def __init__(self, settings: FrontEndSettings) -> None:
+        super().__init__(settings, kaldi_filters(settings.mels, settings.n_fft))
+        make = torch.hamming_window if settings.window == "hamming" else torch.hann_window
+        window = make(settings.win, periodic=False)
+        self.window = window.pow(0.85) if settings.window == "povey" else window
+
+    def count(self, samples: Tensor) -> Tensor:
+        """Number of frames of utterances of so many samples."""
+        o = self.settings
+        return (torch.div(samples - o.win, o.hop, rounding_mode="floor") + 1).clamp(min=1)
+
+    def compute(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T) samples, (B,) valid ones or ``None`` -> (B, mels, F) log-mel."""
+        o, samples = self.settings, wave.shape[-1]
+        if lengths is not None:
+            wave = wave.masked_fill(~valid_mask(lengths, samples), 0.0)
+        wave = nn.functional.pad(2.0**15 * wave, (0, max(0, o.win - samples)))
+        frames = wave.unfold(1, o.win, o.hop)  # (B, F, win)
+        frames = frames - frames.mean(-1, keepdim=True)
+        previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+        spectrum = torch.fft.rfft((frames - o.pre_emphasis * previous) * self.window, o.n_fft)
+        power = spectrum.real.square() + spectrum.imag.square()  # (B, F, n_fft // 2 + 1)
+        mel: Tensor = self.filters @ power.mT
+        return mel.clamp(min=o.floor).log()
 
 
 class LevelledMel(MelFeatures):
@@ -112,6 +175,7 @@ class SpeechBrainFbank(MelFeatures):
 
 _KINDS: Mapping[str, Callable[[FrontEndSettings], MelFeatures]] = {
     "log_mel": LogMel,
+    "kaldi": KaldiFbank,
     "resemblyzer": LevelledMel,
     "speechbrain": SpeechBrainFbank,
 }

@@ -22,8 +22,8 @@ __all__ = [
     "valid_mask",
 ]
 
-Kind = Literal["log_mel", "resemblyzer", "speechbrain"]
-Window = Literal["hamming", "hann"]
+Kind = Literal["log_mel", "kaldi", "resemblyzer", "speechbrain"]
+Window = Literal["hamming", "hann", "povey"]
 Normalise = Literal["mean_var", "mean", "none"]
 
 EPSILON = 1e-5  # added to the variance, as nn.InstanceNorm1d does
@@ -58,6 +58,8 @@ class FrontEndSettings:
             raise unknown_name("kind of front end", self.kind, get_args(Kind))
         if self.window not in get_args(Window):
             raise unknown_name("window", self.window, get_args(Window))
+        if self.window == "povey" and self.kind != "kaldi":
+            raise RecipeError("frontend.window=povey is Kaldi's: use it with frontend.kind=kaldi")
         if self.normalise not in get_args(Normalise):
             raise unknown_name("normalisation", self.normalise, get_args(Normalise))
         if self.mels < 1 or self.hop < 1 or self.floor <= 0 or not 1 <= self.win <= self.n_fft:

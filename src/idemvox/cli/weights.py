@@ -21,7 +21,7 @@ def import_weights(
         str,
         typer.Option(
             "--from",
-            help="Toolkit that wrote them: resemblyzer, speechbrain, sslsv, voxceleb_trainer.",
+            help="Toolkit that wrote them: resemblyzer, speechbrain, sslsv, voxceleb_trainer, wespeaker.",
             metavar="TOOLKIT",
         ),
     ],

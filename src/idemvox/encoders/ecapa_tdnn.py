@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,18 @@ from torch.nn import functional
 
 from idemvox.audio.frontend import FrontEndSettings, reflect_index, valid_mask
 from idemvox.encoders.base import Encoder
-from idemvox.encoders.pooling import AttentiveStatistics
+from idemvox.encoders.pooling import AttentiveStatistics, PlainAttentiveStatistics
 from idemvox.errors import RecipeError
 from idemvox.registry import ENCODERS
 
 __all__ = ["ECAPATDNN"]
+
+
+def zero_pad(x: Tensor, pad: int, frames: Tensor | None) -> Tensor:
+    """Pad each row of (B, C, F) by zeros at both ends; ``frames`` (B,) are valid, ``None``: all F."""
+    if frames is not None:
+        x = x.masked_fill(~valid_mask(frames, x.shape[-1])[:, None, :], 0.0)
+    return functional.pad(x, (pad, pad))
 
 
 def reflect_pad(x: Tensor, pad: int, frames: Tensor | None) -> Tensor:
@@ -31,18 +38,21 @@ def reflect_pad(x: Tensor, pad: int, frames: Tensor | None) -> Tensor:
 
 
 class TDNN(nn.Module):
-    """Convolution over time with reflection padding, then ReLU, then batch norm."""
+    """Convolution over time with padding by reflection or by zeros, then ReLU, then batch norm."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 1, dilation: int = 1, reflect: bool = True
+    ) -> None:
         super().__init__()
         self.pad = dilation * (kernel - 1) // 2
+        self.padding = reflect_pad if reflect else zero_pad
         self.conv = nn.Conv1d(inputs, outputs, kernel, dilation=dilation)
-        self.norm = nn.BatchNorm1d(outputs)
+        self.norm: nn.Module = nn.BatchNorm1d(outputs)
 
     def forward(self, x: Tensor, frames: Tensor | None) -> Tensor:
         """(B, C, F) -> (B, C', F)."""
         if self.pad:
-            x = reflect_pad(x, self.pad, frames)
+            x = self.padding(x, self.pad, frames)
         out: Tensor = self.norm(self.conv(x).relu_())
         return out
 
@@ -50,11 +60,11 @@ class TDNN(nn.Module):
 class Res2Net(nn.Module):
     """Chunks in a chain: ``y_1 = x_1, y_2 = f(x_2), y_i = f(x_i + y_{i-1})`` (Gao et al., 2021)."""
 
-    def __init__(self, channels: int, scale: int, kernel: int, dilation: int) -> None:
+    def __init__(self, channels: int, scale: int, kernel: int, dilation: int, reflect: bool = True) -> None:
         super().__init__()
         self.scale = scale
         width = channels // scale
-        self.steps = nn.ModuleList(TDNN(width, width, kernel, dilation) for _ in range(scale - 1))
+        self.steps = nn.ModuleList(TDNN(width, width, kernel, dilation, reflect) for _ in range(scale - 1))
 
     def forward(self, x: Tensor, frames: Tensor | None) -> Tensor:
         """(B, C, F) -> (B, C, F)."""
@@ -68,10 +78,12 @@ class Res2Net(nn.Module):
 class SERes2Block(nn.Module):
     """1x1, Res2Net, 1x1, squeeze-excitation and the residual (Desplanques et al., 2020, section 3.2)."""
 
-    def __init__(self, channels: int, scale: int, dilation: int, bottleneck: int) -> None:
+    def __init__(
+        self, channels: int, scale: int, dilation: int, bottleneck: int, reflect: bool = True
+    ) -> None:
         super().__init__()
         self.first = TDNN(channels, channels)
-        self.res2net = Res2Net(channels, scale, 3, dilation)
+        self.res2net = Res2Net(channels, scale, 3, dilation, reflect)
         self.last = TDNN(channels, channels)
         self.squeeze = nn.Linear(channels, bottleneck)
         self.excite = nn.Linear(bottleneck, channels)
@@ -112,6 +124,9 @@ class ECAPATDNN(Encoder):
             attention: bottleneck width of the attentive statistics.
             bottleneck: bottleneck width of the channel gates.
             scale: number of chunks of a Res2Net layer.
+            layout: ``wespeaker`` pads convolutions by zeros instead of reflection, and has no batch norm
+                after the aggregation and in the attention.
+            context: whether the attention sees the mean and deviation of the whole recording.
         """
 
         dim: int = 512
@@ -120,6 +135,8 @@ class ECAPATDNN(Encoder):
         attention: int = 128
         bottleneck: int = 128
         scale: int = 8
+        layout: Literal["speechbrain", "wespeaker"] = "speechbrain"
+        context: bool = True
 
     def __init__(self, options: Options | None = None, frontend: FrontEndSettings | None = None) -> None:
         super().__init__(frontend)
@@ -128,11 +145,21 @@ class ECAPATDNN(Encoder):
             raise RecipeError(
                 f"ECAPA-TDNN needs channels to be a multiple of scale: {o.channels} and {o.scale} do not fit"
             )
+        if o.layout == "speechbrain" and not o.context:
+            raise RecipeError("encoder.context=false needs encoder.layout=wespeaker")
         self.dim = o.dim
-        self.stem = TDNN(self.frontend.settings.mels, o.channels, 5)
-        self.blocks = nn.ModuleList(SERes2Block(o.channels, o.scale, d, o.bottleneck) for d in (2, 3, 4))
+        reflect = o.layout == "speechbrain"
+        self.stem = TDNN(self.frontend.settings.mels, o.channels, 5, reflect=reflect)
+        self.blocks = nn.ModuleList(
+            SERes2Block(o.channels, o.scale, d, o.bottleneck, reflect) for d in (2, 3, 4)
+        )
         self.aggregate = TDNN(3 * o.channels, o.mfa_channels)
-        self.pool = AttentiveStatistics(o.mfa_channels, o.attention)
+        self.pool: nn.Module
+        if o.layout == "speechbrain":
+            self.pool = AttentiveStatistics(o.mfa_channels, o.attention)
+        else:
+            self.aggregate.norm = nn.Identity()
+            self.pool = PlainAttentiveStatistics(o.mfa_channels, o.attention, o.context)
         self.norm = nn.BatchNorm1d(2 * o.mfa_channels)
         self.fc = nn.Linear(2 * o.mfa_channels, o.dim)
 

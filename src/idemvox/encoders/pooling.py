@@ -8,9 +8,16 @@ from torch.nn import functional
 
 from idemvox.audio.frontend import valid_mask
 
-__all__ = ["AttentiveStatistics", "SelfAttentivePooling", "mean_and_deviation"]
+__all__ = [
+    "AttentiveStatistics",
+    "PlainAttentiveStatistics",
+    "SelfAttentivePooling",
+    "mean_and_deviation",
+    "sample_statistics",
+]
 
 VARIANCE_FLOOR = 1e-12
+PLAIN_FLOOR = 1e-10  # of PlainAttentiveStatistics, for both variances
 
 
 def mean_and_deviation(x: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -30,6 +37,25 @@ def mean_and_deviation(x: Tensor, weights: Tensor | None = None) -> tuple[Tensor
         mean = (x * weights).sum(-1, keepdim=True)
         variance = ((x - mean).square() * weights).sum(-1)
     return mean.squeeze(-1), variance.clamp(min=VARIANCE_FLOOR).sqrt()
+
+
+def sample_statistics(x: Tensor, frames: Tensor | None, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over time, as WeSpeaker takes them.
+
+    Args:
+        x: (B, C, F) float32.
+        frames: (B,) valid frames of each row; ``None`` means all F.
+        epsilon: added to the variance, which is unbiased, and 0 for a single frame.
+
+    Returns:
+        Two (B, C) tensors.
+    """
+    if frames is None:
+        frames = x.new_full(x.shape[:1], x.shape[-1], dtype=torch.long)
+    mask = valid_mask(frames, x.shape[-1])[:, None, :]
+    mean = x.masked_fill(~mask, 0.0).sum(-1) / frames[:, None]
+    square = (x - mean[..., None]).masked_fill(~mask, 0.0).square().sum(-1)
+    return mean, (square / (frames - 1).clamp(min=1)[:, None] + epsilon).sqrt()
 
 
 class SelfAttentivePooling(nn.Module):
@@ -81,3 +107,33 @@ class AttentiveStatistics(nn.Module):
             if mask is not None:
                 scores = scores.masked_fill(~mask, float("-inf"))
             return torch.cat(mean_and_deviation(x.float(), scores.softmax(-1)), dim=1)
+
+
+class PlainAttentiveStatistics(nn.Module):
+    """Attentive statistics pooling as WeSpeaker has it: ``score(tanh(reduce(x)))``, without batch norm.
+
+    With ``context`` the attention also sees the mean and deviation over the recording. The output is the
+    weighted mean and standard deviation, (B, 2 C).
+    """
+
+    def __init__(self, channels: int, hidden: int = 128, context: bool = True) -> None:
+        super().__init__()
+        self.context = context
+        self.reduce = nn.Conv1d((3 if context else 1) * channels, hidden, 1)
+        self.score = nn.Conv1d(hidden, channels, 1)
+
+    def forward(self, x: Tensor, frames: Tensor | None = None) -> Tensor:
+        """(B, C, F) -> (B, 2 C), over the first ``frames`` (B,) of each row, or all F."""
+        seen = x
+        with torch.autocast(x.device.type, enabled=False):
+            if self.context:
+                both = sample_statistics(x.float(), frames, PLAIN_FLOOR)
+                seen = torch.cat([x, *(part[..., None].expand_as(x).to(x.dtype) for part in both)], dim=1)
+        scores = self.score(torch.tanh(self.reduce(seen)))  # (B, C, F)
+        with torch.autocast(x.device.type, enabled=False):
+            scores = scores.float()
+            if frames is not None:
+                outside = ~valid_mask(frames, x.shape[-1])[:, None, :]
+                scores = scores.masked_fill(outside, float("-inf"))
+            mean, deviation = mean_and_deviation(x.float(), scores.softmax(-1))
+            return torch.cat([mean, deviation.clamp(min=PLAIN_FLOOR**0.5)], dim=1)

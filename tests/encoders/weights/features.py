@@ -48,3 +48,23 @@ def torchaudio_features(
     )
     log = np.log(power + floor)
     return (log - log.mean(1, keepdims=True)) / np.sqrt(log.var(1, keepdims=True) + 1e-5)
+
+
+def kaldi_features(wave: Wave, mels: int = 24) -> Vector:
+    """Kaldi's fbank frame by frame, without dither, Hamming window, minus its mean."""
+    samples = np.pad(wave.astype(np.float64) * 2**15, (0, max(0, 400 - len(wave))))
+    corners = np.linspace(1127 * np.log(1 + 20 / 700), 1127 * np.log(1 + 8000 / 700), mels + 2)
+    bins = 1127 * np.log(1 + np.arange(256) * 31.25 / 700)
+    window = scipy.signal.windows.hamming(400, sym=True)
+    rows = []
+    for start in range(0, len(samples) - 399, 160):
+        frame = samples[start : start + 400] - samples[start : start + 400].mean()
+        frame = window * (frame - 0.97 * np.r_[frame[0], frame[:-1]])
+        power = np.abs(np.fft.rfft(frame, 512)[:256]) ** 2
+        row = []
+        for left, middle, right in zip(corners[:-2], corners[1:-1], corners[2:], strict=True):
+            rising, falling = (bins - left) / (middle - left), (right - bins) / (right - middle)
+            row.append(power @ np.maximum(0, np.minimum(rising, falling)))
+        rows.append(np.log(np.maximum(row, np.finfo(np.float32).eps)))
+    features = np.array(rows).T
+    return features - features.mean(1, keepdims=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import librosa
 import torch
 
+from . import wespeaker
 from .ecapa import ecapa_network, ecapa_state
 from .features import Vector, Wave, speechbrain_features, torchaudio_features
 from .lstm import resemblyzer_embedding, resemblyzer_state
@@ -122,5 +123,12 @@ LAYOUTS = {
     ),
     "voxceleb_unsupervised": Layout(
         "voxceleb_trainer", "fast_resnet34", lambda: trainer_state(alone=True), trainer_embedding
+    ),
+    "wespeaker, ResNet": Layout("wespeaker", "resnet34", wespeaker.resnet_state, wespeaker.resnet_embedding),
+    "wespeaker, ECAPA": Layout(
+        "wespeaker", "ecapa_tdnn", lambda: wespeaker.ecapa_state(False), wespeaker.ecapa_embedding
+    ),
+    "wespeaker, ECAPA with context": Layout(
+        "wespeaker", "ecapa_tdnn", lambda: wespeaker.ecapa_state(True), wespeaker.ecapa_embedding
     ),
 }

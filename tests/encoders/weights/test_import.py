@@ -70,7 +70,9 @@ def test_says_where_it_comes_from(layout: Layout, model: Model) -> None:
     assert json.loads((model.folder / "model.json").read_text())["encoder"]["name"] == layout.encoder
 
 
-@pytest.mark.parametrize("layout", ["resemblyzer", "speechbrain", "sslsv, SimCLR"], indirect=True)
+@pytest.mark.parametrize(
+    "layout", ["resemblyzer", "sslsv, SimCLR", "wespeaker, ResNet", "wespeaker, ECAPA"], indirect=True
+)
 def test_continues_with_ssps(layout: Layout, model: Model, tiny_recipe: Any) -> None:
     """It starts from the imported weights, and they move."""
     description = json.loads((model.folder / "model.json").read_text())
