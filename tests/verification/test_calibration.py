@@ -226,6 +226,11 @@ def test_of_other_weights_or_another_scorer_is_refused(calibrated):
     save_calibration(folder, replace(found, scoring="minus squared Euclidean distance"))
     with pytest.raises(ModelError, match="Euclidean distance, but this model is scored by cosine"):
         load_calibration(folder, "cosine")
+    (folder / "backend.safetensors").write_bytes(b"more")
+    with pytest.raises(ModelError, match="other weights"):
+        load_calibration(folder)
+    (folder / "backend.safetensors").unlink()
+    assert load_calibration(folder) is not None
     (folder / "model.safetensors").write_bytes(b"others")
     with pytest.raises(ModelError, match="other weights"):
         load_calibration(folder)

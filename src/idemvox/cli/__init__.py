@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from idemvox.cli import decide
+from idemvox.cli.calibrate import calibrate
 from idemvox.cli.corpus import doctor, pack
 from idemvox.cli.importers import CorporaCommand
 from idemvox.cli.learn import average, demo, recipes, sweep, train
@@ -32,6 +33,7 @@ app = typer.Typer(
     "  idemvox prepare folder recordings/ --out train.csv\n\n"
     "  idemvox train simclr data.manifest=train.csv --out runs/simclr\n\n"
     "  idemvox evaluate runs/simclr trials.txt --root recordings/\n\n"
+    "  idemvox calibrate runs/simclr trials.txt --root recordings/\n\n"
     "  idemvox verify monday.wav tuesday.wav --model runs/simclr\n\n"
     "Or try all of it on real voices: idemvox demo",
 )
@@ -40,7 +42,7 @@ app.add_typer(speakers, name="speakers")
 app.command(cls=CorporaCommand)(doctor)
 for command in (
     *(pack, train, average, sweep, recipes, import_weights),
-    *(evaluate, check_report, embed, decide.verify, enrol, identify, picture, demo),
+    *(evaluate, check_report, calibrate, embed, decide.verify, enrol, identify, picture, demo),
 ):
     app.command()(command)
 

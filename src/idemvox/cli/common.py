@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-__all__ = ["Device", "Model", "Quiet", "Workers", "console", "fetch_device", "resumable"]
+from idemvox.errors import IdemvoxError
+
+if TYPE_CHECKING:
+    from idemvox.corpus.manifest import Manifest
+
+__all__ = [
+    "Device",
+    "ManifestFile",
+    "Model",
+    "Quiet",
+    "Root",
+    "Workers",
+    "console",
+    "fetch_device",
+    "resumable",
+    "trial_source",
+]
 
 console = Console()
 
@@ -18,6 +34,21 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Parallel readers; default: one per core.")]
 Model = Annotated[Path, typer.Argument(help="A run folder, or the model folder in it.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU if there is one.")]
+Root = Annotated[Path | None, typer.Option(help="Folder that the paths in the trials start from.")]
+ManifestFile = Annotated[
+    Path | None, typer.Option("--manifest", help="Manifest with the utterances of the trials.")
+]
+
+
+def trial_source(root: Path | None, manifest: Path | None) -> Manifest | Path:
+    """Return where the utterances of trials are: a manifest, or the folder that their paths start from."""
+    from idemvox.corpus.manifest import load_manifest
+
+    if root is not None and manifest is not None:
+        raise IdemvoxError("give --root or --manifest, not both")
+    if manifest is not None:
+        return load_manifest(manifest)
+    return root or Path()
 
 
 def fetch_device(name: str | None) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from idemvox.cli.common import Device, Model, Quiet, console, fetch_device
+from idemvox.cli.common import Device, ManifestFile, Model, Quiet, Root, console, fetch_device, trial_source
 from idemvox.errors import IdemvoxError
 
 if TYPE_CHECKING:
@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from idemvox.reports.voices import Voices
 
 __all__ = ["embed", "evaluate", "picture"]
-
-Root = Annotated[Path | None, typer.Option(help="Folder that the paths in the trials start from.")]
-ManifestFile = Annotated[
-    Path | None, typer.Option("--manifest", help="Manifest with the utterances of the trials.")
-]
 
 
 def evaluate(
@@ -77,7 +72,7 @@ def evaluate(
     if certificate is not None:
         require_parquet()
     loaded, *others = [load_model(folder) for folder in (model, *(against or ()))]
-    lists, source = [load_trials(path) for path in trials], _source(root, manifest)
+    lists, source = [load_trials(path) for path in trials], trial_source(root, manifest)
     how = {"device": fetch_device(device), "precision": precision, "progress": not quiet}
     found = score_lists(loaded, lists, source, **how)
     reports = [scored.report(command=command_line()) for scored in found]
@@ -97,16 +92,6 @@ def evaluate(
     if store:
         path = store_report(loaded.folder, reports[0])
         console.print(f"stored with the model, for the threshold of `idemvox verify`: {path}")
-
-
-def _source(root: Path | None, manifest: Path | None) -> Any:
-    from idemvox.corpus.manifest import load_manifest
-
-    if root is not None and manifest is not None:
-        raise IdemvoxError("give --root or --manifest, not both")
-    if manifest is not None:
-        return load_manifest(manifest)
-    return root or Path()
 
 
 def embed(
@@ -200,7 +185,7 @@ def _choose(
     from idemvox.verification.trials import load_trials
 
     if trials is not None:
-        pairs, source = load_trials(trials), _source(root, manifest)
+        pairs, source = load_trials(trials), trial_source(root, manifest)
         named = voices_in_manifest(trial_utterances(pairs, source)) if manifest is not None else {}
         voices = named or voices_in_trials(pairs)
         chosen = choose_voices(voices, speakers, utterances, seed)

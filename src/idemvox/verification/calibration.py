@@ -83,6 +83,16 @@ class Threshold:
     targets: int
     impostors: int
 
+    def __str__(self) -> str:
+        interval = ""
+        if self.low is not None and self.high is not None:
+            interval = f" (95 % interval {100 * self.low:.2g} to {100 * self.high:.2g} %)"
+        return (
+            f"accept from a log-likelihood ratio of {self.llr:.2f} (score {self.score:.4g}); it accepts "
+            f"{100 * self.far:.2g} % of the impostors{interval} and rejects {100 * self.missed:.2g} % of the "
+            "targets"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -115,6 +125,11 @@ class Calibration:
     speakers: int | None
     points: tuple[Point, ...]
     conditions: Conditions | None = None
+
+    def __str__(self) -> str:
+        who = "" if self.speakers is None else f", {self.speakers:,} speakers"
+        text = f"{self.trials}: {self.targets:,} targets, {self.impostors:,} impostors{who}"
+        return text if self.conditions is None else f"{text}; {self.conditions}"
 
     @property
     def needs_durations(self) -> bool:
@@ -258,7 +273,7 @@ def load_calibration(folder: str | Path, scoring: str | None = None) -> Calibrat
     except (ValidationError, KeyError, TypeError) as error:
         raise ModelError(f"{path} is damaged, or of another idemvox ({error}): {again}") from error
     if weights != _weights_hash(folder):
-        raise ModelError(f"{path} was fitted to other weights than {folder / 'model.safetensors'}: {again}")
+        raise ModelError(f"{path} was fitted to other weights than those in {folder}: {again}")
     if scoring is not None and calibration.scoring != scoring:
         raise ModelError(
             f"{path} was fitted to scores by {calibration.scoring}, but this model is scored by {scoring}:"
@@ -268,6 +283,9 @@ def load_calibration(folder: str | Path, scoring: str | None = None) -> Calibrat
 
 
 def _weights_hash(folder: Path) -> str:
-    """Return the SHA-256 of a model's weights."""
-    with (folder / "model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of the names and contents of all weights in a model folder."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            whole.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
