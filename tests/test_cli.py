@@ -102,6 +102,9 @@ def test_a_certificate_is_written_and_checked(home, trained):
     assert "every number" in call("check-report", folder, "--model", trained, "--trials", trials)
     values = json.loads((folder / "certificate.json").read_text())
     assert "simclr" in values["model"]["recipe"] and set(values["metrics"]["EER"]) == {"value", "low", "high"}
+    page = home / "report.html"
+    assert "report.html" in call("report", folder, "--manifest", home / "calls.csv", "--out", page)
+    assert "DET curves" in page.read_text() and "shorter side" in page.read_text()
     values["metrics"]["EER"]["value"] = 0.001
     (folder / "certificate.json").write_text(json.dumps(values))
     result = run.invoke(app, ["check-report", str(folder)])

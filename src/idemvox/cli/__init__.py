@@ -15,7 +15,7 @@ from idemvox.cli.corpus import doctor, pack
 from idemvox.cli.importers import CorporaCommand
 from idemvox.cli.learn import average, demo, recipes, sweep, train
 from idemvox.cli.prepare import prepare
-from idemvox.cli.report import check_report
+from idemvox.cli.report import check_report, report
 from idemvox.cli.speakers import enrol, identify, speakers
 from idemvox.cli.verify import embed, evaluate, picture
 from idemvox.cli.weights import import_weights

@@ -1,4 +1,4 @@
-"""idemvox check-report: compute the numbers of a certificate again."""
+"""idemvox check-report and report: certificates of evaluations, checked and shown."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import typer
 
 from idemvox.cli.common import console
 
-__all__ = ["check_report"]
+Folders = Annotated[
+    list[Path], typer.Argument(help="Folders from `idemvox evaluate --certificate`.", metavar="FOLDER...")
+]
+
+__all__ = ["check_report", "report"]
 
 
 def check_report(
-    folders: Annotated[
-        list[Path],
-        typer.Argument(help="Folders from `idemvox evaluate --certificate`.", metavar="FOLDER..."),
-    ],
+    folders: Folders,
     model: Annotated[
         Path | None, typer.Option(help="Also check that they are about this run or model folder.")
     ] = None,
@@ -45,3 +46,29 @@ def check_report(
         failed = failed or bool(problems)
     if failed:
         raise typer.Exit(1)
+
+
+def report(
+    folders: Folders,
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Manifest of the utterances, for results by duration and recording."),
+    ] = None,
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Speaker verification report",
+) -> None:
+    """Write a report page from certificates: one HTML file that needs no network.
+
+    It has the results with their intervals, the differences of all systems to the first one on the same
+    trials, DET curves, histograms of the scores and the worst errors. Every number is computed again first.
+
+    Example:
+
+      idemvox report runs/simclr/certificate runs/ssps/certificate --manifest test.csv
+    """
+    from idemvox.corpus.manifest import load_manifest
+    from idemvox.reports.page import report_page
+
+    listed = None if manifest is None else load_manifest(manifest)
+    written = report_page(folders, out, manifest=listed, title=title)
+    console.print(f"report: {written}")

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -41,7 +41,14 @@ from idemvox.verification.score_files import (
 from idemvox.verification.scoring import Scorer
 from idemvox.verification.trials import load_trials
 
-__all__ = ["CERTIFICATE_FILE", "Problems", "check_certificate", "write_certificate"]
+__all__ = [
+    "CERTIFICATE_FILE",
+    "Certificate",
+    "Problems",
+    "check_certificate",
+    "read_certificate",
+    "write_certificate",
+]
 
 CERTIFICATE_FILE, SCORES_FILE = "certificate.json", "scores.parquet"
 FORMAT = 1
@@ -61,6 +68,20 @@ _CLOSE = 1e-9  # processors round differently in the last bits
 
 Metrics = dict[str, dict[str, float]]
 Problems = list[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Certificate:
+    """A certificate as read.
+
+    Attributes:
+        values: what ``certificate.json`` holds.
+        rows: the trials and their scores.
+    """
+
+    folder: Path
+    values: dict[str, Any]
+    rows: Rows
 
 
 def write_certificate(
@@ -130,8 +151,34 @@ def check_certificate(
     Raises:
         IdemvoxError: there is no certificate, or it is so damaged that nothing can be computed.
     """
-    require_parquet()
     folder = Path(folder)
+    values = _load(folder)
+    try:
+        return [*_problems(folder, values), *_other_problems(values, model, trials)]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        damaged = f"{folder / CERTIFICATE_FILE} is damaged ({error!r}): evaluate the model again"
+        raise IdemvoxError(damaged) from error
+
+
+def read_certificate(folder: str | Path) -> Certificate:
+    """Read a certificate whose every number can be computed again.
+
+    Raises:
+        IdemvoxError: something differs, or there is no certificate.
+    """
+    folder = Path(folder)
+    if problems := check_certificate(folder):
+        raise IdemvoxError(
+            f"the certificate {folder} is not in order: {problems[0]}; `idemvox check-report {folder}` shows"
+            " all that differs"
+        )
+    values = _load(folder)
+    return Certificate(folder, values, read_scores(folder / SCORES_FILE))
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    """Read the JSON file of a certificate."""
+    require_parquet()
     path = folder / CERTIFICATE_FILE
     if not path.is_file():
         raise IdemvoxError(
@@ -140,10 +187,7 @@ def check_certificate(
     values = read_json(path)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise IdemvoxError(f"{path} is not a certificate that this idemvox can read: use the newest idemvox")
-    try:
-        return [*_problems(folder, values), *_other_problems(values, model, trials)]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise IdemvoxError(f"{path} is damaged ({error!r}): evaluate the model again") from error
+    return values
 
 
 def _problems(folder: Path, values: Mapping[str, Any]) -> Problems:
