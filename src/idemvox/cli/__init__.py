@@ -42,7 +42,7 @@ app.add_typer(speakers, name="speakers")
 app.command(cls=CorporaCommand)(doctor)
 for command in (
     *(pack, train, average, sweep, recipes, import_weights),
-    *(evaluate, check_report, calibrate, embed, decide.verify, enrol, identify, picture, demo),
+    *(evaluate, check_report, report, calibrate, embed, decide.verify, enrol, identify, picture, demo),
 ):
     app.command()(command)
 
