@@ -55,7 +55,7 @@ def normalised(x, y, cohort, top, compare):
 def test_equals_a_loop_over_trials(compare, mean, chunk, top):
     embeddings, strangers = Embeddings(IDS, drawn(len(IDS), 6)), drawn(40, 6, seed=1)
     centre = strangers.mean(axis=0) if mean else np.zeros(6, np.float32)
-    scorer = Scorer(compare, BackEnd(centre if mean else None, Cohort(strangers, top)))
+    scorer = Scorer(compare, BackEnd(centre if mean else None, cohort=Cohort(strangers, top)))
     pairs = all_pairs()
     found = scorer.scores(embeddings, pairs, chunk)
     less = {i: (embeddings[i] - centre).astype(float).tolist() for i in IDS}
@@ -71,7 +71,7 @@ def test_equals_a_loop_over_trials(compare, mean, chunk, top):
 def test_one_pair_has_the_score_of_the_trial_in_any_order(top, dense, monkeypatch):
     monkeypatch.setattr(scoring, "_DENSE", dense)
     embeddings = Embeddings(IDS, drawn(len(IDS), 6))
-    scorer = Scorer("cosine", BackEnd(drawn(6), Cohort(drawn(40, 6, seed=1), top)))
+    scorer = Scorer("cosine", BackEnd(drawn(6), cohort=Cohort(drawn(40, 6, seed=1), top)))
     by_pair = {}
     for seed in range(2):
         pairs = all_pairs(seed)
@@ -95,7 +95,7 @@ def test_mean_subtracted_cosine_by_hand():
 def test_embeddings_are_left_as_they_were():
     embeddings, strangers = Embeddings(IDS, drawn(len(IDS), 6)), drawn(40, 6, seed=1)
     before = embeddings.matrix.copy(), strangers.copy()
-    Scorer("cosine", BackEnd(drawn(6), Cohort(strangers, 5))).scores(embeddings, all_pairs())
+    Scorer("cosine", BackEnd(drawn(6), cohort=Cohort(strangers, 5))).scores(embeddings, all_pairs())
     assert np.array_equal(embeddings.matrix, before[0]) and np.array_equal(strangers, before[1])
 
 
@@ -123,7 +123,7 @@ def test_says_what_it_does():
         "mean-subtracted cosine": BackEnd(mean),
         "S-norm (40 utterances) of the cosine": BackEnd(cohort=Cohort(strangers)),
         "AS-norm (top 5 of 40 speakers) of the mean-subtracted cosine": BackEnd(
-            mean, Cohort(strangers, 5, "speakers")
+            mean, cohort=Cohort(strangers, 5, "speakers")
         ),
     }
     assert [str(Scorer("cosine", backend)) for backend in words.values()] == list(words)
@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ModelError, match="fitted on embeddings of 6 numbers, these have 5"):
         Scorer("cosine", BackEnd(np.zeros(6, np.float32))).score([1] * 5, [1] * 5)
     with pytest.raises(ModelError, match="same encoder"):
-        BackEnd(np.zeros(5, np.float32), Cohort(drawn(40, 6)))
+        BackEnd(np.zeros(5, np.float32), cohort=Cohort(drawn(40, 6)))
     for cohort in ({"vectors": drawn(1, 6)}, {"vectors": drawn(40, 6), "top": 1}):
         with pytest.raises(ModelError, match="give more utterances"):
             Cohort(**cohort)

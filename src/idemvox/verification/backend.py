@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from idemvox.errors import ModelError
+from idemvox.verification.plda import Plda
 
 __all__ = ["BackEnd", "Cohort"]
 
@@ -51,32 +52,37 @@ class BackEnd:
     Attributes:
         mean: (D,) is subtracted from every embedding; ``None``: nothing is.
         cohort: normalises scores; ``None``: they are not normalised.
+        plda: compares, instead of the model's own comparison.
         provenance: what it was fitted on, for reports.
     """
 
     mean: Floats | None = None
     cohort: Cohort | None = None
+    plda: Plda | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if (
-            self.mean is not None
-            and self.cohort is not None
-            and self.cohort.vectors.shape[1:] != self.mean.shape
-        ):
+        if len(self._dims) > 1:
             raise ModelError(
-                f"the mean is {self.mean.shape} and the cohort {self.cohort.vectors.shape}: take both from "
-                "the same encoder"
+                f"mean, PLDA and cohort are of embeddings of {' and '.join(map(str, sorted(self._dims)))} "
+                "numbers: take all from the same encoder"
             )
+
+    @property
+    def _dims(self) -> set[int]:
+        mean = set() if self.mean is None else {len(self.mean)}
+        plda = set() if self.plda is None else {self.plda.dim}
+        return mean | plda | (set() if self.cohort is None else {self.cohort.vectors.shape[1]})
 
     @property
     def dim(self) -> int | None:
         """Numbers in an embedding, D; ``None`` if nothing was fitted."""
-        if self.mean is not None:
-            return len(self.mean)
-        return None if self.cohort is None else self.cohort.vectors.shape[1]
+        return next(iter(self._dims), None)
 
     def describe(self, comparison: str) -> str:
         """Return how scores come about, in words; ``comparison`` is the model's own."""
-        words = comparison if self.mean is None else f"mean-subtracted {comparison}"
+        if self.plda is not None:
+            words = f"PLDA log-likelihood ratio ({self.plda.of})"
+        else:
+            words = comparison if self.mean is None else f"mean-subtracted {comparison}"
         return words if self.cohort is None else f"{self.cohort} of the {words}"

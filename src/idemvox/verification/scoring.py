@@ -156,7 +156,7 @@ class Scorer:
         """
         side = self._prepare(np.asarray(embeddings, np.float32))
         scores: Floats = side.vectors @ gallery.side.vectors.T  # (M, N)
-        if self.compare == "euclidean":
+        if self._by_distance:
             scores *= 2
             squares = (_inner(part.vectors, part.vectors) for part in (side, gallery.side))
             scores -= np.add.outer(*squares)
@@ -171,7 +171,7 @@ class Scorer:
     def _raw(self, side: _Side, trials: Trials, chunk: int) -> Floats:
         """Return (T,) the scores before normalisation; ``side`` holds the ids of the trials."""
         enrolled, tested = (_used(i, len(side.vectors)) for i in (trials.enrol_index, trials.test_index))
-        if self.compare == "cosine" and len(enrolled) * len(tested) <= _DENSE * len(trials):
+        if not self._by_distance and len(enrolled) * len(tested) <= _DENSE * len(trials):
             return _by_products(side, trials, enrolled, tested, max(1, chunk // len(tested)))
         scores = np.empty(len(trials), np.float32)
         step = max(1, chunk // side.vectors.shape[1])
@@ -190,21 +190,28 @@ class Scorer:
                 f"the back end was fitted on embeddings of {dim} numbers, these have {matrix.shape[1]}: fit "
                 "it again with `idemvox backend`"
             )
-        vectors = np.empty_like(matrix)
+        plda = None if self.backend is None else self.backend.plda
+        vectors = np.empty((len(matrix), dim if plda is None else len(plda.mean)), matrix.dtype)
+        offsets = np.zeros(len(matrix), matrix.dtype)
         for start in range(0, len(matrix), _ROWS):
             part = slice(start, start + _ROWS)
-            vectors[part] = self._ready(matrix[part])
-        return _Side(vectors, np.zeros(len(matrix), matrix.dtype))
+            centred = matrix[part]
+            if self.backend is not None and self.backend.mean is not None:
+                centred = centred - self.backend.mean
+            if plda is not None:
+                vectors[part], offsets[part] = plda.ready(centred)
+            else:
+                vectors[part] = centred if self._by_distance else _unit(centred)
+        return _Side(vectors, offsets)
 
-    def _ready(self, vectors: NDArray[Any]) -> NDArray[Any]:
-        """Return embeddings (N, D) less the mean, and of length 1 for the cosine."""
-        if self.backend is not None and self.backend.mean is not None:
-            vectors = vectors - self.backend.mean
-        return vectors if self.compare == "euclidean" else _unit(vectors)
+    @property
+    def _by_distance(self) -> bool:
+        """Whether scores are distances; otherwise they are inner products."""
+        return self.compare == "euclidean" and (self.backend is None or self.backend.plda is None)
 
     def _pairs(self, first: _Side, second: _Side) -> NDArray[Any]:
         """Return (N,) the scores of utterances row by row."""
-        if self.compare == "euclidean":
+        if self._by_distance:
             difference = first.vectors - second.vectors
             between = -_inner(difference, difference)
         else:
@@ -226,7 +233,7 @@ class Scorer:
             part = slice(start, start + step)
             mine = side.vectors[part].astype(np.float32, copy=False)
             scores = mine @ strangers  # (n, C)
-            if self.compare == "euclidean":
+            if self._by_distance:
                 scores *= 2
                 scores -= _inner(mine, mine)[:, None] + _inner(cohort.vectors, cohort.vectors)
             scores += side.offsets[part, None].astype(np.float32) + cohort.offsets
