@@ -101,8 +101,8 @@ def float64() -> Iterator[None]:
 class TinyCorpus:
     """Where the tiny corpus is: manifests with and without labels, and folders to augment from.
 
-    In ``recorded`` and ``recorded_labelled`` no two speakers' recordings share a name; the first knows no
-    speaker.
+    ``prior`` holds a random embedding of each utterance. In ``recorded`` and ``recorded_labelled`` no two
+    speakers' recordings share a name; the first knows no speaker.
     """
 
     labelled: Path
@@ -110,6 +110,7 @@ class TinyCorpus:
     recorded: Path
     recorded_labelled: Path
     banks: Path
+    prior: Path
 
     @property
     def manifest(self) -> Manifest:
@@ -160,7 +161,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
         decay = np.exp(-np.arange(4800) / (300 * (n + 1)))
         write_wav(banks / "rooms" / f"{n}.wav", np.r_[0.9, 0.2 * rng.standard_normal(4799)] * decay)
     names = ("labelled", "unlabelled", "recorded", "recorded_labelled")
-    return TinyCorpus(*(root / f"{name}.csv" for name in names), banks)
+    np.save(root / "prior.npy", rng.standard_normal((len(rows), 5)))
+    return TinyCorpus(*(root / f"{name}.csv" for name in names), banks, root / "prior.npy")
 
 
 @pytest.fixture(scope="session")
@@ -174,6 +176,7 @@ def tiny_recipe(corpus: TinyCorpus) -> Callable[..., Recipe]:
         framework: str = "simclr",
         positives: str = "same",
     ) -> Recipe:
+        prior = {"embeddings": str(corpus.prior)} if positives == "gps" else {}
         tree: dict[str, Any] = {
             "name": "tiny",
             "seed": 3,
@@ -181,7 +184,7 @@ def tiny_recipe(corpus: TinyCorpus) -> Callable[..., Recipe]:
             "frontend": {"mels": 20},
             "encoder": {"name": encoder, **ENCODERS[encoder].tiny},
             "framework": {"name": framework, **FRAMEWORKS[framework].tiny},
-            "positives": {"name": positives, **POSITIVES[positives].tiny},
+            "positives": {"name": positives, **POSITIVES[positives].tiny, **prior},
             "augment": {"noise": str(corpus.banks / "noise"), "rooms": str(corpus.banks / "rooms")},
             "training": {"epochs": 2, "batch": 8, "workers": 0, "device": "cpu"},
         }

@@ -56,7 +56,8 @@ def test_choosing_stores_nothing(name):
     """A sampler's state is as before, but for the number of the step, which its draws depend on."""
     cls = POSITIVES[name]
     options = {"clusters": 2} if hasattr(cls.Options, "clusters") else {}
-    setting = Setting(6, 3, 2, seed=0, classes=np.arange(6) // 2 if cls.supervised else None)
+    classes = np.arange(6) // 2 if cls.supervised else None
+    setting = Setting(6, 3, 2, seed=0, classes=classes, prior=np.eye(6, dtype=np.float32))
     sampler = cls(cls.Options(**options), setting)
     sampler.observe(torch.arange(6), torch.randn(6, 3))
     sampler.start_epoch(0)

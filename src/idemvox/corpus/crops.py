@@ -143,7 +143,10 @@ class Cropper:
     def starts(
         self, ids: Numbers, epoch: int, partners: Numbers | None = None
     ) -> dict[str, tuple[Numbers, Numbers]]:
-        """Return for each view (B,) the utterances that it is cut from and (B, n) the first samples."""
+        """Return for each view the utterances that it is cut from and (B, n) the first samples.
+
+        The utterances are (B,), or (B, n) if ``partners`` has several for each.
+        """
         if partners is not None and self.partnered.isdisjoint(self.views):
             raise ValueError(f"there are partners, but none of {sorted(self.partnered)} is a view")
         placed: dict[str, tuple[Numbers, Numbers]] = {}
@@ -151,11 +154,16 @@ class Cropper:
         disjoint = self._disjoint(ids, epoch, speed)
         for name, crop in self.views.items():
             origin = partners[ids] if partners is not None and name in self.partnered else ids
-            seeds = mix(self.seed, epoch, origin, name_number(crop.cut_as or name))
-            room = np.maximum(self.source.lengths[origin] - self._samples(crop, speed), 0) + 1  # (B,)
-            start = np.floor(uniform(seeds, crop.count) * room[:, None]).astype(np.int64)
+            if origin.ndim == 2:  # crops take turns
+                origin = origin[:, np.arange(crop.count) % origin.shape[1]]  # (B, n)
+            draws = uniform(mix(self.seed, epoch, origin, name_number(crop.cut_as or name)), crop.count)
+            if origin.ndim == 2:
+                draws = np.diagonal(draws, axis1=1, axis2=2)  # (B, n), each crop's of its own utterance
+            each = origin.reshape(len(ids), -1)  # (B, 1 or n)
+            room = np.maximum(self.source.lengths[each] - self._samples(crop, speed)[:, None], 0) + 1
+            start = np.floor(draws * room).astype(np.int64)
             if name in disjoint:
-                start = np.where((origin == ids)[:, None], disjoint[name], start)
+                start = np.where(each == ids[:, None], disjoint[name], start)
             placed[name] = origin, start
         return {name: placed[crop.cut_as or name] for name, crop in self.views.items()}
 
@@ -195,7 +203,8 @@ class Cropper:
             epoch: number of the epoch, from 0.
             out: 16-bit samples, or float32 with full scale at 1. Only its views are read. T is at least the
                 view's :meth:`width`; samples beyond those for the utterance's speed are unchanged.
-            partners: (N,) the utterance that each one's partnered views are cut from; ``None`` for itself.
+            partners: (N,) the utterance that each one's partnered views are cut from, or (N, P) several that
+                a view's crops are cut from in turns; ``None`` for itself.
 
         Raises:
             CorpusError: an utterance has no audio.
@@ -203,12 +212,15 @@ class Cropper:
         places = self.starts(ids, epoch, partners)
         speed = self.speed(ids, epoch)
         wanted = {name: self._samples(self.views[name], speed).tolist() for name in out}
-        cuts = {name: (origin.tolist(), starts.tolist()) for name, (origin, starts) in places.items()}
+        cuts = {
+            name: (np.broadcast_to(origin.reshape(len(ids), -1), starts.shape).tolist(), starts.tolist())
+            for name, (origin, starts) in places.items()
+        }
         for row in range(len(ids)):  # all views of an utterance together, while its file is open
             for name, crops in out.items():
                 origin, starts = cuts[name]
                 for number, start in enumerate(starts[row]):
-                    self._fill(origin[row], start, crops[row, number, : wanted[name][row]])
+                    self._fill(origin[row][number], start, crops[row, number, : wanted[name][row]])
 
     def _fill(self, index: int, start: int, out: npt.NDArray[Any]) -> None:
         """Read one crop, repeating a shorter utterance."""

@@ -29,6 +29,8 @@ class Setting:
             other.
         recordings: (N,) recording numbers, -1 where unknown, of names alone whoever speaks; given to samplers
             whose options need them (:meth:`Positives.needs_recordings`) and to no other.
+        prior: (N, D) a frozen embedding of the utterances; given to samplers that ask for one
+            (:meth:`Positives.prior`).
     """
 
     utterances: int
@@ -37,6 +39,7 @@ class Setting:
     seed: int
     classes: npt.NDArray[np.int64] | None = None
     recordings: npt.NDArray[np.int64] | None = None
+    prior: npt.NDArray[np.float32] | None = None
 
 
 class Positives(nn.Module):
@@ -69,6 +72,11 @@ class Positives(nn.Module):
         """Return whether a sampler of these options reads which recording an utterance is of."""
         return False
 
+    @classmethod
+    def prior(cls, options: Any) -> str | None:
+        """Return where the frozen embedding is that a sampler of these options reads; ``None`` for none."""
+        return None
+
     def __init__(self, options: Any, setting: Setting) -> None:
         super().__init__()
         self.options = options
@@ -79,7 +87,10 @@ class Positives(nn.Module):
         return {}
 
     def partners(self, epoch: int) -> npt.NDArray[np.int64] | None:
-        """Return (N,) the utterance that each one's positive view is cut from; ``None`` for its own."""
+        """Return (N,) the utterance that each one's positive view is cut from; ``None`` for its own.
+
+        Or (N, P) several of them, from which the crops of a view of several are cut in turns.
+        """
         return None
 
     def start_epoch(self, epoch: int) -> dict[str, float]:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -24,6 +25,7 @@ from idemvox.registry import FRAMEWORKS, POSITIVES
 from idemvox.training.compilation import compile_encoders
 from idemvox.training.data import Batches, build_augmenter
 from idemvox.training.optimizer import build_optimizer
+from idemvox.training.prior import load_prior
 from idemvox.training.watch.gauges import PositiveGauge
 
 __all__ = ["Assembly", "assemble"]
@@ -86,6 +88,7 @@ def assemble(recipe: Recipe) -> Assembly:
         )
     count = classes.count * len(speeds) if classes and framework_class.supervised else 0
     framework: Framework = synced(framework_class(encoder, framework_options, count), fabric.device)
+    prior = positives_class.prior(positives_options)
     setting = Setting(
         len(corpus),
         framework.embedder.dim,
@@ -93,6 +96,7 @@ def assemble(recipe: Recipe) -> Assembly:
         recipe.seed,
         classes.numbers if classes and positives_class.supervised else None,
         corpus.recordings_alone() if positives_class.needs_recordings(positives_options) else None,
+        load_prior(Path(prior), corpus, fabric.device) if prior else None,
     )
     positives: Positives = positives_class(positives_options, setting)
     _, optimizer = fabric.setup(framework, build_optimizer(framework, training))

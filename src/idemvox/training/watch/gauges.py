@@ -110,10 +110,11 @@ class PositiveGauge:
         return counts
 
     def partners(self, partners: Numbers | None) -> dict[str, float]:
-        """Measure a sampler of views by the partners (N,) of an epoch; ``None`` from any other sampler."""
+        """Measure a sampler of views by an epoch's partners, (N,) or (N, P); ``None`` from any other."""
         if partners is None:
             return {}
-        anchor = np.arange(len(partners))
+        anchor = np.arange(len(partners)).repeat(partners.size // len(partners))
+        partners = partners.ravel()
         replaced = partners != anchor
         return _shares(self._right(anchor, np.where(replaced, partners, -1), replaced))
 
