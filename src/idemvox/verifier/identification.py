@@ -125,7 +125,7 @@ class Identifier:
             StoreError: the store is empty, or has no enrolment in the channel.
         """
         roster = self.roster()
-        scores = self.scorer.against(np.asarray(embedding, np.float32)[None], roster.gallery)[0]  # (N,)
+        scores = roster.scores(self.scorer, embedding)  # (N,)
         llrs, missing = self._llrs(scores, roster, seconds, quality)
         ranked = scores if llrs is None else llrs
         best = np.maximum.reduceat(ranked[roster.order], roster.starts)  # (S,)
@@ -133,9 +133,10 @@ class Identifier:
             _candidate(speaker, roster, scores, llrs) for speaker in _highest(best, max(1, top))
         )
         warnings = _bandwidths(candidates[0], narrow)
+        comparisons = len(roster.order)
         if llrs is None or self.calibration is None:
-            return Identification(candidates, "undecided", None, missing, len(scores), warnings)
-        threshold, basis = open_set_threshold(self.calibration, false_accept_rate, len(scores))
+            return Identification(candidates, "undecided", None, missing, comparisons, warnings)
+        threshold, basis = open_set_threshold(self.calibration, false_accept_rate, comparisons)
         first = float(best.max())
         known = first >= threshold
         reason = (
@@ -143,7 +144,7 @@ class Identifier:
             f"{threshold:.2f} {basis}"
         )
         return Identification(
-            candidates, "speaker" if known else "nobody", threshold, reason, len(scores), warnings
+            candidates, "speaker" if known else "nobody", threshold, reason, comparisons, warnings
         )
 
     def _llrs(
@@ -159,6 +160,7 @@ class Identifier:
         ):
             if not needed:
                 continue
+            theirs = np.where(roster.used, theirs, 1.0)
             lacking = int(np.isnan(theirs).sum())
             if mine is None or lacking:
                 whose = "the recording" if mine is None else f"{lacking:,} of the enrolments"
@@ -213,7 +215,8 @@ def _candidate(speaker: int, roster: Roster, scores: Floats, llrs: NDArray[np.fl
     rows = roster.order[roster.starts[speaker] : end]
     row = rows[np.argmax((scores if llrs is None else llrs)[rows])]
     llr = None if llrs is None else float(llrs[row])
-    return Candidate(roster.names[speaker], float(scores[row]), llr, roster.channels[row], roster.narrow[row])
+    matched = roster.rows[row]
+    return Candidate(matched.speaker, float(scores[row]), llr, matched.channel, matched.narrow)
 
 
 def _bandwidths(candidate: Candidate, narrow: bool | None) -> tuple[str, ...]:

@@ -232,22 +232,38 @@ class SpeakerStore(ABC):
         found = [str(name) for (name,) in self._run("SELECT name FROM idemvox_speakers")]
         return sorted(found, key=lambda name: (name.casefold(), name))
 
-    def enrolments(self, name: str | None = None) -> list[Enrolment]:
+    def enrolments(self, name: str | None = None, *, after: int = 0) -> list[Enrolment]:
         """Return the enrolments of one speaker, or of all; each speaker's come together, oldest first.
+
+        Args:
+            name: of the speaker.
+            after: only enrolments with a higher id, which are newer.
 
         Raises:
             StoreError: no such speaker; the message suggests a name.
         """
-        where, values = ("", ()) if name is None else ("WHERE s.name = ?", (checked_name(name),))
+        mine, values = "", list[Any]([after])
+        if name is not None:
+            mine, values = "AND s.name = ?", [after, checked_name(name)]
         rows = self._run(
             "SELECT e.id, s.name, e.channel, e.source, e.seconds, e.quality, e.narrow, e.added"
-            " FROM idemvox_enrolments e"
-            f" JOIN idemvox_speakers s ON s.id = e.speaker {where} ORDER BY e.speaker, e.id",
+            " FROM idemvox_enrolments e JOIN idemvox_speakers s ON s.id = e.speaker"
+            f" WHERE e.id > ? {mine} ORDER BY e.speaker, e.id",
             values,
         )
         if name is not None and not rows:
             raise unknown_speaker(name, self.names(), self.where)
         return [Enrolment.of(row) for row in rows]
+
+    def ids(self, *, up_to: int) -> list[int]:
+        """Return the ids of the enrolments, up to one of them."""
+        return [i for (i,) in self._run("SELECT id FROM idemvox_enrolments WHERE id <= ?", (up_to,))]
+
+    def count(self, *, up_to: int | None = None) -> int:
+        """Return the number of enrolments, of all or of those up to an id."""
+        only, values = ("", ()) if up_to is None else (" WHERE id <= ?", (up_to,))
+        ((count,),) = self._run(f"SELECT COUNT(*) FROM idemvox_enrolments{only}", values)
+        return int(count)
 
     def embeddings(self, ids: Sequence[int]) -> Floats:
         """Return (N, D) the embeddings of these enrolments.
