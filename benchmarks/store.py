@@ -78,7 +78,9 @@ def measure(path: Path, dim: int, speakers: int, rounds: int) -> list[dict[str, 
             for _ in range(rounds):
                 for name, step in steps.items():
                     times[name].append(milliseconds(step))
-            medians = {name: [statistics.median(both) for both in zip(*times[name])] for name in steps}
+            medians = {
+                name: [statistics.median(both) for both in zip(*times[name], strict=True)] for name in steps
+            }
             norm = "cosine" if scorer.backend is None else "AS-norm of the cosine"
             rows.append(
                 {
