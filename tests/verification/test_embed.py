@@ -12,7 +12,7 @@ import torch
 from idemvox.audio.read import SAMPLE_RATE, read, write_wav
 from idemvox.corpus.manifest import Manifest, Utterance
 from idemvox.errors import IdemvoxError
-from idemvox.verification.embed import Embeddings, embed_files, load_embeddings, save_embeddings
+from idemvox.verification.embed import Embeddings, embed_files, embed_waves, load_embeddings, save_embeddings
 
 
 def one_by_one(encoder, manifest):
@@ -171,3 +171,12 @@ def test_whatever_is_called_like_an_encoder_is_one(encoder, corpus):
     found = embed_files(session, corpus)
     assert found.matrix.dtype == np.float32 and found.ids == tuple(u.id for u in corpus)
     np.testing.assert_array_equal(found.matrix, expected)
+
+
+def test_an_encoder_is_not_moved_to_where_it_is(encoder, monkeypatch):
+    """Moving takes an LSTM's weights apart for a moment, while another thread may be using them."""
+    moved = []
+    monkeypatch.setattr(type(encoder), "_apply", lambda self, *_, **__: moved.append(self) or self)
+    for device in (None, "cpu", torch.device("cpu")):
+        embed_waves(encoder, [np.zeros(8000, np.float32)], device=device)
+    assert not moved

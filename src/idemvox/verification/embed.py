@@ -193,7 +193,10 @@ def _move(encoder: Embedder, device: str | torch.device | None) -> torch.device:
     tensor = next(iter([*encoder.parameters(), *encoder.buffers()]), None)
     here = torch.device("cpu") if tensor is None else tensor.device
     place = here if device is None else torch.device(device)
-    encoder.to(place)
+    if place.type != here.type or place.index not in (None, here.index):
+        encoder.to(
+            place
+        )  # not otherwise: it takes an LSTM's weights apart, which another thread may be using
     return place
 
 
