@@ -60,17 +60,12 @@ def enrol(
 
       idemvox enrol Anna call.wav --channel phone --model runs/ssps
     """
-    from idemvox.model import fingerprint, load_model
-    from idemvox.verification.scoring import Scorer
-    from idemvox.verifier.enrolment import Voiceprint
     from idemvox.verifier.opening import open_store
     from idemvox.verifier.verifier import Verifier
 
-    loaded = load_model(model)
-    verifier = Verifier(loaded.encoder, Scorer.of(loaded), device=fetch_device(device))
-    voiceprints = [Voiceprint(verifier.embed(path), path.name) for path in recordings]
-    with open_store(store, fingerprint(loaded.folder), create=True) as opened:
-        added = opened.enrol(name, voiceprints, channel=channel)
+    verifier = Verifier.load(model, device=fetch_device(device))
+    added = verifier.enrol(name, recordings, store=store, channel=channel)
+    with open_store(store) as opened:
         total = len(opened.enrolments(name))
     if as_json:
         _print_json(
@@ -109,22 +104,21 @@ def identify(
 
       idemvox identify call.wav --model runs/ssps
     """
-    from idemvox.model import fingerprint, load_model
-    from idemvox.verification.calibration import load_calibration
-    from idemvox.verification.scoring import Scorer
-    from idemvox.verifier.identification import Identifier
     from idemvox.verifier.opening import open_store
     from idemvox.verifier.verifier import Verifier
 
-    loaded = load_model(model)
-    scorer = Scorer.of(loaded)
-    verifier = Verifier(loaded.encoder, scorer, device=fetch_device(device))
-    calibration = load_calibration(loaded.folder, str(scorer))
-    with open_store(store, fingerprint(loaded.folder)) as opened:
-        identifier = Identifier(opened, scorer, calibration, combining=combining, channel=channel)
-        found = []
+    verifier = Verifier.load(model, device=fetch_device(device))
+    found = []
+    with open_store(store, verifier.fingerprint) as opened:
         for path in recordings:
-            result = identifier.identify(verifier.embed(path), top, false_accept_rate=false_accept_rate)
+            result = verifier.identify(
+                path,
+                top,
+                store=opened,
+                channel=channel,
+                combining=combining,
+                false_accept_rate=false_accept_rate,
+            )
             found.append((path, result))
             if not as_json:
                 _say(f"{path}: {result}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from idemvox.verifier.sqlite import SqliteStore
 from idemvox.verifier.store import SpeakerStore
 
-__all__ = ["open_store"]
+__all__ = ["open_store", "opened"]
 
 
 def open_store(where: str | Path, model: str | None = None, *, create: bool = False) -> SpeakerStore:
@@ -25,3 +27,17 @@ def open_store(where: str | Path, model: str | None = None, *, create: bool = Fa
     if model is not None:
         store.expect(model)
     return store
+
+
+@contextmanager
+def opened(
+    store: SpeakerStore | str | Path, model: str | None, *, create: bool = False
+) -> Iterator[SpeakerStore]:
+    """Yield a store that is open already, after the same checks, or one that is open for the block."""
+    if isinstance(store, SpeakerStore):
+        if model is not None:
+            store.expect(model)
+        yield store
+        return
+    with open_store(store, model, create=create) as one:
+        yield one

@@ -11,7 +11,7 @@ from idemvox.verification.calibration import Calibration, Threshold
 from idemvox.verification.report import Report
 from idemvox.verifier.listening import Facts
 
-__all__ = ["Decision", "Limits", "Tolerable", "Verdict", "judge"]
+__all__ = ["Decision", "Limits", "Tolerable", "Verdict", "examine", "judge"]
 
 Decision = Literal["accept", "reject", "abstain"]
 Tolerable = Literal["clipping", "channels", "bandwidth", "uncertain"]
@@ -162,6 +162,13 @@ def judge(
     speech = first.speech, second.speech
     told = tuple(found.reasons), tuple(found.warnings)
     return Verdict(decision, score, llr, threshold, band, false_accept_rate, speech, *told, note)
+
+
+def examine(facts: Facts, limits: Limits) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what makes one recording unusable, and what makes it less sure; both empty for a good one."""
+    found = _Findings(limits)
+    _examine(facts, facts.name, found)
+    return tuple(found.reasons), tuple(found.warnings)
 
 
 def _names(first: Facts, second: Facts) -> tuple[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,18 @@ from torch import nn
 
 from idemvox.audio.recording import Recording, open_recording
 from idemvox.errors import AudioError
-from idemvox.model import load_model
+from idemvox.model import fingerprint, load_model
 from idemvox.verification.calibration import Calibration, load_calibration
 from idemvox.verification.embed import Embedder, embed_waves
 from idemvox.verification.report import Report, load_report
 from idemvox.verification.scoring import Scorer
+from idemvox.verifier.enrolment import Added, Voiceprint
+from idemvox.verifier.identification import Identification, Identifier
 from idemvox.verifier.listening import Facts, Heard, listen
-from idemvox.verifier.verdict import Limits, Verdict, judge, no_speech
+from idemvox.verifier.opening import opened
+from idemvox.verifier.roster import Combining
+from idemvox.verifier.store import SpeakerStore
+from idemvox.verifier.verdict import Limits, Verdict, examine, judge, no_speech
 
 __all__ = ["Verifier", "Voice"]
 
@@ -57,6 +64,7 @@ class Verifier:
         device: of the encoder; ``None`` leaves it where it is.
         calibration: ``None`` for a model that is not calibrated: it gives scores, but no decisions.
         limits: when to abstain.
+        folder: the model folder; stores of speakers are checked to be of this model.
     """
 
     def __init__(
@@ -68,6 +76,7 @@ class Verifier:
         *,
         calibration: Calibration | None = None,
         limits: Limits | None = None,
+        folder: Path | None = None,
     ) -> None:
         if isinstance(encoder, nn.Module):
             encoder.eval().to(device)
@@ -77,6 +86,8 @@ class Verifier:
         self.device = device
         self.calibration = calibration
         self.limits = limits or Limits()
+        self.folder = folder
+        self._identifier: Identifier | None = None
 
     @classmethod
     def load(
@@ -95,7 +106,9 @@ class Verifier:
         scorer = Scorer.of(model)
         calibration = load_calibration(model.folder, str(scorer))
         report = load_report(model.folder)
-        return cls(model.encoder, scorer, report, device, calibration=calibration, limits=limits)
+        return cls(
+            model.encoder, scorer, report, device, calibration=calibration, limits=limits, folder=model.folder
+        )
 
     def embed(self, recording: Recording) -> Vector:
         """(D,) embedding of the speech in a recording, not normalised; see :meth:`hear`.
@@ -159,3 +172,92 @@ class Verifier:
             false_accept_rate=false_accept_rate,
             limits=self.limits,
         )
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """:func:`~idemvox.model.fingerprint` of the model; ``None`` without a folder."""
+        return None if self.folder is None else fingerprint(self.folder)
+
+    def enrol(
+        self,
+        name: str,
+        recordings: Iterable[Recording],
+        *,
+        store: SpeakerStore | str | Path,
+        channel: str = "",
+    ) -> Added:
+        """Add recordings of a speaker to a store: all, or after an error none.
+
+        Args:
+            name: any text; a known name gets more enrolments.
+            recordings: one or more.
+            store: an open store, or the name of one, which is made if there is none.
+            channel: such as ``phone``; channels are kept apart.
+
+        Raises:
+            AudioError: a recording cannot be read, or is not good enough; see :class:`Limits`.
+            StoreError: the store is of another model, or a recording is enrolled under another name.
+        """
+        voiceprints = [self._voiceprint(self.hear(recording)) for recording in recordings]
+        with opened(store, self.fingerprint, create=True) as one:
+            return one.enrol(name, voiceprints, channel=channel)
+
+    def _voiceprint(self, voice: Voice) -> Voiceprint:
+        reasons, _ = examine(voice.facts, self.limits)
+        if reasons or voice.vector is None:
+            raise AudioError(f"not enrolled: {'; '.join(reasons) or no_speech(voice.facts)}")
+        facts = voice.facts
+        return Voiceprint(voice.vector, Path(facts.name).name, facts.speech, narrow=facts.narrow)
+
+    def identify(
+        self,
+        recording: Recording,
+        top: int = 5,
+        *,
+        store: SpeakerStore | str | Path,
+        channel: str | None = None,
+        combining: Combining = "mean",
+        false_accept_rate: float = 0.01,
+    ) -> Identification:
+        """Say whose voice a recording is, among the speakers of a store, or that it is nobody's.
+
+        Args:
+            recording: of one speaker.
+            top: most candidates to return.
+            store: the name of a store or, to keep its speakers in memory between calls, an open one.
+            channel: compare only with enrolments of this channel; ``None``: with all.
+            combining: how several enrolments of a speaker count.
+            false_accept_rate: the share of strangers that may be given a name, a fraction.
+
+        Raises:
+            AudioError: the recording cannot be read.
+            StoreError: the store is empty or of another model.
+        """
+        voice = self.hear(recording)
+        facts = voice.facts
+        reasons, warnings = examine(facts, self.limits)
+        if voice.vector is None:
+            return Identification((), "undecided", None, "; ".join(reasons), 0, warnings)
+        with opened(store, self.fingerprint) as one:
+            found = self._identifier_of(one, combining, channel, keep=one is store).identify(
+                voice.vector,
+                top,
+                seconds=facts.speech,
+                narrow=facts.narrow,
+                false_accept_rate=false_accept_rate,
+            )
+        if reasons:
+            found = replace(found, decision="undecided", threshold=None, reason="; ".join(reasons))
+        return replace(found, warnings=(*warnings, *found.warnings))
+
+    def _identifier_of(
+        self, store: SpeakerStore, combining: Combining, channel: str | None, *, keep: bool
+    ) -> Identifier:
+        """Return the last identifier, if it is the same; ``keep`` a new one for the next call."""
+        last = self._identifier
+        if last and (last.store, last.combining, last.channel) == (store, combining, channel):
+            return last
+        made = Identifier(store, self.scorer, self.calibration, combining=combining, channel=channel)
+        if keep:
+            self._identifier = made
+        return made
