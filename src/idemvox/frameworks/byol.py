@@ -27,7 +27,8 @@ class BYOL(Projected):
     """Each crop of an utterance predicts what a teacher, which follows the student, makes of the other.
 
     Grill et al. (2020), eq. 2: the squared distance of unit vectors, in both directions, without negatives.
-    The student's encoder is evaluated and shipped. The metric ``spread`` falls towards 0 in a collapse.
+    The student's encoder is evaluated and shipped. The metric ``spread``, of
+    representations, falls towards 0 in a collapse.
 
     With SSPS the teacher's projection of the positive view is that of a pseudo-positive.
     """
