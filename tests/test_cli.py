@@ -112,6 +112,23 @@ def test_a_certificate_is_written_and_checked(home, trained):
     assert "EER is stated as 0.001; the scores give" in result.output and "was changed" in result.output
 
 
+def test_a_back_end_is_fitted_shown_applied_and_removed(home, trained, tmp_path):
+    model = shutil.copytree(trained / "model", tmp_path / "model")
+    (model / "report.json").unlink(missing_ok=True)
+    assert "scored by: cosine" in call("backend", model)
+    text = call("backend", model, home / "calls.csv", "--top", 5, "-q")
+    assert "scored by: AS-norm (top 5 of 24 utterances) of the mean-subtracted cosine" in text
+    call("evaluate", model, home / "trials.txt", "--root", home / "calls", "-q")
+    assert "AS-norm" in json.loads((model / "report.json").read_text())["scoring"]
+    plda = ("backend", model, home / "calls.csv", "--scoring", "plda", "-q")
+    assert "PLDA log-likelihood ratio (4 pseudo-speakers)" in call(*plda, "--clusters", 4)
+    assert not (model / "report.json").exists()
+    assert "PLDA log-likelihood ratio (6 speakers)" in call(*plda, "--labels")
+    assert "--clusters" in refused(*plda) and "not both" in refused(*plda, "--remove")
+    assert "back end removed" in call("backend", model, "--remove")
+    assert "no back end" in call("backend", model, "--remove")
+
+
 def test_embed_writes_what_numpy_reads(home, trained):
     out = home / "e.npz"
     assert "24 embeddings of 16 numbers" in call("embed", trained, home / "calls.csv", "--out", out, "-q")

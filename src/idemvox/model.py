@@ -30,17 +30,22 @@ from idemvox.recipe import Part, build_options
 from idemvox.registry import ENCODERS, PEERS
 
 __all__ = [
+    "BACKEND_FILE",
     "FORMAT",
     "Model",
     "build_encoder",
     "fingerprint",
     "import_weights",
     "load_model",
+    "remove_measured",
     "save_model",
 ]
 
 FORMAT = 2
 """Version of the folder's layout; newer versions are refused. Format 1 has no scoring and means cosine."""
+
+BACKEND_FILE = "backend.safetensors"
+"""What is fitted on embeddings and applied when they are compared; there need not be any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +76,13 @@ def save_model(
     *,
     scoring: Scoring,
 ) -> None:
-    """Write a model folder, replacing each file atomically; remove what was measured with older weights."""
+    """Write a model folder, replacing each file atomically; remove what older weights led to."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
     with atomic_write(folder / "model.safetensors", "wb") as file:
         file.write(save(state))
-    for measured in ("report.json", "calibration.json"):
-        (folder / measured).unlink(missing_ok=True)
+    remove_measured(folder)
+    (folder / BACKEND_FILE).unlink(missing_ok=True)
     front = asdict(build_options(frontend, FrontEndSettings, "frontend"))
     write_json(
         folder / "model.json",
@@ -89,6 +94,12 @@ def save_model(
             "provenance": dict(provenance),
         },
     )
+
+
+def remove_measured(folder: Path) -> None:
+    """Remove what was measured on a model's scores, its report and its calibration: they are changing."""
+    for measured in ("report.json", "calibration.json"):
+        (folder / measured).unlink(missing_ok=True)
 
 
 def load_model(folder: str | Path) -> Model:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from idemvox.cli import decide
+from idemvox.cli.backend import backend
 from idemvox.cli.calibrate import calibrate
 from idemvox.cli.corpus import doctor, pack
 from idemvox.cli.importers import CorporaCommand
@@ -42,7 +43,19 @@ app.add_typer(speakers, name="speakers")
 app.command(cls=CorporaCommand)(doctor)
 for command in (
     *(pack, train, average, sweep, recipes, import_weights),
-    *(evaluate, check_report, report, calibrate, embed, decide.verify, enrol, identify, picture, demo),
+    *(
+        backend,
+        evaluate,
+        check_report,
+        report,
+        calibrate,
+        embed,
+        decide.verify,
+        enrol,
+        identify,
+        picture,
+        demo,
+    ),
 ):
     app.command()(command)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,3 +87,8 @@ class BackEnd:
         else:
             words = comparison if self.mean is None else f"mean-subtracted {comparison}"
         return words if self.cohort is None else f"{self.cohort} of the {words}"
+
+    def known(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a model's provenance with the back end's, and the labels that either knew."""
+        both = {*provenance.get("known", ()), *self.provenance.get("known", ())}
+        return {**provenance, "known": sorted(both), "backend": self.provenance}

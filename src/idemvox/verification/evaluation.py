@@ -261,4 +261,6 @@ def score_embeddings(
     scorer = Scorer.of(model)
     speakers = {u.id: u.speaker for u in utterances or () if u.speaker is not None}
     scoring = f"{scorer} of {embeddings.of}"
+    if scorer.backend is not None:
+        model = replace(model, provenance=scorer.backend.known(model.provenance))
     return Scored(model, trials, scorer.scores(embeddings, trials), speakers, scoring)

@@ -12,6 +12,7 @@ from idemvox.encoders.base import Scoring
 from idemvox.errors import CorpusError, ModelError
 from idemvox.model import Model
 from idemvox.verification.backend import BackEnd
+from idemvox.verification.backend_file import load_backend
 from idemvox.verification.embed import Embeddings
 from idemvox.verification.normalisation import cohort_statistics, normalise
 from idemvox.verification.trials import Trials
@@ -104,8 +105,12 @@ class Scorer:
 
     @classmethod
     def of(cls, model: Model) -> Scorer:
-        """Return the scorer of a model, as its folder says."""
-        return cls(model.scoring)
+        """Return the scorer of a model, as its folder says: its comparison, and its back end if it has one.
+
+        Raises:
+            ModelError: the back end was fitted to another model, or is damaged.
+        """
+        return cls(model.scoring, load_backend(model.folder))
 
     def __str__(self) -> str:
         words = _WORDS[self.compare]
