@@ -191,7 +191,7 @@ def test_labels_have_no_part_in_what_recordings_tell(tiny_recipe, corpus, tmp_pa
     assert load_model(without.folder).provenance["known"] == known
     if known:
         assert without.numbers["coverage"] > 0 and without.numbers["recording_accuracy"] == 0
-        with pytest.raises(IdemvoxError, match=r"unit=recording needs to know .* column `recording`"):
+        with pytest.raises(IdemvoxError, match=r"unit=recording needs the recording .* column `recording`"):
             go(corpus.unlabelled, "none")
 
 

@@ -209,9 +209,9 @@ def test_whatever_the_lengths_of_what_is_put_in_the_teachers_outputs_are_cosines
 
 
 def test_nonsense_is_refused():
-    with pytest.raises(IdemvoxError, match="store is 'bottleneck' or 'logits'"):
+    with pytest.raises(IdemvoxError, match="store must be 'bottleneck' or 'logits'"):
         DINO.Options(store="all")
-    with pytest.raises(IdemvoxError, match="global crop"):
+    with pytest.raises(IdemvoxError, match=r"framework\.global_crops >= 1"):
         DINO.Options(global_crops=0)
     with pytest.raises(IdemvoxError, match="two crops"):
         DINO.Options(global_crops=1, local_crops=0)

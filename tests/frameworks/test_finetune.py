@@ -96,7 +96,7 @@ def test_needs_classes_and_utterances_of_them(loss, encoder):
         with pytest.raises(IdemvoxError, match=r"needs at least [23] classes"):
             FineTune(encoder, FineTune.Options(loss=loss), classes=classes)
     if loss in ("a-prot", "a-cont", "ge2e"):
-        with pytest.raises(IdemvoxError, match=rf"{loss} compares utterances: set framework.utterances to 2"):
+        with pytest.raises(IdemvoxError, match=rf"{loss} compares .*framework\.utterances to at least 2"):
             FineTune.Options(loss=loss, utterances=1)
     else:
         FineTune.Options(loss=loss, utterances=1)

@@ -32,7 +32,7 @@ def test_reads_one_view_and_labels(encoder):
 
 @pytest.mark.parametrize("classes", [0, 1])
 def test_needs_classes(classes, encoder):
-    with pytest.raises(IdemvoxError, match=rf"needs at least 2 classes, here are {classes}.*speaker column"):
+    with pytest.raises(IdemvoxError, match=rf"at least 2 classes, but there are {classes}.*speaker column"):
         SupervisedAAM(encoder, classes=classes)
 
 

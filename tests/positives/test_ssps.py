@@ -465,5 +465,5 @@ def test_whitened_references_find_the_voice_under_the_channel():
         sampler.start_epoch(0)
         right[power] = float((chosen(sampler, everyone) // 8 == everyone // 8).float().mean())
     assert right[0.0] < 0.6 and right[0.5] > 0.75
-    with pytest.raises(IdemvoxError, match="whiten is a power from 0 to 1"):
+    with pytest.raises(IdemvoxError, match="whiten must be a power from 0 to 1"):
         SSPS.Options(whiten=2.0)

@@ -222,7 +222,7 @@ def test_impossible_options(wrong):
 @pytest.mark.parametrize("recordings", [None, np.full(N, -1)])
 def test_recordings_that_are_not_known(recordings):
     setting = Setting(N, DIM, 2, seed=0, recordings=recordings)
-    with pytest.raises(IdemvoxError, match="unit=recording needs to know"):
+    with pytest.raises(IdemvoxError, match="unit=recording needs the recording"):
         SSPS(SSPS.Options(unit="recording"), setting)
     assert not SSPS.needs_recordings(SSPS.Options())
     assert SSPS.needs_recordings(SSPS.Options(unit="recording"))

@@ -377,9 +377,9 @@ def test_a_kept_target_is_of_its_own_cluster_alone(make):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"choice": "nearest"}, "choice is 'uniform' or 'exponential', not 'nearest'"),
-        ({"decay": -0.1}, "decay is 0 or more"),
-        ({"decay": float("nan")}, "decay is 0 or more"),
+        ({"choice": "nearest"}, "choice must be 'uniform' or 'exponential', not 'nearest'"),
+        ({"decay": -0.1}, "decay must be at least 0"),
+        ({"decay": float("nan")}, "decay must be at least 0"),
     ],
     ids=str,
 )
@@ -396,7 +396,7 @@ def test_an_option_of_before_is_answered_by_the_new_name(sampling):
 
 
 def test_the_neighbours_queue_has_room():
-    with pytest.raises(RecipeError, match="queue is 1 or more"):
+    with pytest.raises(RecipeError, match="queue must be at least 1"):
         NearestNeighbour.Options(queue=0)
 
 

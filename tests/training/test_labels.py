@@ -120,7 +120,7 @@ def test_some_may_have_no_class(tiny_recipe, corpus, table):
     partners = parts(positives="supervised").positives.partners(0)
     assert all((partners[n] == n) == (n % 2 == 1) for n in range(24))  # who has no class keeps its own
     write(table, dict.fromkeys(some, "one"))
-    with pytest.raises(IdemvoxError, match=r"needs at least 2 classes, here are 1.*data\.labels"):
+    with pytest.raises(IdemvoxError, match=r"needs at least 2 classes, but there are 1.*data\.labels"):
         parts(framework="supervised_gcl")
 
 

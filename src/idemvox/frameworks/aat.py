@@ -29,14 +29,15 @@ def with_reversed_gradient(x: Tensor) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """Tells of a pair of embeddings whether both crops were augmented alike.
+    """Predicts whether the two crops of a pair of embeddings had the same augmentation.
 
-    It learns by its own optimiser in :meth:`learn` alone, and is frozen for everybody else.  In fp32 whatever
-    the autocast.
+    Only :meth:`learn` changes its parameters, with an optimiser of its own; everywhere else they are frozen.
+    It runs in fp32, even under autocast.
 
     Args:
-        dim: width D of an embedding; the public code's layers are 1024, 512 and 2 wide for 512.
-        lr: of its Adam; no schedule moves it, in the public code neither.
+        dim: width D of an embedding; for D = 512 the layers have widths 1024, 512 and 2, as in the public
+            code.
+        lr: learning rate of its Adam, without a schedule, as in the public code.
     """
 
     def __init__(self, dim: int, lr: float) -> None:
@@ -53,13 +54,18 @@ class Discriminator(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, pairs: Tensor, alike: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cross entropy of what it says of pairs (N, 2D), and how often it is right (N,)."""
+        """Return two scalars, the cross entropy and the accuracy.
+
+        Args:
+            pairs: (N, 2D) the two embeddings of each pair, side by side.
+            alike: (N,) int64, 1 where both crops had the same augmentation, else 0.
+        """
         with torch.autocast(pairs.device.type, enabled=False):
             logits = self.layers(pairs.float())  # (N, 2)
             return F.cross_entropy(logits, alike), (logits.argmax(1) == alike).float().mean()
 
     def learn(self, pairs: Tensor, alike: Tensor) -> None:
-        """Take one step; the pairs get no gradient."""
+        """Take one step of its optimiser, skipped if a gradient is NaN or infinite; pairs get no gradient."""
         self.requires_grad_(True)
         with torch.enable_grad():
             self(pairs.detach(), alike)[0].backward()
@@ -67,7 +73,7 @@ class Discriminator(nn.Module):
         norms = torch._foreach_norm([p.grad for p in self.layers.parameters() if p.grad is not None])
         broken = ~torch.stack(norms).isfinite().all()
         self.optimizer.found_inf = broken.to(torch.float32)  # type: ignore[attr-defined]
-        self.optimizer.step()  # the fused one does nothing then, as under a GradScaler; the host asks nobody
+        self.optimizer.step()  # fused: skips broken steps on the device, as under a GradScaler
         self.optimizer.zero_grad(set_to_none=True)
         self.requires_grad_(False)
 
@@ -82,23 +88,28 @@ class Discriminator(nn.Module):
 
 @FRAMEWORKS.register("aat")
 class AAT(Paired):
-    """Match crops of an utterance so that a discriminator cannot tell which were augmented alike.
+    """Match two crops of an utterance while a discriminator must not recognise their augmentation.
 
-    Of an utterance's two crops x1 and x2 that do not overlap there are three views: A(x1), A(x2) and B(x2),
-    with augmentations A and B.  A(x1) is to find B(x2) among the batch's.  The discriminator first learns,
-    from embeddings without a gradient, to tell pairs (A(x1), A(x2)) from (A(x1), B(x2)); then the encoder
-    learns, through it and a gradient reversal, to make both kinds alike.  The logged accuracy of the
-    discriminator is that before it learns from the batch: 0.5 is chance.
+    An utterance has two crops, x1 and x2, that do not overlap, and three views: A(x1), A(x2) and B(x2), with
+    augmentations A and B. The loss matches A(x1) with B(x2) among all utterances of the batch. In each step
+    the discriminator first learns to tell pairs (A(x1), A(x2)) from pairs (A(x1), B(x2)). The encoder then
+    learns, through a gradient reversal, to make the two kinds indistinguishable. The logged accuracy is
+    measured before the discriminator learns from the batch; 0.5 is chance.
 
-    SSPS replaces B(x2) in the matching alone: the discriminator goes on seeing what was augmented.
+    SSPS replaces B(x2) in the matching loss only. The discriminator still sees the utterance's crop.
     """
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Defaults: the paper's; 180 frames, 25 ms each every 10 ms, span 1.815 s.
+        """Settings of the two losses; the defaults are the paper's.
 
-        ``similarity`` is ``prot``, scored by Euclidean distance, or ``a-prot``.  ``alpha`` weighs the
-        adversarial loss; the discriminator takes ``steps`` steps to one of the encoder.
+        Attributes:
+            similarity: loss of the matching: ``prot``, whose embeddings are scored by Euclidean distance, or
+                ``a-prot``.
+            alpha: weight of the adversarial loss.
+            steps: steps of the discriminator for each step of the encoder.
+            discriminator_lr: learning rate of the discriminator.
+            seconds: length of a crop; 1.815 s are 180 frames of 25 ms, one every 10 ms.
         """
 
         similarity: Literal["prot", "a-prot"] = "a-prot"
@@ -109,9 +120,11 @@ class AAT(Paired):
 
         def __post_init__(self) -> None:
             if self.similarity not in ("prot", "a-prot"):
-                raise RecipeError(f"aat similarity is 'prot' or 'a-prot', not {self.similarity!r}")
+                raise RecipeError(f"framework.similarity must be 'prot' or 'a-prot', not {self.similarity!r}")
             if self.alpha < 0 or self.steps < 0 or self.discriminator_lr <= 0:
-                raise RecipeError("aat needs alpha >= 0, steps >= 0 and discriminator_lr > 0")
+                raise RecipeError(
+                    "aat needs framework.alpha >= 0, framework.steps >= 0 and framework.discriminator_lr > 0"
+                )
 
     def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
         super().__init__(encoder, options, classes)
@@ -128,7 +141,7 @@ class AAT(Paired):
         return {**super().views(), "shared": shared}
 
     def match(self, query: Tensor, target: Tensor, related: Tensor | None) -> Tensor:
-        """Return the loss of A(x1) and B(x2), each (B, D)."""
+        """Return the loss that matches A(x1) with B(x2), both (B, D)."""
         if self.options.similarity == "prot":
             return prototypical(query, target, related)
         return angular_prototypical(query, target, self.affine.scale, self.affine.bias, related)
@@ -145,10 +158,10 @@ class AAT(Paired):
         _, accuracy = self.discriminator(pairs.detach(), alike)
         for _ in range(o.steps if self.training else 0):
             self.discriminator.learn(pairs, alike)
-        told, _ = self.discriminator(with_reversed_gradient(pairs), alike)
-        numbers = {"match": match, "discriminator": told}
+        adversarial, _ = self.discriminator(with_reversed_gradient(pairs), alike)
+        numbers = {"match": match, "discriminator": adversarial}
         return Step(
-            match + o.alpha * told,
+            match + o.alpha * adversarial,
             {name: value.detach() for name, value in numbers.items()} | {"discriminator_accuracy": accuracy},
             swap,
         )

@@ -1,4 +1,4 @@
-"""Angular prototypical training, as a baseline of the CEL paper."""
+"""Angular prototypical training, a baseline of the CEL paper."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ __all__ = ["AngularPrototypical"]
 
 @FRAMEWORKS.register("angular_prototypical")
 class AngularPrototypical(Paired):
-    """Tell which of a batch's other crops is of the anchor's utterance, by cosine.
+    """Find the second crop of the anchor's utterance among those of the batch, by cosine.
 
-    The rows A-Prot of Mun et al. (2020), Table 1, and of Huh et al. (2020).
+    This is A-Prot in Table 1 of Mun et al. (2020), and in Huh et al. (2020).
     """
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Defaults: the papers'; 180 frames, 25 ms each every 10 ms, span 1.815 s."""
+        """The papers' settings.
+
+        Attributes:
+            seconds: length of a crop; 1.815 s are 180 frames of 25 ms, one every 10 ms.
+        """
 
         seconds: Memory[float] = 1.815
 

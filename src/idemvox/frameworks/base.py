@@ -1,4 +1,4 @@
-"""What every framework is."""
+"""Base classes of frameworks."""
 
 from __future__ import annotations
 
@@ -19,108 +19,116 @@ __all__ = ["Framework", "Paired", "Pairs", "Projected", "require_classes"]
 
 
 class Framework(nn.Module):
-    """An encoder, whatever heads the method has, and its loss.
+    """An encoder with a method's heads and loss.
 
-    One file holds one framework; what two share moves down into ``losses`` or here.
-    Subclasses define a frozen ``Options`` dataclass with the paper's numbers as defaults.
+    A subclass defines ``Options``, a frozen dataclass with the paper's numbers as defaults.
     """
 
     Options: ClassVar[type[Any]]
     supervised: ClassVar[bool] = False
-    """Whether batches carry classes; no framework is given more of the labels than their numbers."""
+    """Whether batches have class numbers. A framework never gets any other label."""
 
     partly: ClassVar[bool] = False
-    """Whether a supervised framework makes do without the classes of some utterances, which are -1."""
+    """Whether a supervised framework accepts utterances without a class, whose number is -1."""
 
     tiny: ClassVar[Mapping[str, Any]] = {}
-    """Options that make it small enough to train in a test."""
+    """Options that make the framework small enough to train in a test."""
 
     partnered: ClassVar[frozenset[str]] = frozenset({"positive"})
-    """The views that supervised positive sampling cuts from another utterance of the class."""
+    """The views that a sampler of views cuts from the partner of an utterance."""
 
     def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
-        """Build on ``encoder``; ``classes`` is how many there are to tell apart, 0 unless supervised."""
+        """Add the heads to an encoder.
+
+        Args:
+            encoder: the encoder to train.
+            options: an instance of :attr:`Options`; default: ``Options()``.
+            classes: number of classes; 0 unless the framework is supervised.
+        """
         super().__init__()
         self.encoder = encoder
         self.options = self.Options() if options is None else options
 
     def views(self) -> Views:
-        """Name the crops that :meth:`forward` reads."""
+        """Return the crops that :meth:`forward` reads, by name."""
         raise NotImplementedError
 
     def balance(self) -> Balance | None:
-        """Ask for several utterances of each class of a batch; only a supervised framework may."""
+        """Return how batches are balanced by class, for supervised frameworks; ``None``: they are not."""
         return None
 
     def forward(self, batch: Batch, positives: Sampler) -> Step:
-        """Compute the loss of a batch; called once per step."""
+        """Return the loss of a batch; called once per batch."""
         raise NotImplementedError
 
     @property
     def embedding_dim(self) -> int:
-        """Width D of the targets handed to the positive sampler."""
+        """Width D of the targets that the positive sampler gets."""
         return self.encoder.dim
 
     @property
     def embedder(self) -> Encoder:
-        """Return the encoder that is evaluated, clustered, exported and shipped."""
+        """The encoder that is evaluated, clustered, exported and stored in the model."""
         return self.encoder
 
     @property
     def scoring(self) -> Scoring:
-        """How the embedder's representations are compared, as the loss compares them; the model keeps it."""
+        """How to compare two representations, as the loss does; stored in the model."""
         return "cosine"
 
     def target(self, batch: Batch) -> Tensor:
-        """Return the (B, D) targets of a batch as a positive queue stores them, for the fill pass.
+        """Return the targets (B, D) of a batch, as a sampler stores them; used in the fill pass.
 
         Raises:
-            NotImplementedError: by a framework that has no positives (a classifier).
+            NotImplementedError: the framework has no positives, as a classifier.
         """
         raise NotImplementedError(f"{type(self).__name__} has no positives to sample")
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> None:
-        """Begin with another model's encoder."""
+        """Start from the weights of another model's encoder."""
         self.encoder.load_state_dict(weights)
 
     def start_epoch(self, epoch: int) -> None:
-        """Do what precedes an epoch counted from 0; all modules are in train mode."""
+        """Prepare an epoch (from 0); all modules are in train mode."""
 
     def after_backward(self, epoch: int) -> None:
-        """Change gradients before the optimiser's step, in an epoch counted from 0."""
+        """Change gradients before the optimiser's step, in an epoch (from 0)."""
 
     def after_step(self, progress: float) -> None:
-        """Do what follows the optimiser's step (EMA and the like).
+        """Follow the optimiser's step, for example by moving a teacher.
 
         Args:
-            progress: share of the schedule that is done, this step included: 1 after the last one.
+            progress: share of the schedule that is done, with this step: 1 after the last.
         """
 
 
 def require_classes(who: str, classes: int, least: int = 2, instead: str = "simclr") -> None:
-    """Refuse too few classes.
+    """Check that there are enough classes.
 
     Args:
-        who: needs them.
-        classes: there are.
-        least: it needs.
-        instead: a framework that needs none.
+        who: the framework, for the message.
+        classes: number of classes.
+        least: lowest number that is enough.
+        instead: a framework without classes, for the message.
+
+    Raises:
+        CorpusError: there are too few.
     """
     if classes < least:
         raise CorpusError(
-            f"{who} needs at least {least} classes, here are {classes}: give a manifest with a speaker "
+            f"{who} needs at least {least} classes, but there are {classes}: give a manifest with a speaker "
             f"column, or data.labels=FILE (a table of id and class); or train {instead}, which needs none"
         )
 
 
 class Pairs(NamedTuple):
-    """The embeddings that a loss compares: those of all ranks' batches, W B utterances.
+    """The embeddings that a loss compares. Rows are the utterances of all ranks, W B of them.
 
     Attributes:
-        query: (W B, D) of the anchors.
-        target: (W B, D) of the same utterances' positive views, or of pseudo-positives.
-        related: (W B, W B) which utterances are no negatives of which; ``None``: all others are.
-        swap: what the positive sampler did, for the :class:`~idemvox.batch.Step`.
+        query: (W B, D) embeddings of the anchors.
+        target: (W B, D) embeddings of their positive views, or of pseudo-positives.
+        related: (W B, W B) pairs to exclude from the negatives; ``None`` excludes none.
+        swap: result of the positive sampler, for the :class:`~idemvox.batch.Step`.
     """
 
     query: Tensor
@@ -130,10 +138,10 @@ class Pairs(NamedTuple):
 
 
 class Paired(Framework):
-    """A framework of two views of each utterance: an anchor, and the positive that it is to find.
+    """A framework with two views of each utterance: an anchor, and the positive that should match it.
 
-    A subclass makes a loss of :meth:`embed`; its options have ``seconds``, the length of a crop.  One with a
-    projector says so in :meth:`project`, and the projector's width in :attr:`embedding_dim`.
+    A subclass computes its loss from :meth:`embed`. Its options have ``seconds``, the length of a crop. With
+    a projector, it overrides :meth:`project`, and :attr:`embedding_dim` with the projector's width.
     """
 
     tiny: ClassVar[Mapping[str, Any]] = {"seconds": 0.2}
@@ -146,14 +154,14 @@ class Paired(Framework):
         return {"anchor": crop, "positive": crop}
 
     def project(self, representation: Tensor) -> Tensor:
-        """Return what the loss compares, of representations (B, dim): by default themselves."""
+        """Return the embeddings (B, D) of representations (B, dim): by default unchanged."""
         return representation
 
     def target(self, batch: Batch) -> Tensor:
         return self.project(self.encoder(batch.views["positive"][:, 0]))
 
     def embed(self, batch: Batch, positives: Sampler) -> Pairs:
-        """Embed both views of a batch, put pseudo-positives in, and gather what all ranks have."""
+        """Embed both views of a batch, let the sampler replace targets, and gather the rows of all ranks."""
         query = self.project(self.encoder(batch.views["anchor"][:, 0]))  # (B, D)
         swap = positives(batch.ids, self.target(batch))
         return Pairs(gather(query), swap.targets, swap.related(gather(batch.ids)), swap)

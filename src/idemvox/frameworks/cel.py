@@ -19,19 +19,22 @@ __all__ = ["CEL"]
 
 @FRAMEWORKS.register("cel")
 class CEL(Paired):
-    """Two crops of an utterance find each other, while each view spreads evenly over the sphere (eq. 3 to 7).
+    """Match two crops of an utterance, and spread each view evenly over the sphere (eq. 3 to 7).
 
-    ``similarity`` is ``a-prot``, one-sided (eq. 4 and 5), or ``a-cont``, in both directions (eq. 6).
-
-    With SSPS the positive view's uniformity is that of what was put in, which has no gradient.  Where a
-    sampler leaves negatives out, uniformity does not push them away either.
+    With SSPS the uniformity of the positive view includes the pseudo-positives, which have no gradient. Pairs
+    that a sampler excludes from the negatives are excluded from the uniformity too.
     """
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Defaults: the paper's; 180 frames, 25 ms each every 10 ms, span 1.815 s.
+        """Settings of the two losses; the defaults are the paper's.
 
-        ``uniformity`` is lambda (eq. 7), ``t`` that of the Gaussian potential.
+        Attributes:
+            similarity: loss of the matching: ``a-prot``, one-sided (eq. 4 and 5), or ``a-cont``, in both
+                directions (eq. 6).
+            uniformity: weight lambda of the uniformity (eq. 7).
+            t: t of the Gaussian potential (eq. 1).
+            seconds: length of a crop; 1.815 s are 180 frames of 25 ms, one every 10 ms.
         """
 
         similarity: Literal["a-prot", "a-cont"] = "a-prot"
@@ -41,9 +44,11 @@ class CEL(Paired):
 
         def __post_init__(self) -> None:
             if self.similarity not in ("a-prot", "a-cont"):
-                raise RecipeError(f"cel similarity is 'a-prot' or 'a-cont', not {self.similarity!r}")
+                raise RecipeError(
+                    f"framework.similarity must be 'a-prot' or 'a-cont', not {self.similarity!r}"
+                )
             if self.uniformity < 0 or self.t <= 0:
-                raise RecipeError("cel needs uniformity >= 0 and t > 0")
+                raise RecipeError("cel needs framework.uniformity >= 0 and framework.t > 0")
 
     def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
         super().__init__(encoder, options, classes)

@@ -26,19 +26,20 @@ __all__ = ["DINO"]
 
 @FRAMEWORKS.register("dino")
 class DINO(Framework):
-    """A student says of short and long crops what its teacher, its own moving average, says of long ones.
+    """Train a student on short and long crops to predict a teacher's output for long crops.
 
-    Caron et al. (2021), for speakers as in Lepage & Dehak (2025), section 2.2: two global crops that both
-    see, four local ones that only the student sees.  The teacher's encoder is what is evaluated, clustered
-    and shipped.
+    The teacher is a moving average of the student (Caron et al., 2021). For speakers, as in Lepage & Dehak
+    (2025), section 2.2, there are two global crops, which both networks see, and four local crops, which only
+    the student sees. The teacher's encoder is evaluated, clustered and stored in the model.
 
-    With SSPS the teacher's outputs of both global crops are those of a pseudo-positive.  The public code
-    keeps their logits, 2 x 65,536 numbers an utterance: 13.1 GB for a queue of 25,000 (``store: logits``).
-    The default keeps the bottleneck, 2 x 256 numbers: 51 MB.  The teacher's present last layer makes logits
-    of it, so they are fresher too; while that layer stands still both ways are the same.
+    With SSPS the teacher's outputs for both global crops are replaced by those of a pseudo-positive. The
+    public code stores their logits, 2 x 65,536 numbers per utterance: 13.1 GB for a queue of 25,000
+    (``store: logits``). The default stores the outputs of the bottleneck, 2 x 256 numbers per utterance:
+    51 MB. The teacher's current last layer computes the logits from them, so the logits are newer too. As
+    long as that layer does not change, both ways give the same result.
 
-    The centre follows the teacher's logits after pseudo-positives are put in, as in the public code.
-    With supervised positives the local crops come from the other utterance of the class.
+    The centre follows the teacher's logits after the replacement, as in the public code. If the sampler cuts
+    views from a partner, the local crops come from the partner.
     """
 
     partnered = frozenset({"local"})
@@ -52,11 +53,24 @@ class DINO(Framework):
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Defaults: the paper's.
+        """Settings of teacher, heads and crops; the defaults are the paper's.
 
-        ``momentum`` is the teacher's at the beginning, by a cosine 1 at the end of the schedule.
-        ``frozen_epochs`` are those in which the last layer learns nothing.  ``average`` takes the mean over
-        the pairs of crops, as the public code does; the paper's eq. 2 sums.
+        Attributes:
+            student_temperature: temperature of the student's softmax.
+            teacher_temperature: temperature of the teacher's softmax.
+            momentum: the teacher's momentum at the start; it rises to 1 at the end, by half a cosine.
+            centre_momentum: momentum of the centre.
+            hidden: width of the head's hidden layers.
+            bottleneck: width of the head's output.
+            outputs: number of prototypes.
+            global_crops: crops per utterance that teacher and student see.
+            global_seconds: length of such a crop.
+            local_crops: crops per utterance that only the student sees.
+            local_seconds: length of such a crop.
+            frozen_epochs: number of epochs at the start in which the last layer is frozen.
+            average: whether to average over the pairs of crops, as the public code does; eq. 2 of the paper
+                sums.
+            store: what SSPS stores of an utterance: outputs of the ``bottleneck``, or ``logits``.
         """
 
         student_temperature: float = 0.1
@@ -76,9 +90,11 @@ class DINO(Framework):
 
         def __post_init__(self) -> None:
             if self.global_crops < 1 or self.local_crops < 0 or self.global_crops + self.local_crops < 2:
-                raise RecipeError("dino needs at least one global crop, and two crops in all")
+                raise RecipeError(
+                    "dino needs framework.global_crops >= 1, framework.local_crops >= 0, and two crops in all"
+                )
             if self.store not in ("bottleneck", "logits"):
-                raise RecipeError(f"dino store is 'bottleneck' or 'logits', not {self.store!r}")
+                raise RecipeError(f"framework.store must be 'bottleneck' or 'logits', not {self.store!r}")
 
     centre: Tensor
     """(outputs,) a moving average of the teacher's logits."""
@@ -95,10 +111,10 @@ class DINO(Framework):
 
     def views(self) -> Views:
         o = self.options
-        found = {"global": Crop(o.global_crops, o.global_seconds)}
+        views = {"global": Crop(o.global_crops, o.global_seconds)}
         if o.local_crops:
-            found["local"] = Crop(o.local_crops, o.local_seconds)
-        return found
+            views["local"] = Crop(o.local_crops, o.local_seconds)
+        return views
 
     @property
     def embedder(self) -> Encoder:
@@ -116,10 +132,10 @@ class DINO(Framework):
     @torch.no_grad()
     def target(self, batch: Batch) -> Tensor:
         crops = batch.views["global"]
-        said = self.teacher_head(self.teacher(crops.flatten(0, 1)))  # (B G, bottleneck)
+        output = self.teacher_head(self.teacher(crops.flatten(0, 1)))  # (B G, bottleneck)
         if self.options.store == "logits":
-            said = self.teacher_prototypes(said)
-        flat: Tensor = said.view(len(crops), -1)
+            output = self.teacher_prototypes(output)
+        flat: Tensor = output.view(len(crops), -1)
         return flat
 
     def forward(self, batch: Batch, positives: Sampler) -> Step:
@@ -127,7 +143,7 @@ class DINO(Framework):
         swap = positives(batch.ids, self.target(batch))
         target = own(swap.targets).unflatten(1, (o.global_crops, -1))
         logits = target  # (B, G, outputs)
-        if o.store == "bottleneck":  # again of length 1, as SSPS's centroids are together only
+        if o.store == "bottleneck":  # normalise each crop, since a centroid's crops are not unit vectors
             logits = self.teacher_prototypes(F.normalize(target, dim=-1))
         probabilities = sharpened(logits, self.centre, o.teacher_temperature)
         seen = torch.cat(

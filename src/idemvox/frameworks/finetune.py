@@ -25,17 +25,18 @@ from idemvox.registry import FRAMEWORKS, Memory
 __all__ = ["FineTune"]
 
 BETWEEN_UTTERANCES = ("a-prot", "a-cont", "ge2e")
-"""Losses that compare the utterances of a batch; all others have a vector for each class."""
+"""Losses that compare the utterances of a batch; the others learn a vector for each class."""
 
 
 @FRAMEWORKS.register("finetune")
 class FineTune(Framework):
-    """Learn from labels what an encoder, trained without, does not know: Mun et al. (2020), Tables 3 and 4.
+    """Train an encoder with labels, after self-supervised training or from scratch.
 
-    Give ``start_from`` the pre-trained run; without, it is the tables' random start.  A batch has
-    ``utterances`` utterances of each of its classes, the speakers.  A-Prot and A-Cont match the first of them
-    with the mean of the others, GE2E each with the others' centroid; CosFace, ArcFace and AdaCos tell all
-    classes apart.  Scored with the representation; whatever else is learnt is thrown away.
+    As in Mun et al. (2020), Tables 3 and 4. ``start_from`` names the self-supervised run; without it training
+    starts from random weights, as in some rows of the tables. A batch has ``utterances`` utterances of each
+    of its classes. A-Prot and A-Cont match the first utterance of a class with the mean of the others, and
+    GE2E matches each with the centroid of the others. CosFace, ArcFace and AdaCos classify. The model is
+    scored with the representation; the heads are discarded.
     """
 
     supervised = True
@@ -43,12 +44,17 @@ class FineTune(Framework):
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Defaults: the paper's; its public code's 2 utterances of a class and 100 of them in an epoch.
+        """Settings of loss and batches; the defaults are the paper's, or its public code's.
 
-        300 frames, 25 ms each every 10 ms, span 3.015 s.
-
-        ``scale`` and ``margin`` are CosFace's and ArcFace's.  In the first ``frozen_epochs`` the encoder
-        stays as it is, its running statistics too, and only what is behind it learns: the class vectors.
+        Attributes:
+            loss: ``a-prot``, ``a-cont``, ``ge2e``, ``cosface``, ``arcface`` or ``adacos``.
+            scale: scale of CosFace and ArcFace.
+            margin: margin of CosFace and ArcFace.
+            seconds: length of a crop; 3.015 s are 300 frames of 25 ms, one every 10 ms.
+            utterances: utterances of a class in a batch.
+            most_utterances: most utterances of a class in an epoch.
+            frozen_epochs: number of epochs at the start in which the encoder is frozen, with its running
+                statistics, and only the head learns.
         """
 
         loss: Literal["a-prot", "a-cont", "ge2e", "cosface", "arcface", "adacos"] = "a-prot"
@@ -62,11 +68,11 @@ class FineTune(Framework):
         def __post_init__(self) -> None:
             if self.loss in BETWEEN_UTTERANCES and self.utterances < 2:
                 raise RecipeError(
-                    f"finetune with {self.loss} compares utterances: set framework.utterances to 2 or more"
+                    f"finetune with {self.loss} compares utterances: set framework.utterances to at least 2"
                 )
 
     scale: Tensor
-    """AdaCos's, of the last step."""
+    """The scale of AdaCos after the last step."""
 
     def __init__(self, encoder: Encoder, options: Any = None, classes: int = 0) -> None:
         super().__init__(encoder, options, classes)
@@ -93,7 +99,7 @@ class FineTune(Framework):
     def forward(self, batch: Batch, positives: Sampler) -> Step:
         o = self.options
         assert batch.classes is not None
-        embedding = self.encoder(batch.views["anchor"][:, 0])  # (B, D), a class's beside each other
+        embedding = self.encoder(batch.views["anchor"][:, 0])  # (B, D), class by class
         if o.loss in ("cosface", "arcface"):
             classify = cosface if o.loss == "cosface" else aam_softmax
             return Step(classify(embedding, self.classes, batch.classes, o.scale, o.margin))

@@ -1,4 +1,4 @@
-"""GCL: one contrastive loss with labels, without, or with a few."""
+"""GCL: one contrastive loss for training with all, some or no labels."""
 
 from __future__ import annotations
 
@@ -19,18 +19,23 @@ __all__ = ["GCL", "SupervisedGCL"]
 
 @FRAMEWORKS.register("gcl")
 class GCL(Paired):
-    """Pull together what an affinity matrix says belongs together: here the two views of an utterance.
+    """Pull together the pairs that an affinity matrix selects: here the two views of an utterance.
 
-    After Inoue & Goto (2020).  Theirs is the idea: one loss for metric learning with labels and contrastive
-    learning without, in which affinities say which pairs, labelled or not, belong together.  Reconstructed is
-    the form, as their formulas were not at hand: a softmax over all other embeddings of both views, the
-    affinities of each as weights of sum 1, so that without labels it is SimCLR's loss; and the temperature,
-    1 / w of the CEL paper's losses when they begin.
+    The idea is from Inoue & Goto (2020): one loss for metric learning with labels and contrastive learning
+    without, where affinities select the positive pairs. The formulas of that paper were not available to us,
+    so the form is our reconstruction. It is a softmax over all other embeddings of both views, with the
+    affinities of each row as weights that sum to 1; without labels it equals SimCLR's loss. The temperature
+    is 1 / w for the initial w of the CEL paper's losses.
     """
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """``seconds``: 180 frames, 25 ms each every 10 ms, as the CEL paper's systems have."""
+        """Settings of the loss.
+
+        Attributes:
+            temperature: temperature of the softmax.
+            seconds: length of a crop, the CEL paper's; 1.815 s are 180 frames of 25 ms, one every 10 ms.
+        """
 
         temperature: float = 0.1
         seconds: Memory[float] = 1.815
@@ -49,10 +54,10 @@ class GCL(Paired):
 
 @FRAMEWORKS.register("supervised_gcl")
 class SupervisedGCL(GCL):
-    """GCL that reads classes, where an utterance has one: those of one class belong together.
+    """GCL with labels: utterances of the same class are positive pairs too. Some may have no class.
 
-    With ``positives: supervised`` the positive view of such an utterance is of another one of its class,
-    so that not chance alone brings two into a batch.
+    With ``positives: supervised`` the positive view is cut from another utterance of the class. Without it,
+    two utterances of a class meet in a batch only by chance.
     """
 
     supervised = True

@@ -1,4 +1,4 @@
-"""The prototypical network, as a baseline of the CEL paper."""
+"""The prototypical network, a baseline of the CEL paper."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ __all__ = ["Prototypical"]
 
 @FRAMEWORKS.register("prototypical")
 class Prototypical(Paired):
-    """Tell which of a batch's other crops is of the anchor's utterance, by squared Euclidean distance.
+    """Find the second crop of the anchor's utterance among those of the batch, by squared Euclidean distance.
 
-    The rows Prot of Mun et al. (2020), Table 1, and of Huh et al. (2020).  Embeddings are never normalised,
-    so they are scored by the same distance.  SSPS still clusters representations by cosine.
+    This is Prot in Table 1 of Mun et al. (2020), and in Huh et al. (2020). Embeddings are not normalised, and
+    they are scored by the same distance. SSPS still clusters representations by cosine.
     """
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Defaults: the papers'; 180 frames, 25 ms each every 10 ms, span 1.815 s."""
+        """The papers' settings.
+
+        Attributes:
+            seconds: length of a crop; 1.815 s are 180 frames of 25 ms, one every 10 ms.
+        """
 
         seconds: Memory[float] = 1.815
 

@@ -16,25 +16,28 @@ __all__ = ["SimCLR"]
 
 @FRAMEWORKS.register("simclr")
 class SimCLR(Paired):
-    """Pull two augmented crops of an utterance together, push the other utterances away.
+    """Pull two augmented crops of an utterance together and push other utterances away.
 
-    Lepage & Dehak (2025), section 2.1; no projector, as it hurts verification.  The paper prints the
-    one-sided loss (eq. 1, B - 1 negatives), its public code trains with the symmetric one (2B - 2
-    negatives): the default is the code's, since that made the published numbers.
+    As in Lepage & Dehak (2025), section 2.1, without a projector, since that hurts verification. The paper
+    prints the one-sided loss (eq. 1, B - 1 negatives), but its public code trains with the symmetric one
+    (2B - 2 negatives). The default is the code's, since the published numbers come from it.
 
-    With SSPS only the positive view is replaced.  Under the symmetric loss the stored embedding also
-    serves as an anchor and as a negative, without a gradient, as in the public code.
+    SSPS replaces the positive view only. In the symmetric loss a pseudo-positive is also an anchor and a
+    negative, without a gradient, as in the public code.
     """
 
     disjoint = False
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Defaults: the paper's.
+        """Settings of the loss; the defaults are the paper's, but for ``symmetric``.
 
         Attributes:
-            margin: makes each positive harder, as SNT-Xent-AM does (Lepage & Dehak, 2024); 0 is none.
-            angular: whether the margin is one of the angle, in radians: SNT-Xent-AAM.
+            temperature: temperature of the softmax.
+            symmetric: whether both views are anchors.
+            margin: margin by which each positive is made harder, as in SNT-Xent-AM (Lepage & Dehak, 2024).
+            angular: whether the margin is an angle in radians, as in SNT-Xent-AAM.
+            seconds: length of a crop.
         """
 
         temperature: float = 0.03

@@ -1,4 +1,4 @@
-"""Supervised baseline: classification."""
+"""The supervised baseline: classification."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["SupervisedAAM"]
 
 @FRAMEWORKS.register("supervised_aam")
 class SupervisedAAM(Framework):
-    """AAM-softmax over the training speakers: the SSPS paper's supervised row (its Table 1).
+    """Classify the training speakers with AAM-softmax: the supervised row in Table 1 of the SSPS paper.
 
-    Reads classes.  Scored with the representation; the class vectors are thrown away.
+    The model is scored with the representation; the class vectors are discarded.
     """
 
     supervised = True
@@ -31,7 +31,13 @@ class SupervisedAAM(Framework):
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Defaults: the paper's (scale 30, margin 0.2, 2-second crops)."""
+        """Settings of the loss; the defaults are the paper's.
+
+        Attributes:
+            scale: scale of the cosines.
+            margin: angular margin in radians.
+            seconds: length of a crop.
+        """
 
         scale: float = 30.0
         margin: float = 0.2

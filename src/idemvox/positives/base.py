@@ -1,4 +1,4 @@
-"""What every positive sampler is."""
+"""The base class of positive samplers."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["Positives", "Setting"]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a sampler must know of the run.
+    """What a sampler needs to know about the run.
 
     Attributes:
-        utterances: N of the training manifest.
+        utterances: number N of utterances in the training manifest.
         dim: width of a representation.
-        embedding_dim: width of the targets to be swapped.
-        seed: of the run.
-        classes: (N,) numbers, -1 where unknown; given to samplers that declare ``supervised`` and to no
-            other.
-        recordings: (N,) recording numbers, -1 where unknown, of names alone whoever speaks; given to samplers
-            whose options need them (:meth:`Positives.needs_recordings`) and to no other.
-        prior: (N, D) a frozen embedding of the utterances; given to samplers that ask for one
+        embedding_dim: width of a target.
+        seed: seed of the run.
+        classes: (N,) class numbers, -1 if unknown; only for samplers that declare ``supervised``.
+        recordings: (N,) recording numbers, -1 if unknown; only for samplers whose options need them
+            (:meth:`Positives.needs_recordings`). They come from the names of the recordings, not from
+            speakers.
+        prior: (N, D) frozen embeddings of the utterances; only for samplers whose options name some
             (:meth:`Positives.prior`).
     """
 
@@ -43,38 +43,38 @@ class Setting:
 
 
 class Positives(nn.Module):
-    """Chooses what an anchor is pulled towards; this base keeps the same utterance.
+    """Chooses the positives of anchors; this base class keeps the utterance itself.
 
-    A module, so that queues are saved and restored like weights.  A sampler works at one of two levels:
-    *views*, by naming for each utterance the partner that its positive view is cut from
-    (:meth:`partners`); or *embeddings*, by replacing targets in :meth:`forward`.  What it did in a step
-    is the :class:`~idemvox.batch.Swap` that it returns; the module keeps none of it.
+    It is a module, so that queues are saved and restored like weights. A sampler works at one of two levels.
+    At the level of *views*, :meth:`partners` names the utterance that each positive view is cut from. At the
+    level of *embeddings*, :meth:`forward` replaces targets. The result of a step is the
+    :class:`~idemvox.batch.Swap` that :meth:`forward` returns; the module does not keep it.
     """
 
     Options: ClassVar[type[Any]]
     tiny: ClassVar[Mapping[str, Any]] = {}
-    """Options that make it small enough for a test."""
+    """Options that make the sampler small enough for a test."""
 
     supervised: ClassVar[bool] = False
-    """Whether the sampler is given classes."""
+    """Whether the sampler gets classes."""
 
     needs_fill: ClassVar[bool] = False
-    """Whether :meth:`observe` must have seen every utterance before the first epoch."""
+    """Whether a fill pass over all utterances must come before the first epoch."""
 
     stores: bool = True
-    """Whether :meth:`store` does anything: if not, that pass makes references alone."""
+    """Whether the sampler stores targets; otherwise the fill pass only computes references."""
 
     refresh: bool = False
-    """Whether that pass is made again before each further epoch; steps then observe nothing."""
+    """Whether the fill pass is repeated before every epoch; steps then compute no references."""
 
     @classmethod
     def needs_recordings(cls, options: Any) -> bool:
-        """Return whether a sampler of these options reads which recording an utterance is of."""
+        """Return whether a sampler with these options needs the recordings of utterances."""
         return False
 
     @classmethod
     def prior(cls, options: Any) -> str | None:
-        """Return where the frozen embedding is that a sampler of these options reads; ``None`` for none."""
+        """Return the source of the frozen embeddings that these options need; ``None`` if they need none."""
         return None
 
     def __init__(self, options: Any, setting: Setting) -> None:
@@ -83,33 +83,35 @@ class Positives(nn.Module):
         self.setting = setting
 
     def views(self) -> Views:
-        """Name the crops that the sampler reads besides the framework's own: at most ``reference``."""
+        """Return the crops that the sampler reads besides the framework's, by name: at most ``reference``."""
         return {}
 
     def partners(self, epoch: int) -> npt.NDArray[np.int64] | None:
-        """Return (N,) the utterance that each one's positive view is cut from; ``None`` for its own.
+        """Return the utterance that each positive view is cut from; ``None``: the anchor's.
 
-        Or (N, P) several of them, from which the crops of a view of several are cut in turns.
+        Returns:
+            (N,) utterances; or (N, P), from which the crops of a view with several crops are cut in turn.
         """
         return None
 
     def start_epoch(self, epoch: int) -> dict[str, float]:
-        """Prepare the epoch (SSPS: k-means), and return numbers to log."""
+        """Prepare the epoch, for example by clustering, and return numbers to log."""
         return {}
 
     def partition(self) -> Tensor | None:
-        """Return (N,) this epoch's cluster of each utterance, -1 for none; ``None`` without clusters."""
+        """Return (N,) the cluster of each utterance in this epoch, -1 for none; ``None`` without clusters."""
         return None
 
     def observe(self, ids: Tensor, reference: Tensor) -> None:
-        """Take in the reference representations (B, dim) of a batch."""
+        """Store the reference representations (B, dim) of a batch."""
 
     def store(self, ids: Tensor, targets: Tensor) -> None:
-        """Take in targets (B, embedding_dim): in the fill pass, and after each step that was learnt from."""
+        """Store targets (B, embedding_dim), in the fill pass and after each step that was not skipped."""
 
     def forward(self, ids: Tensor, targets: Tensor) -> Swap:
         """Replace some of the targets (B, embedding_dim) of the utterances ``ids`` (B,).
 
-        Nothing is stored yet: what the result offers is given to :meth:`store` once the step was learnt from.
+        This stores nothing. The loop passes ``offered`` of the result to :meth:`store` after a step that was
+        not skipped.
         """
         return Swap(targets)

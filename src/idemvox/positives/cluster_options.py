@@ -25,33 +25,41 @@ def check_choices(options: Any, allowed: Mapping[str, Any]) -> None:
     for name, literal in allowed.items():
         if getattr(options, name) not in get_args(literal):
             known = " or ".join(map(repr, get_args(literal)))
-            raise RecipeError(f"positives.{name} is {known}, not {getattr(options, name)!r}")
+            raise RecipeError(f"positives.{name} must be {known}, not {getattr(options, name)!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
-    """How utterances are clustered, and how a cluster is drawn; defaults: SSPS's paper, section 4.
+    """How to cluster utterances and draw a cluster; the defaults are from section 4 of the SSPS paper.
 
-    ``clusters`` is K, ``neighbours`` M, ``queue`` the size of Q' (``None``: as many as clusters),
-    ``seconds`` the length of the reference crop. ``refresh`` makes both queues again by a forward pass
-    before every epoch, where the paper fills them once and lets training overwrite them: dearer, but on
-    a small corpus at a high learning rate the encoder moves so far in an epoch that old references
-    no longer agree with new ones. Steps then make no reference, which the next pass would replace.
-    ``whiten`` is the power of the singular values that references are divided by before k-means, as
-    :func:`~idemvox.clustering.whitening.whiten` does; 0 is the paper's. What a small encoder's
-    representations differ most in is often the recording: 0.5 found more utterances of the anchor's
-    speaker, also from other recordings, for every K that was tried.
-
-    ``choice`` is how a cluster is drawn from the M nearest: ``uniform`` (eq. 5), or ``exponential``, in
-    proportion to exp(-``decay`` r) for the cluster of rank r, the nearest being 0. The public code
-    offers the latter with a decay of 0.7; its exact form is taken from notes on that code.
-    ``mask_cluster`` leaves the utterances of the anchor's own cluster out of its negatives in a framework
-    that has any, and whatever stands in for an utterance from that cluster too.
-
-    ``start`` and ``restarts`` are k-means' (:func:`~idemvox.clustering.kmeans.spherical_kmeans`).
-    ``clusterer: agglomerative`` merges up to ``exact_up_to`` vectors one by one; of more it first makes so
-    many small clusters by k-means. Only with it may ``clusters`` be ``None``: then each epoch takes the
-    cut of the highest mean silhouette (:func:`~idemvox.clustering.silhouette.choose_cut`).
+    Attributes:
+        clusters: number K of clusters. ``None``, only with ``clusterer: agglomerative``, chooses the cut with
+            the highest mean silhouette in each epoch (:func:`~idemvox.clustering.silhouette.choose_cut`).
+        neighbours: number M of nearest clusters to draw from; 0 draws from the anchor's cluster.
+        queue: size of the positive queue Q'; ``None``: the number of clusters.
+        choice: how one of the M nearest clusters is drawn: ``uniform`` (eq. 5), or ``exponential``, in
+            proportion to exp(-``decay`` r) for the cluster of rank r, from 0. The public code offers the
+            latter; its exact form comes from notes on that code.
+        decay: decay of the exponential choice; the public code has 0.7.
+        mask_cluster: whether to exclude utterances of the anchor's cluster from its negatives, and
+            pseudo-positives from that cluster too. Frameworks without negatives ignore it.
+        iterations: iterations of k-means.
+        start: how the first centroids are chosen; see
+            :func:`~idemvox.clustering.kmeans.spherical_kmeans`.
+        restarts: number of runs of k-means; the best is used.
+        seconds: length of the reference crop.
+        refresh: whether to compute all references and targets again before every epoch, in a forward pass.
+            The paper does so once and then lets training overwrite them. The pass takes time, but on a small
+            corpus at a high learning rate the encoder changes so much in an epoch that old and new references
+            do not match. Steps then compute no references.
+        whiten: power of the singular values that references are divided by before clustering, as
+            :func:`~idemvox.clustering.whitening.whiten` does; 0, as in the paper, leaves them as they are.
+            The largest differences between the representations of a small encoder often come from the
+            recording. 0.5 found more utterances of the anchor's speaker, also from other recordings, for
+            every K that we tried.
+        clusterer: ``kmeans`` or ``agglomerative`` (average linkage by cosine).
+        exact_up_to: most vectors that agglomeration merges one by one; more are first reduced to that number
+            of small clusters by k-means.
     """
 
     clusters: Memory[int | None] = 25_000
@@ -73,22 +81,25 @@ class ClusterOptions:
         "sampling": "leave it out for SSPS's stored utterances; for centroids use "
         "positives.name=ssps_centroid, for the nearest stored embedding positives.name=nearest_neighbour"
     }
-    """What to write instead of an option that there was."""
+    """What to write instead of an option that no longer exists."""
 
     def __post_init__(self) -> None:
         check_choices(self, {"choice": Choice, "clusterer": Clusterer, "start": Start})
         few = self.clusters is not None and self.clusters < 2
         if few or self.neighbours < 0 or (self.queue is not None and self.queue < 1):
-            raise RecipeError("positives need clusters >= 2, neighbours >= 0 and a queue of at least 1")
+            raise RecipeError(
+                "positives.clusters must be at least 2, positives.neighbours at least 0, and positives.queue "
+                "at least 1"
+            )
         if not 0 <= self.decay < float("inf"):
-            raise RecipeError(f"positives.decay is 0 or more, not {self.decay}")
+            raise RecipeError(f"positives.decay must be at least 0, not {self.decay}")
         if not 0 <= self.whiten <= 1:
-            raise RecipeError(f"positives.whiten is a power from 0 to 1, not {self.whiten}")
+            raise RecipeError(f"positives.whiten must be a power from 0 to 1, not {self.whiten}")
         if self.clusters is None and self.clusterer != "agglomerative":
             raise RecipeError(
-                "positives.clusters=null lets the clusters' silhouettes choose: set "
-                "positives.clusterer=agglomerative, or give a number"
+                "positives.clusters=null, which chooses the number by the silhouette, needs "
+                "positives.clusterer=agglomerative: set that, or give a number of clusters"
             )
         for name, least in (("restarts", 1), ("exact_up_to", 2)):
             if getattr(self, name) < least:
-                raise RecipeError(f"positives.{name} is {least} or more, not {getattr(self, name)}")
+                raise RecipeError(f"positives.{name} must be at least {least}, not {getattr(self, name)}")

@@ -1,4 +1,4 @@
-"""What samplers that draw from clusters share: references, clusters, and a queue of targets."""
+"""The base class of samplers that draw from clusters, with references, clusters and a queue of targets."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ __all__ = ["ClusterSampler"]
 
 
 class ClusterSampler(Positives):
-    """Clusters the references of all utterances at each epoch's start, and draws a cluster for an anchor.
+    """Clusters the references of all utterances before each epoch, and draws a cluster for each anchor.
 
-    References are the representations of a clean crop of each utterance, encoder in eval mode (SSPS's Q-hat,
-    section 3.1).  For an anchor in cluster c a cluster is drawn from the M nearest to c (eq. 5; M = 0: c
-    itself).  What is made of it is the subclass's.
+    A reference is the representation of a clean crop of an utterance, with the encoder in eval mode (the
+    queue Q-hat of SSPS, section 3.1). For an anchor in cluster c, one of the M clusters nearest to c is drawn
+    (eq. 5; for M = 0, c itself). The subclass chooses the pseudo-positive from it.
 
     Args:
-        options: of the subclass.
-        setting: of the run.
-        unit: (N,) the unit of each utterance, where units are clustered and not utterances.
-        slots: of the queue; default: ``options.queue``, or as many as clusters.
+        options: options of the sampler.
+        setting: about the run.
+        unit: (N,) the unit of each utterance, to cluster units; ``None`` clusters utterances.
+        slots: size of the queue; default: ``options.queue``, or the number of clusters.
     """
 
     tiny: ClassVar[Mapping[str, Any]] = {"clusters": 6, "seconds": 0.3, "iterations": 3}
@@ -46,15 +46,15 @@ class ClusterSampler(Positives):
     options: ClusterOptions
 
     reference: Tensor
-    """Q-hat: (N, dim), by utterance."""
+    """(N, dim) the reference of each utterance: Q-hat."""
     seen: Tensor
     """(N,) whether an utterance has a reference."""
     assignment: Tensor
-    """(N,) cluster of each utterance in this epoch, K for none, as before the first clustering."""
+    """(N,) the cluster of each utterance in this epoch; K for none, as before the first clustering."""
     near: Tensor
-    """(K + 1, max(M, 1)) the clusters to draw from, for each cluster; the last for those in none: -1."""
+    """(K + 1, max(M, 1)) the clusters to draw from for each cluster, -1 for none; row K is all -1."""
     unit: Tensor | None
-    """(N,) the unit of each utterance; ``None`` where utterances are clustered."""
+    """(N,) the unit of each utterance; ``None`` if utterances are clustered."""
     epoch: Tensor
     step: Tensor
 
@@ -86,24 +86,24 @@ class ClusterSampler(Positives):
         self._forget()
 
     def _forget(self) -> None:
-        """Forget what was derived from clusters that are no more."""
+        """Discard what was derived from the previous clusters."""
         self._members: Buckets | None = None
         self._cluster_of: Tensor | None = None
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Restore a state, and forget what was derived from the clusters that it replaces."""
+        """Restore a state, and discard what was derived from the clusters that it replaces."""
         self._at = None
         self._forget()
         return super().load_state_dict(*args, **kwargs)
 
     def _place(self) -> tuple[int, int]:
-        """Return the epoch and the step in it; known on the host, so that no device is asked."""
+        """Return the epoch and the step in it, from numbers on the host, without waiting for the device."""
         if self._at is None:
             self._at = int(self.epoch), int(self.step)
         return self._at
 
     def next_step(self) -> None:
-        """Go to the next step of the epoch: other draws for the same anchors."""
+        """Go to the next step of the epoch, with new draws for the same anchors."""
         epoch, step = self._place()
         self._at = epoch, step + 1
         self.step += 1
@@ -122,7 +122,7 @@ class ClusterSampler(Positives):
             self._cluster_of[slots] = self.assignment[held].masked_fill_(held < 0, self.clusters)
 
     def start_epoch(self, epoch: int) -> dict[str, float]:
-        """Cluster the references as they stand; utterances never seen are in no cluster."""
+        """Cluster the current references; utterances without one are in no cluster."""
         self.epoch.fill_(epoch)
         self.step.zero_()
         self._at = epoch, 0
@@ -132,10 +132,10 @@ class ClusterSampler(Positives):
     def _cluster(self, epoch: int) -> dict[str, float]:
         seen = self.seen.nonzero().flatten()
         if len(seen) == 0:
-            raise RunError("there are no reference representations yet: run the fill pass first")
+            raise RunError("no utterance has a reference representation yet: run the fill pass first")
         x = self.reference if len(seen) == len(self.seen) else self.reference[seen]
         if self.options.whiten or self.unit is not None:
-            check_rows(RowShards(x, seen), x.any(dim=1))  # while the rows are utterances
+            check_rows(RowShards(x, seen), x.any(dim=1))  # here, so that the error names utterances
         if self.options.whiten:
             x = whiten(x, self.options.whiten)
         units = seen
@@ -157,16 +157,16 @@ class ClusterSampler(Positives):
         }
 
     def _see_clusters(self, x: Tensor, units: Tensor, assignment: Tensor) -> None:
-        """Take from new clusters what a subclass needs besides.
+        """Read the new clusters; for subclasses that need more of them.
 
         Args:
             x: (U, D) the vectors that were clustered.
-            units: (U,) whose they are.
+            units: (U,) their units, or utterances.
             assignment: (U,) their clusters, -1 for none.
         """
 
     def _assign(self, units: Tensor, cluster: Tensor) -> None:
-        """Give every utterance the cluster of its unit (U,), none if that was not clustered."""
+        """Give every utterance the cluster (U,) of its unit, or none if the unit was not clustered."""
         cluster = torch.where(cluster < 0, self.clusters, cluster).int()
         if self.unit is None:
             self.assignment.fill_(self.clusters)[units] = cluster
@@ -179,6 +179,7 @@ class ClusterSampler(Positives):
         return torch.where(self.assignment < self.clusters, self.assignment, -1)
 
     def _reachable(self, centroids: Tensor, occupied: Tensor) -> Tensor:
+        """Return the clusters to draw from for each cluster, like :attr:`near`."""
         k, m = len(centroids), self.options.neighbours
         table = torch.full_like(self.near, -1)
         if m == 0:
@@ -189,11 +190,11 @@ class ClusterSampler(Positives):
         return table
 
     def _groups(self, given: Tensor, known: Tensor) -> Groups | None:
-        """Return what ``mask_cluster`` keeps out of the negatives.
+        """Return the groups that ``mask_cluster`` excludes from the negatives; ``None`` without it.
 
         Args:
-            given: (B,) the cluster of what stands in for each utterance of the step.
-            known: (B,) whether anything does.
+            given: (B,) the cluster of the pseudo-positive of each utterance of the step.
+            known: (B,) whether the utterance has one.
         """
         if not self.options.mask_cluster:
             return None
@@ -208,20 +209,20 @@ class ClusterSampler(Positives):
 
     @property
     def cluster_of(self) -> Tensor:
-        """(size,) the cluster of what is in each slot of the queue, K for none."""
+        """(size,) the cluster of the utterance in each slot of the queue, K for none."""
         if self._cluster_of is None:
             ids = self.queue.ids
             self._cluster_of = self.assignment[ids].masked_fill_(ids < 0, self.clusters)
         return self._cluster_of
 
     def _draw_clusters(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw a cluster for each anchor (B,), -1 for none; and a number in [0, 1) to draw of it by."""
+        """Draw a cluster for each anchor (B,), -1 for none, and a number in [0, 1) to draw its member."""
         seed = draw_seed(self.setting.seed, *self._place(), 0x5353)
         dice = to_device(torch.rand(2, len(ids), generator=torch.Generator().manual_seed(seed)), ids.device)
         near = self.near[self.assignment[ids]]  # (B, M)
         if near.shape[1] == 1:
             return near[:, 0], dice[1]
-        available = (near >= 0).sum(1)  # topk puts the -1 of too few neighbours last
+        available = (near >= 0).sum(1)  # missing neighbours are at the end
         decay = self.options.decay if self.options.choice == "exponential" else 0.0
         weights = torch.exp(-decay * torch.arange(near.shape[1], device=ids.device))
         rank = draw_rank(available, weights, dice[0])

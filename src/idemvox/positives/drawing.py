@@ -1,4 +1,4 @@
-"""Drawing from clusters: which of those nearby, and which of its members."""
+"""Drawing from clusters: one of the nearest clusters, and one of its members."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BLOCK = 1 << 26  # similarities held at once
 
 
 def nearest_clusters(centroids: Tensor, occupied: Tensor, neighbours: int) -> Tensor:
-    """Return (K, M) the M occupied clusters nearest to each centroid (K, D), itself left out; -1 for none."""
+    """Return (K, M) the M occupied clusters nearest to each centroid (K, D), without itself; -1 for none."""
     m = min(neighbours, len(centroids))
     parts = []
     for rows in torch.arange(len(centroids), device=centroids.device).split(max(1, _BLOCK // len(centroids))):
@@ -28,12 +28,12 @@ def nearest_clusters(centroids: Tensor, occupied: Tensor, neighbours: int) -> Te
 
 
 def draw_rank(available: Tensor, weights: Tensor, uniform: Tensor) -> Tensor:
-    """Draw the ranks of neighbours, each in proportion to its weight.
+    """Draw ranks of neighbours in proportion to weights.
 
     Args:
-        available: (B,) how many of the M neighbours there are: the first ones.
-        weights: (M,) of any sum.
-        uniform: (B,) numbers in [0, 1) that decide.
+        available: (B,) number of neighbours to draw from, the first ones of M.
+        weights: (M,) weights of any sum.
+        uniform: (B,) random numbers in [0, 1).
 
     Returns:
         (B,) ranks below ``available``; 0 where that is 0.
@@ -44,10 +44,10 @@ def draw_rank(available: Tensor, weights: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _draw(start: Tensor, count: Tensor, uniform: Tensor, left_out: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Draw a place from ``start`` to ``start + count``, but not ``left_out``, if that is given.
+    """Draw a place from ``start`` to ``start + count - 1``, but never ``left_out``.
 
     Returns:
-        (B,) places, that before ``start`` where there is none, and (B,) whether there was any.
+        (B,) places, and (B,) whether there was one to draw; where not, the place is ``start - 1``.
     """
     if left_out is None:
         return start + (uniform * count).long().clamp_max(count - 1), count > 0
@@ -64,35 +64,37 @@ def draw_slots(
     clusters: int,
     excluded: Tensor | None = None,
 ) -> Tensor:
-    """Draw one of the utterances of each cluster that a queue holds, uniformly.
+    """Draw uniformly one of the utterances that a queue holds of each cluster.
 
-    One look at what is in every slot finds those of all the clusters; it costs what the queue is long, not
-    what the clusters are large.
+    One pass over the slots finds the utterances of all the clusters. Its cost depends on the size of the
+    queue, not on the sizes of the clusters.
 
     Args:
-        held_cluster: (size,) the cluster of what is in each slot, K for none.
+        queue: the queue.
+        held_cluster: (size,) the cluster of the utterance in each slot, K for none.
         wanted: (B,) clusters to draw from; -1 gives -1.
-        uniform: (B,) numbers in [0, 1) that decide.
-        clusters: K.
-        excluded: (B,) utterances never to be drawn; ``None`` where none of them is in its cluster.
+        uniform: (B,) random numbers in [0, 1).
+        clusters: number K of clusters.
+        excluded: (B,) an utterance never to draw for each row; ``None`` if none of them is in its cluster.
 
     Returns:
         (B,) slots, -1 where there is none to draw.
     """
     anchors = len(wanted)
-    group_of = torch.zeros(clusters + 2, dtype=torch.int32, device=wanted.device)  # one anchor's number for
-    group_of[wanted] = torch.arange(1, anchors + 1, dtype=torch.int32, device=wanted.device)  # each cluster
+    # the group of each wanted cluster, numbered by one of its anchors; 0 for all other clusters
+    group_of = torch.zeros(clusters + 2, dtype=torch.int32, device=wanted.device)
+    group_of[wanted] = torch.arange(1, anchors + 1, dtype=torch.int32, device=wanted.device)
     group = group_of.index_select(0, held_cluster)
     if is_free_to_read(group):
         slots = group.bool().nonzero().flatten()
-    else:  # how many there are only the device knows: all are sorted, which is nothing to it
+    else:  # only the device knows their number, so sort all slots, which is fast there
         slots = torch.arange(queue.size, device=group.device)
     if not len(slots):
         return torch.full_like(wanted, -1)
     group = group[slots]
     counts_in = queue.holds(slots) & (group > 0)
     group, order = torch.where(counts_in, group, anchors + 1).sort(stable=True)
-    slots = slots[order]  # group by group, at the end those that do not count
+    slots = slots[order]  # group by group, then those in no group
     counts = torch.zeros(anchors + 2, dtype=torch.int64, device=group.device)
     counts.index_add_(0, group, torch.ones_like(group, dtype=torch.int64))
     group_wanted = group_of[wanted]
@@ -109,11 +111,11 @@ def draw_slots(
 
 
 class Buckets:
-    """The members of each cluster, laid out for drawing many at once.
+    """The members of each cluster, stored for drawing many at once.
 
     Args:
-        cluster: (N,) the cluster of each member, K for one that is in none.
-        clusters: K.
+        cluster: (N,) the cluster of each member, K for none.
+        clusters: number K of clusters.
     """
 
     def __init__(self, cluster: Tensor, clusters: int) -> None:
@@ -123,15 +125,15 @@ class Buckets:
         self.starts = self.counts.cumsum(0) - self.counts
         self.place = torch.full_like(cluster, -1, dtype=torch.int64)
         self.place[members] = torch.arange(len(members), device=cluster.device)
-        self.order = F.pad(members, (0, 1))  # one more, so that there is something at every start
+        self.order = F.pad(members, (0, 1))  # one more, so that every start is a valid index
 
     def draw(self, cluster: Tensor, without: Tensor, uniform: Tensor) -> Tensor:
         """Draw one member of each cluster uniformly.
 
         Args:
             cluster: (B,) clusters to draw from; -1 gives -1.
-            without: (B,) a member never to be drawn.
-            uniform: (B,) numbers in [0, 1) that decide.
+            without: (B,) a member never to draw for each row.
+            uniform: (B,) random numbers in [0, 1).
 
         Returns:
             (B,) members, -1 where there is none to draw.

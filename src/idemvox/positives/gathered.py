@@ -1,4 +1,4 @@
-"""A positive sampler that takes the batches of all ranks as one."""
+"""A positive sampler for the batches of all ranks."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ __all__ = ["Gathered"]
 
 
 class Gathered:
-    """Shows a sampler the batches of all ranks, in the same order on each rank.
+    """Passes the batches of all ranks to a sampler, in the same order on each rank.
 
-    So the samplers of all ranks hold and choose the same.  With one process it just calls the sampler.
+    So the samplers of all ranks store and choose the same. With one process it just calls the sampler.
     """
 
     def __init__(self, positives: Positives) -> None:
         self.positives = positives
 
     def __call__(self, ids: Tensor, targets: Tensor) -> Swap:
-        """Choose for this rank's utterances ``ids`` (B,) with targets (B, D), and for all other ranks'."""
+        """Return the swap for all ranks, from this rank's utterances ``ids`` (B,) and targets (B, D)."""
         swap: Swap = self.positives(gather(ids), gather(targets))
         return swap
 
     def learnt(self, ids: Tensor, swap: Swap) -> None:
-        """Let the sampler store what a step offered, which was learnt from; ``ids`` (B,) of this rank."""
+        """Store the targets that a step offered, unless it was skipped; ``ids`` (B,) are this rank's."""
         if swap.offered is not None:
             self.positives.store(gather(ids), swap.offered)
 
     def observe(self, ids: Tensor, reference: Tensor) -> None:
-        """Take in the reference representations (B, dim) of a batch; ranks may give different numbers."""
+        """Store the reference representations (B, dim) of a batch; B may differ between ranks."""
         self.positives.observe(collect(ids), collect(reference))
 
     def store(self, ids: Tensor, targets: Tensor) -> None:
-        """Take in targets (B, D) without choosing; ranks may give different numbers."""
+        """Store targets (B, D) in the fill pass; B may differ between ranks."""
         self.positives.store(collect(ids), collect(targets))

@@ -17,23 +17,28 @@ __all__ = ["NearestNeighbour"]
 
 @POSITIVES.register("nearest_neighbour")
 class NearestNeighbour(Positives):
-    """Replace the positive's embedding by the most similar one (cosine) stored of any other utterance.
+    """Replace the positive's embedding by the most similar stored one (cosine) of another utterance.
 
-    NNCLR (Dwibedi et al., 2021).  It makes neither references nor clusters.
+    As in NNCLR (Dwibedi et al., 2021). It needs neither references nor clusters.
     """
 
     needs_fill = True
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """``queue``: how many embeddings are stored; ``refresh``: fill it again before every epoch."""
+        """Settings of the queue.
+
+        Attributes:
+            queue: number of stored embeddings.
+            refresh: whether to fill the queue again before every epoch.
+        """
 
         queue: Memory[int] = 25_000
         refresh: bool = False
 
         def __post_init__(self) -> None:
             if self.queue < 1:
-                raise RecipeError(f"positives.queue is 1 or more, not {self.queue}")
+                raise RecipeError(f"positives.queue must be at least 1, not {self.queue}")
 
     def __init__(self, options: Options, setting: Setting) -> None:
         super().__init__(options, setting)

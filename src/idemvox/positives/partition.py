@@ -1,4 +1,4 @@
-"""How SSPS makes its clusters, and what can be said of them without labels."""
+"""Clustering for samplers, and what can be logged of clusters without labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Clustering", "find_clusters", "size_numbers"]
 
 
 class Clustering(Protocol):
-    """The options that say how to cluster; see SSPS's."""
+    """How to cluster; see :class:`~idemvox.positives.cluster_options.ClusterOptions`."""
 
     @property
     def clusterer(self) -> str: ...
@@ -32,17 +32,17 @@ class Clustering(Protocol):
 
 
 def find_clusters(x: Tensor, ids: Tensor, k: int | None, options: Clustering, seed: int) -> Clusters:
-    """Cluster (U, D) vectors, which all ranks have; each does a part of k-means.
+    """Cluster vectors that all ranks have; for k-means each rank does a part of the work.
 
     Args:
-        x: of any norm.
-        ids: (U,) their names, ascending.
-        k: how many clusters at most; ``None``: as the silhouette chooses (agglomeration only).
-        options: of the sampler.
-        seed: of this clustering.
+        x: (U, D) vectors of any norm.
+        ids: (U,) their ids, ascending.
+        k: highest number of clusters; ``None`` chooses it by the silhouette (agglomeration only).
+        options: options of the sampler.
+        seed: seed of this clustering.
 
     Returns:
-        The clusters of all vectors, the same on all ranks; an assignment of -1 is to none.
+        The clusters of all vectors, the same on all ranks; an assignment of -1 means no cluster.
     """
     if options.clusterer == "agglomerative":
         tree = agglomerate(
@@ -52,7 +52,7 @@ def find_clusters(x: Tensor, ids: Tensor, k: int | None, options: Clustering, se
             k = int(of_first(torch.tensor([choose_cut(x, tree)], device=x.device)))
         return clusters_of(x, tree.cut(k))
     if k is None:
-        raise ValueError("k-means does not choose its number of clusters")
+        raise ValueError("k-means needs a number of clusters")
     part = torch.arange(rank(), len(x), world(), device=x.device)
     rows = x if world() == 1 else x[part]
     found = spherical_kmeans(
@@ -70,14 +70,14 @@ def find_clusters(x: Tensor, ids: Tensor, k: int | None, options: Clustering, se
 
 
 def size_numbers(assignment: Tensor, before: Tensor, clusters: int) -> dict[str, float]:
-    """Return what to log of a partition: clusters, their sizes, and agreement with the one before.
+    """Return numbers to log of a partition: clusters, their sizes, and agreement with the previous epoch.
 
     ``clustered_together`` is the share of utterances that are not alone in their cluster.
 
     Args:
         assignment: (N,) clusters, K for none.
-        before: the same of the last epoch.
-        clusters: K.
+        before: (N,) clusters of the previous epoch.
+        clusters: number K of clusters.
     """
     sizes = torch.bincount(assignment[assignment < clusters])
     sizes = sizes[sizes > 0]

@@ -1,4 +1,4 @@
-"""A memory queue of embeddings by utterance."""
+"""A queue of embeddings, one per utterance."""
 
 from __future__ import annotations
 
@@ -18,32 +18,31 @@ _BLOCK = 1 << 24  # numbers held at once by a search: 64 MiB in fp32
 
 @torch.no_grad()
 def write_rows(table: Tensor, rows: Tensor, values: Tensor) -> None:
-    """Write ``values`` (B, D) into the distinct ``rows`` (B,) of a fp32 ``table`` (R, D)."""
+    """Write ``values`` (B, D) into the distinct ``rows`` (B,) of an fp32 ``table`` (R, D)."""
     values = values.detach().to(table.dtype).contiguous()
-    if table.is_cpu and table.shape[1] % 4 == 0:  # it moves number by number: the wider, the fewer
+    if table.is_cpu and table.shape[1] % 4 == 0:  # it copies element by element: make them wide
         table, values = table.view(torch.complex128), values.view(torch.complex128)
     table.index_copy_(0, rows, values)
 
 
 class EmbeddingQueue(nn.Module):
-    """The last embeddings seen, at most one of each utterance, oldest overwritten first.
+    """The newest embeddings, at most one per utterance; the oldest is overwritten first.
 
-    With room for every utterance it is a table that always holds the newest embedding of each.
-
-    Nothing is erased: a slot counts while the utterance in it points back to it, see :attr:`held`.
+    With a slot for every utterance it is a table of the newest embedding of each. Entries are never erased:
+    a slot is valid while its utterance's ``slot_of`` names it, see :attr:`held`.
 
     Args:
-        size: slots.
+        size: number of slots.
         dim: width D of an embedding.
-        utterances: N, of the manifest.
+        utterances: number N of utterances in the manifest.
     """
 
     ids: Tensor
-    """(size,) the utterance last stored in each slot, -1 for none."""
+    """(size,) the utterance that was last stored in each slot, -1 for none."""
     slot_of: Tensor
-    """(N,) the slot where each utterance was last stored, -1 for none."""
+    """(N,) the slot in which each utterance was last stored, -1 for none."""
     vectors: Tensor
-    """(size, D) fp32."""
+    """(size, D) the embeddings, in fp32."""
 
     def __init__(self, size: int, dim: int, utterances: int) -> None:
         super().__init__()
@@ -58,13 +57,13 @@ class EmbeddingQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, ids: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Store those of ``vectors`` (B, D), of the distinct utterances ``ids`` (B,), that are finite.
+        """Store the finite ones of ``vectors`` (B, D), of the distinct utterances ``ids`` (B,).
 
-        The slot of one that is not finite keeps what it had.  The host learns nothing of the numbers, so it
-        waits for no device.
+        The slot for a vector that is not finite keeps its entry. The host reads no result, so it does not
+        wait for the device.
 
         Returns:
-            The utterances that the slots written now hold, -1 for none, and these slots.
+            The utterances in the slots after writing, -1 for none, and the slots.
         """
         vectors = vectors.detach().to(self.vectors.dtype)
         if self.is_table:
@@ -88,7 +87,7 @@ class EmbeddingQueue(nn.Module):
         return now, slots
 
     def _next_slot(self) -> int:
-        """Return the slot that is written next; known on the host, so that no device is asked."""
+        """Return the slot to write next, from a number on the host, without waiting for the device."""
         if self._position is None:
             self._position = int(self.position)
         return self._position % self.size
@@ -98,13 +97,13 @@ class EmbeddingQueue(nn.Module):
         self._position = None
 
     def find(self, ids: Tensor) -> Tensor:
-        """Return the slots that hold these utterances (B,), -1 where none does."""
+        """Return the slots of these utterances (B,), -1 for those that are not stored."""
         slot = self.slot_of[ids]
         return torch.where(self.ids[slot] == ids, slot, -1)
 
     def holds(self, slots: Tensor) -> Tensor:
         """Return which of these slots hold the newest embedding of an utterance."""
-        return self.slot_of[self.ids[slots]] == slots  # the last utterance, for -1, is in no empty slot
+        return self.slot_of[self.ids[slots]] == slots  # id -1 reads the last utterance's, never an empty slot
 
     @property
     def held(self) -> Tensor:
@@ -113,16 +112,16 @@ class EmbeddingQueue(nn.Module):
 
     @torch.no_grad()
     def nearest(self, ids: Tensor, vectors: Tensor) -> Tensor:
-        """Find what is stored of another utterance and most similar (cosine), for each of ``vectors`` (B, D).
+        """Find for each vector the most similar stored embedding (cosine) of another utterance.
 
-        The search is in fp32 whatever the autocast, a block of the queue at a time.
+        The search runs in fp32, even under autocast, on one block of the queue at a time.
 
         Args:
-            ids: (B,) their utterances, whose own embeddings are passed over.
-            vectors: of any norm.
+            ids: (B,) the utterances of the vectors, whose stored embeddings are left out.
+            vectors: (B, D) of any norm.
 
         Returns:
-            (B,) slots, -1 where nothing is stored of any other utterance.
+            (B,) slots, -1 where no other utterance is stored.
         """
         query, itself, held = vectors.to(self.vectors.dtype), self.find(ids), self.held
         best = query.new_full((len(ids),), float("-inf"))
@@ -141,14 +140,14 @@ class EmbeddingQueue(nn.Module):
         return slot
 
     def put_in(self, slots: Tensor, targets: Tensor) -> Swap:
-        """Replace targets (B, D) by what is stored in ``slots`` (B,), but for those whose slot is -1."""
-        replaced, some = slots >= 0, slots.clamp_min(0)
-        chosen = torch.where(replaced, self.ids[some], -1)
-        stored = self.vectors.index_select(0, some).to(targets.dtype)
+        """Replace targets (B, D) by the embeddings in ``slots`` (B,); a slot of -1 keeps the target."""
+        replaced, filled = slots >= 0, slots.clamp_min(0)
+        chosen = torch.where(replaced, self.ids[filled], -1)
+        stored = self.vectors.index_select(0, filled).to(targets.dtype)
         swapped = torch.lerp(targets, stored, replaced[:, None].to(targets.dtype))  # exact at 0 and 1
         return Swap(swapped, replaced, chosen, targets.detach())
 
     @property
     def filled(self) -> float:
-        """Share of the slots in use."""
+        """The share of slots in use."""
         return float(self.held.float().mean())

@@ -12,8 +12,8 @@ __all__ = ["Same"]
 
 @POSITIVES.register("same")
 class Same(Positives):
-    """Keep the target: what plain SimCLR and DINO do."""
+    """Keep the target, as plain SimCLR and DINO do."""
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """There is nothing to choose."""
+        """There are no options."""

@@ -29,36 +29,36 @@ __all__ = ["SSPS"]
 class SSPS(ClusterSampler):
     """Replace the positive's embedding by that of a pseudo-positive utterance.
 
-    At each epoch's start, spherical k-means partitions the reference representations of all utterances
-    (a clean 4-second crop each, encoder in eval mode; the queue Q-hat, section 3.1).  For an anchor in
-    cluster c a cluster is drawn uniformly from the M nearest to c (eq. 5; M = 0: c itself), then an
-    utterance of that cluster (eq. 6); its embedding is taken from the positive queue Q' if it is there,
-    otherwise the anchor's own positive stays.  The anchor itself is never drawn.
+    At the start of each epoch, spherical k-means clusters the reference representations of all utterances,
+    each from a clean 4-second crop with the encoder in eval mode (the queue Q-hat, section 3.1). For an
+    anchor in cluster c, one of the M clusters nearest to c is drawn uniformly (eq. 5; for M = 0, c itself),
+    then an utterance of that cluster (eq. 6), but never the anchor. If the positive queue Q' holds an
+    embedding of that utterance, it replaces the positive's; otherwise the anchor keeps its positive.
 
-    Paper and public code part at eq. 6.  The text draws from all utterances of the cluster and falls back
-    when the queue does not hold the one drawn (``sample_from: train``): with |Q'| = K = 25,000 of 1,092,009
-    utterances that replaces 2.3 % of the positives.  The code draws from those that the queue holds
-    (``sample_from: queue``, the default): about 1 - 1/e = 63 %.  The share replaced is logged as coverage;
-    a queue of 2 K or 3 K raises it to 86 or 95 %.
+    Paper and public code differ in eq. 6. The paper draws from all utterances of the cluster
+    (``sample_from: train``). With |Q'| = K = 25,000 of 1,092,009 utterances that replaces 2.3 % of the
+    positives. The code draws from the utterances that the queue holds (``sample_from: queue``, the default),
+    which replaces about 1 - 1/e = 63 %. The share is logged as coverage; a queue of 2 K or 3 K raises it to
+    86 or 95 %.
 
-    Beyond the paper, each by itself or with the others:
+    Three options go beyond the paper, alone or together:
 
-    * ``clusterer: agglomerative``: average linkage by cosine, which made purer clusters than k-means of every
-      size tried.
-    * ``unit: recording``: which utterances are of one recording (a video, a call) is known without any
-      speaker's label.  The mean reference of each recording is clustered, and the pseudo-positive is an
-      utterance of another recording.  A run that uses this says "recordings known" in its provenance and
+    * ``clusterer: agglomerative``: average linkage by cosine. It gave purer clusters than k-means at every
+      size that we tried.
+    * ``unit: recording``: often it is known, without speaker labels, which utterances come from one recording
+      (a video, a call). The mean references of recordings are clustered, and the pseudo-positive is an
+      utterance of another recording. A run with this option says "recordings known" in its provenance and
       results.
-    * ``level: view``: the positive view is cut from the pseudo-positive utterance and encoded with a
-      gradient, as :class:`~idemvox.positives.supervised.Supervised` does; one is drawn for each utterance
-      and epoch.  No target is stored.  A pass before each epoch makes the references, steps make none.
+    * ``level: view``: the positive view is cut from the pseudo-positive utterance, as in
+      :class:`~idemvox.positives.supervised.Supervised`, so it has a gradient. One is drawn for each utterance
+      and epoch. No targets are stored. References are computed in a pass before each epoch, not in steps.
     """
 
     Options = SSPSOptions
     options: SSPSOptions
 
     closest: Tensor | None
-    """(U, L) the other recordings that may be drawn for each; ``None``: all of the cluster."""
+    """(U, L) the recordings to draw from for each recording; ``None``: all others of its cluster."""
 
     def __init__(self, options: SSPSOptions, setting: Setting) -> None:
         viewed, unit = options.level == "view", self._units(options, setting)
@@ -80,15 +80,15 @@ class SSPS(ClusterSampler):
 
     @staticmethod
     def _units(options: SSPSOptions, setting: Setting) -> Tensor | None:
-        """Number the recordings, if they are what is clustered."""
+        """Return (N,) recording numbers if recordings are clustered, else ``None``."""
         if options.unit == "utterance":
             return None
         recordings = setting.recordings
         if recordings is None or not (recordings >= 0).any():
             raise CorpusError(
-                "ssps unit=recording needs to know which utterances are of one recording, and the corpus "
-                "does not say: fill in the column `recording` of the manifest (and pack again), "
-                "or use unit=utterance"
+                "positives.unit=recording needs the recording of each utterance, which the corpus does not "
+                "give: fill in the column `recording` of the manifest (and pack again), or use "
+                "positives.unit=utterance"
             )
         return number_units(recordings)
 
@@ -103,7 +103,7 @@ class SSPS(ClusterSampler):
 
     @property
     def others(self) -> OtherRecordings:
-        """What draws another unit's utterance."""
+        """Draws utterances of other units."""
         if self._others is None:
             unit = torch.arange(len(self.assignment), device=self.near.device)
             self._others = OtherRecordings(
@@ -112,7 +112,7 @@ class SSPS(ClusterSampler):
         return self._others
 
     def _draw_others(self, ids: Tensor, *numbers: int) -> Tensor:
-        """Draw a pseudo-positive for each anchor (B,) by the seed's ``numbers``; -1 for none."""
+        """Draw a pseudo-positive for each anchor (B,), -1 for none; ``numbers`` select the random draw."""
         seed = draw_seed(self.setting.seed, *numbers)
         dice = to_device(torch.rand(3, len(ids), generator=torch.Generator().manual_seed(seed)), ids.device)
         decay = self.options.decay if self.options.choice == "exponential" else 0.0
@@ -141,20 +141,20 @@ class SSPS(ClusterSampler):
             ids: (B,) anchors.
 
         Returns:
-            (B,) queue slots, -1 where the anchor keeps its own positive.
+            (B,) queue slots, -1 where the anchor keeps its positive.
         """
         if self.unit is not None:
             drawn = self._draw_others(ids, *self._place(), 0x5352)
             return torch.where(drawn >= 0, self.queue.find(drawn), -1)
         cluster, dice = self._draw_clusters(ids)
         if self.options.sample_from == "queue" and not self.queue.is_table:
-            excluded = None if self.options.neighbours else ids  # no cluster is its own neighbour
+            excluded = None if self.options.neighbours else ids  # a cluster is never its own neighbour
             return draw_slots(self.queue, self.cluster_of, cluster, dice, self.clusters, excluded)
         drawn = self.members.draw(cluster, ids, dice)
         return torch.where(drawn >= 0, self.queue.find(drawn), -1)
 
     def forward(self, ids: Tensor, targets: Tensor) -> Swap:
-        if self.viewed:  # the targets were cut from pseudo-positives and stay as they are
+        if self.viewed:  # the views were cut from pseudo-positives
             pairs = self.pairs(self._place()[0])[ids]
             swap = Swap(targets, groups=self._groups(self.assignment[pairs.clamp_min(0)], pairs >= 0))
         else:

@@ -18,10 +18,10 @@ __all__ = ["CentroidSSPS"]
 class CentroidSSPS(ClusterSampler):
     """Replace the positive's embedding by the centroid of a cluster (the public code's ``kmeans``).
 
-    A cluster is drawn as SSPS does.  Its centroid is the mean direction of the embeddings that the queue now
-    holds of it, but for the anchor's, at the length of the target that it replaces; so it is in the space of
-    targets, as k-means' own centroid, of references, need not be.  Where the queue holds none, the anchor's
-    own positive stays.  A centroid is no utterance's, so its accuracy is not counted.
+    A cluster is drawn as in SSPS. Its centroid is the mean direction of its embeddings in the queue, without
+    the anchor's, scaled to the length of the target that it replaces. So it lies in the space of targets; the
+    centroids of k-means lie in the space of references. If the queue holds no embedding of the cluster, the
+    anchor keeps its positive. A centroid belongs to no utterance, so its accuracy is not counted.
     """
 
     Options = ClusterOptions
@@ -30,7 +30,7 @@ class CentroidSSPS(ClusterSampler):
     def centroids(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return the centroid of a cluster drawn for each anchor (B, embedding_dim), 0 where it has none.
 
-        It is the sum of the cluster's embeddings in the queue, without the anchor's: a direction.  With it
+        It is the sum of the cluster's embeddings in the queue, without the anchor's: a direction. With it
         come the clusters (B,).
         """
         cluster, _ = self._draw_clusters(ids)

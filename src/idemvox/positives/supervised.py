@@ -1,4 +1,4 @@
-"""Supervised positive sampling: the upper bound of SSPS."""
+"""Supervised positive sampling, the upper bound for SSPS."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ __all__ = ["Supervised"]
 
 @POSITIVES.register("supervised")
 class Supervised(Positives):
-    """Cut the positive view from another utterance of the same class (SSPS paper, Table 1: the speaker's).
+    """Cut the positive view from another utterance of the same class (in Table 1 of the SSPS paper, speaker).
 
-    In each epoch the utterances of a class are dealt into one cycle, each the partner of the one before;
-    so every utterance is a positive once, none is its own, and among three or more no two are each other's
-    (which inside one batch would be false negatives).  The paper's code pairs utterances instead; neither
-    looks at recordings.  An utterance whose class has no other, or that has no class, keeps its own positive.
+    In each epoch the utterances of a class form one random cycle, in which each is the partner of the one
+    before. So every utterance is the positive of one other, and in a class of three or more no two utterances
+    are each other's positives, which would be false negatives in the same batch. The paper's code forms pairs
+    instead. Neither considers recordings. An utterance without a class, or alone in its class, keeps its
+    positive.
     """
 
     supervised = True
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """There is nothing to choose."""
+        """There are no options."""
 
     def __init__(self, options: Options, setting: Setting) -> None:
         super().__init__(options, setting)
         classes = setting.classes
         if classes is None or len(np.unique(classes[classes >= 0])) < 2:
             raise CorpusError(
-                "positives 'supervised' needs at least 2 classes: give a manifest with a speaker column, or "
-                "data.labels=FILE (a table of id and class); or use 'same' or 'ssps'"
+                "positives.name=supervised needs at least 2 classes: give a manifest with a speaker column, "
+                "or data.labels=FILE (a table of id and class); or use positives.name=same or ssps"
             )
         order = np.argsort(classes, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)

@@ -1,4 +1,4 @@
-"""What a sampler clusters: utterances, or the recordings that they were cut from."""
+"""Units that a sampler clusters: utterances, or the recordings that they were cut from."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["OtherRecordings", "draw_near", "number_units", "unit_means"]
 
 
 def number_units(recordings: npt.NDArray[np.int64]) -> Tensor:
-    """Return (N,) the unit of each utterance: its recording, or itself where that is -1.
+    """Return (N,) the unit of each utterance: its recording, or the utterance itself if that is -1.
 
-    Units are numbered from 0 by their first utterance.
+    Units are numbered from 0 in the order of their first utterances.
     """
     alone = int(recordings.max(initial=-1)) + 1 + np.arange(len(recordings))
     names = np.where(recordings < 0, alone, recordings)
@@ -28,26 +28,26 @@ def number_units(recordings: npt.NDArray[np.int64]) -> Tensor:
 
 
 def unit_means(x: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
-    """Average the unit vectors of each unit.
+    """Average the normalised vectors of each unit.
 
     Args:
         x: (S, D) vectors of any norm.
         unit: (S,) the unit of each.
 
     Returns:
-        (U, D) means, and (U,) the units that there are, ascending.
+        (U, D) means, and (U,) their units, ascending.
     """
     units, which, count = unit.unique(return_inverse=True, return_counts=True)
     return cluster_sums(F.normalize(x.float(), dim=1), which, len(units)) / count[:, None], units
 
 
 def draw_near(near: Tensor, decay: float, uniform: Tensor) -> Tensor:
-    """Draw one of the clusters near to each anchor.
+    """Draw one of the clusters near each anchor.
 
     Args:
-        near: (B, M) clusters, nearest first; -1 at the end where there are fewer.
+        near: (B, M) clusters, nearest first; -1 at the end if there are fewer.
         decay: the weight of the cluster of rank r is exp(-decay r).
-        uniform: (B,) numbers in [0, 1) that decide.
+        uniform: (B,) random numbers in [0, 1).
 
     Returns:
         (B,) clusters, -1 where there is none.
@@ -60,14 +60,14 @@ def draw_near(near: Tensor, decay: float, uniform: Tensor) -> Tensor:
 class OtherRecordings:
     """Draws an utterance of another unit of a cluster: first a unit, then one of its utterances.
 
-    So a recording with many utterances is drawn no more often than one with few.
+    So a recording with many utterances is drawn as often as one with few.
 
     Args:
         unit: (N,) the unit of each utterance.
-        assignment: (N,) the cluster of each utterance, the same for all of a unit; K for none.
-        clusters: K.
-        closest: (U, L) the other units of its cluster that may be drawn for each unit, -1 at the end where
-            there are fewer; ``None``: all.
+        assignment: (N,) the cluster of each utterance, the same for all utterances of a unit; K for none.
+        clusters: number K of clusters.
+        closest: (U, L) the units to draw from for each unit, -1 at the end if there are fewer; ``None``: all
+            other units of its cluster.
     """
 
     def __init__(
@@ -80,10 +80,12 @@ class OtherRecordings:
         self.of_cluster, self.of_unit = Buckets(cluster, clusters), Buckets(unit, units)
 
     def draw(self, anchors: Tensor, cluster: Tensor, uniform: Tensor) -> Tensor:
-        """Draw for each anchor (B,) of the cluster (B,); -1 gives -1.
+        """Draw an utterance for each anchor.
 
         Args:
-            uniform: (2, B) numbers in [0, 1) that decide.
+            anchors: (B,) utterances, whose units are never drawn.
+            cluster: (B,) clusters to draw from; -1 gives -1.
+            uniform: (2, B) random numbers in [0, 1).
 
         Returns:
             (B,) utterances, -1 where there is none to draw.

@@ -1,1 +1,1 @@
-"""What several frameworks share: heads and teachers."""
+"""Parts that several frameworks share: heads and teachers."""

@@ -1,4 +1,4 @@
-"""What frameworks put behind an encoder while they train; thrown away afterwards."""
+"""Heads that frameworks put on an encoder in training; a model does not keep them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["Affine", "DINOHead", "Prototypes"]
 
 
 class Affine(nn.Module):
-    """The learnable scale w and bias b of similarities (Wan et al., 2018): 10 and -5 to begin with.
+    """A learnable scale w, initially 10, and bias b, initially -5, of similarities (Wan et al., 2018).
 
-    The scale is |weight|: exact at the beginning, learnt as w itself would be, and positive for good.  The
-    public code clamps w but throws the result away; a clamp that worked would stop w from learning.
+    The scale is |weight|, so it stays positive. The public code clamps w but discards the result; a clamp
+    that took effect would stop w from learning at the bound.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Affine(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """Return w, a scalar."""
+        """The scale w, a scalar tensor."""
         return self.weight.abs()
 
 
@@ -32,10 +32,8 @@ class DINOHead(nn.Sequential):
 
     Args:
         dim: width of a representation.
-        hidden: width of the two layers in between.
-        bottleneck: width of what comes out.
-
-    Returns, for (N, dim): (N, bottleneck) of unit norm, fp32 whatever the autocast.
+        hidden: width of the two hidden layers.
+        bottleneck: width of the output.
     """
 
     def __init__(self, dim: int, hidden: int = 2048, bottleneck: int = 256) -> None:
@@ -54,20 +52,20 @@ class DINOHead(nn.Sequential):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project (N, dim) to (N, bottleneck)."""
+        """Project (N, dim) to (N, bottleneck) of unit norm, in fp32 even under autocast."""
         for layer in self:
             x = layer(x)
         return F.normalize(x.float(), dim=-1)
 
 
 class Prototypes(nn.Module):
-    """A linear layer without bias whose rows count by their direction alone.
+    """A linear layer without bias, with normalised rows: its outputs for unit vectors are cosines.
 
-    That is weight normalisation with the gain fixed at 1; of unit vectors the outputs are cosines.
-    Computed in fp32 whatever the autocast: at temperature 0.04 bf16 moves a logit by a tenth.
+    This is weight normalisation with the gain fixed at 1. It runs in fp32 even under autocast: at temperature
+    0.04, bf16 changes a logit by 0.1.
 
     Args:
-        dim: width of what goes in.
+        dim: width of the input.
         outputs: number of prototypes.
     """
 
@@ -77,6 +75,6 @@ class Prototypes(nn.Module):
         nn.init.trunc_normal_(self.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compare (..., dim) unit vectors with the prototypes: (..., outputs)."""
+        """Return the cosines (..., outputs) of unit vectors (..., dim) with the prototypes."""
         with torch.autocast(x.device.type, enabled=False):
             return F.linear(x.float(), F.normalize(self.weight.float(), dim=1))

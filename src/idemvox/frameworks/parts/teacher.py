@@ -1,4 +1,4 @@
-"""Teachers: copies of a network whose parameters follow it slowly."""
+"""Teachers: copies of a network whose parameters are a moving average of its own."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def teacher_of(student: M) -> M:
-    """Return a copy whose parameters no optimiser moves.
+    """Return a copy of the student whose parameters need no gradient.
 
-    It stays in train mode with its student: its batch normalisation works with its own batch statistics, and
-    gathers its own running ones.
+    It stays in train mode with its student: its batch normalisation uses the statistics of its own batches
+    and keeps its own running statistics.
     """
     return copy.deepcopy(student).requires_grad_(False)
 
 
 def cosine_momentum(progress: float, start: float) -> float:
-    """Return the teacher's momentum: from ``start`` at 0 by half a cosine to 1 at ``progress`` 1.
+    """Return the teacher's momentum, which rises from ``start`` at progress 0 to 1 at 1, by half a cosine.
 
     >>> [round(cosine_momentum(p, 0.996), 4) for p in (0, 0.5, 1)]
     [0.996, 0.998, 1.0]
@@ -34,10 +34,10 @@ def cosine_momentum(progress: float, start: float) -> float:
 
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Move each parameter of the teacher by a share of 1 - ``momentum`` towards the student's.
+    """Move each parameter of the teacher towards the student's by the share 1 - ``momentum``.
 
-    Buffers are left alone: running statistics are of what each has seen itself.
+    Buffers do not change: each network has its own running statistics.
     """
     pairs = zip(teacher.parameters(), student.parameters(), strict=True)
-    ours, theirs = (list(each) for each in zip(*pairs, strict=True))
-    torch._foreach_lerp_(ours, theirs, 1 - momentum)
+    slow, fast = (list(parameters) for parameters in zip(*pairs, strict=True))
+    torch._foreach_lerp_(slow, fast, 1 - momentum)

@@ -19,8 +19,9 @@ __all__ = ["begin_from"]
 def begin_from(source: Path, recipe: Recipe, framework: Framework, optimizer: Optimizer) -> int:
     """Load another run's state into a framework and its optimiser.
 
-    If the run has the same framework, everything is loaded: heads, optimiser and position in the schedule, as in
-    the paper's SSPS phase. From another framework, or a model folder, only the encoder's weights are loaded.
+    If the run has the same framework, everything is loaded: heads, optimiser and position in the schedule, as
+    in the paper's SSPS phase. From another framework, or a model folder, only the encoder's weights are
+    loaded.
 
     Returns:
         The number of epochs already trained, where the schedules continue.
