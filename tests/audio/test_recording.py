@@ -61,6 +61,8 @@ def test_bytes_and_open_files_are_those_of_a_file(tmp_path, kind, subtype):
         ((np.zeros(16_000), 0), "rate must be from 1,000 to 1,000,000 Hz, got 0"),
         ((np.zeros(16_000, np.uint8), 16_000), "floats or signed integers, not uint8"),
         ((np.full(16_000, np.nan), 16_000), "NaN or infinite"),
+        ((np.full(16_000, 1e300), 16_000), "NaN or infinite"),
+        ((np.arange(16_000.0), 16_000), r"reach 1.6e\+04, but full scale is 1; divide them"),
         (np.zeros(16_000), r"or \(samples, rate\), not ndarray"),
         (io.StringIO("text"), "binary mode.* not StringIO"),
         (None, "not NoneType"),

@@ -17,6 +17,7 @@ import soxr
 from idemvox.arrays import Wave
 from idemvox.audio.decoders import RATES, open_audio
 from idemvox.audio.read import SAMPLE_RATE, mono, read, warn_truncated
+from idemvox.audio.sound import LOUDEST
 from idemvox.errors import AudioError
 
 __all__ = ["Recording", "Source", "open_recording", "read_recording"]
@@ -64,7 +65,7 @@ class Source:
             hear: called with the samples of each block at their own rate, (T, channels), and mono, (T,).
 
         Raises:
-            AudioError: it cannot be decoded, or has NaN or infinite samples.
+            AudioError: it cannot be decoded, has NaN or infinite samples, or was not scaled to [-1, 1].
         """
         size = self.frames if self.short else max(1, BLOCK // self.channels)
         resampler = None
@@ -72,10 +73,7 @@ class Source:
             resampler = soxr.ResampleStream(self.rate, SAMPLE_RATE, 1, dtype="float32")
         for samples in self._blocks(size):
             wave = mono(samples)
-            if not np.isfinite(wave).all():
-                raise AudioError(
-                    f"cannot read {self.name}: it has NaN or infinite samples; repair it or leave it out"
-                )
+            _check(wave, self.name)
             if hear is not None:
                 hear(samples, wave)
             if self.rate == SAMPLE_RATE:
@@ -122,6 +120,18 @@ def read_recording(recording: Recording) -> Wave:
     with open_recording(recording) as source:
         blocks = list(source.blocks())
         return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+
+def _check(wave: Wave, name: str) -> None:
+    """Refuse samples that are not finite, or far beyond full scale."""
+    peak = np.abs(wave).max(initial=0)  # keeps NaN
+    if not np.isfinite(peak):
+        raise AudioError(f"cannot read {name}: it has NaN or infinite samples; repair it or leave it out")
+    if peak > LOUDEST:
+        raise AudioError(
+            f"cannot read {name}: its samples reach {peak:.3g}, but full scale is 1; divide them (those of 16"
+            " bits by 32768)"
+        )
 
 
 def _file(path: Path, name: str) -> Source:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from idemvox.arrays import Wave
 from idemvox.audio.read import to_pcm
 
-__all__ = ["CLIPPED", "TELEPHONE", "Listener", "Sound"]
+__all__ = ["CLIPPED", "LOUDEST", "TELEPHONE", "Listener", "Sound"]
 
+LOUDEST = 8.0  # float samples with a higher peak were not scaled to [-1, 1]
 CLIPPED = 5e-4  # share of samples in flat tops; unclipped speech has below 1e-4 at any level
 TELEPHONE = -32.0  # dB
 # No file of 16-kHz speech was below -16 dB, or below -26 dB when low-passed by 12 dB an octave. No 8-kHz call

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from idemvox.audio.read import SAMPLE_RATE
+from idemvox.audio.sound import LOUDEST
 from idemvox.corpus.checks.scan import SILENCE, Facts
 from idemvox.files import atomic_write
 
@@ -33,8 +34,6 @@ __all__ = [
     "worth_knowing",
     "write_problems",
 ]
-
-LOUDEST = 8.0  # a float file with a higher peak was not scaled to [-1, 1]
 
 
 @dataclass(frozen=True, slots=True)

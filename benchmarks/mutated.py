@@ -1,0 +1,231 @@
+"""Whether any damaged audio file crashes the verifier, hangs it or fills the memory.
+
+    python benchmarks/mutated.py [--files 2000] [--seed 0] [--quick]
+
+Three seconds of real speech (simulated without the corpora) are written as WAV (16 and 24 bits, float or
+mu-law), FLAC, Ogg Vorbis, Ogg Opus and MP3, and by PyAV as MP4 and Matroska. Each file is one of these with
+damage: bits flipped, bytes overwritten (with extreme values too), parts deleted, repeated or inserted, the
+end cut off; most of it near the header, where it hurts. The verifier compares each with an intact recording.
+
+There are three good outcomes: a verdict, an abstention, and an `IdemvoxError` with a message. The bad ones:
+any other exception; the end of the process; more than 20 s for one file; more than 1 GiB of memory over that
+of intact files. The work is done in a child process, which is started again after it has died.
+
+Writes docs/results/mutated.{md,json}.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import soundfile
+import torch
+from rich.console import Console
+
+from common import measuring, publish
+from idemvox.audio.read import SAMPLE_RATE, read
+from idemvox.encoders.fast_resnet34 import FastResNet34
+from idemvox.errors import IdemvoxError
+from idemvox.verification.scoring import Scorer
+from idemvox.verifier.verifier import Verifier
+
+SECONDS = 20  # for one file
+MEMORY = 1 << 20  # KiB over that of intact files
+SUBTYPES = {
+    **{f"{name}.wav": ("WAV", name) for name in ("PCM_16", "PCM_24", "FLOAT", "ULAW")},
+    "a.flac": ("FLAC", "PCM_16"),
+    "vorbis.ogg": ("OGG", "VORBIS"),
+    "opus.ogg": ("OGG", "OPUS"),
+    "a.mp3": ("MP3", "MPEG_LAYER_III"),
+}
+EXTREMES = (b"\x00", b"\xff", b"\x7f", b"\x80", b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f")
+
+
+def speech() -> np.ndarray:
+    """Return 3 s of real speech, or of simulated syllables where the corpora are absent."""
+    folder = Path(os.environ.get("IDEMVOX_CORPORA", "../shared/corpora"), "speech/librispeech")
+    for path in sorted(folder.rglob("*.opus"))[:1]:
+        return read(path, 0, 3 * SAMPLE_RATE)
+    time_ = np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
+    voice = sum(np.sin(2 * np.pi * 110 * n * time_) / n for n in range(1, 20))
+    return (0.1 * voice * np.abs(np.sin(2 * np.pi * 2 * time_))).astype(np.float32)
+
+
+def intact(wave: np.ndarray) -> dict[str, bytes]:
+    """Return one recording in every format: file name -> bytes."""
+    files = {}
+    for name, (kind, subtype) in SUBTYPES.items():
+        buffer = io.BytesIO()
+        soundfile.write(buffer, wave, SAMPLE_RATE, format=kind, subtype=subtype)
+        files[name] = buffer.getvalue()
+    for name, kind, codec in (("a.m4a", "mp4", "aac"), ("a.mka", "matroska", "flac")):
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format=kind) as container:
+            stream = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
+            pcm = (wave * 32767).astype(np.int16)[None]
+            for start in range(0, pcm.shape[1], 1024):
+                part = np.ascontiguousarray(pcm[:, start : start + 1024])
+                frame = av.AudioFrame.from_ndarray(part, format="s16", layout="mono")
+                frame.rate, frame.pts = SAMPLE_RATE, start
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        files[name] = buffer.getvalue()
+    return files
+
+
+def mutated(files: dict[str, bytes], number: int, seed: int = 0) -> tuple[str, bytes]:
+    """Return the name and the bytes of one damaged file, a function of its number and the seed."""
+    rng = np.random.default_rng([seed, number])
+    name = sorted(files)[number % len(files)]
+    data, hurts = bytearray(files[name]), int(rng.integers(1, 6))
+    while hurts > 0 or data == files[name]:
+        _damage(data, rng)
+        hurts -= 1
+    return name, bytes(data)
+
+
+def _damage(data: bytearray, rng: np.random.Generator) -> None:
+    reach = min(len(data), 128) if rng.random() < 0.6 else len(data)
+    at = int(rng.integers(reach)) if reach else 0
+    size = int(rng.integers(1, 64)) if rng.random() < 0.7 else int(rng.integers(1, max(2, len(data))))
+    match int(rng.integers(8)):
+        case 0 if data:
+            data[at] ^= 1 << int(rng.integers(8))
+        case 1:
+            data[at : at + 1] = rng.bytes(1)
+        case 2 | 3:
+            extreme = EXTREMES[int(rng.integers(len(EXTREMES)))]
+            data[at : at + len(extreme)] = extreme
+        case 4:
+            del data[at : at + size]
+        case 5:
+            data[at:at] = data[at : at + size]
+        case 6:
+            data[at:at] = rng.bytes(size)
+        case _:
+            del data[len(data) - size :]
+
+
+def outcome(verifier: Verifier, path: Path, data: bytes, other: Path) -> str:
+    """Return what comes of comparing a damaged file: "verdict", "abstains", "error" or the exception."""
+    path.write_bytes(data)
+    try:
+        verdict = verifier.verify(path, other)
+    except IdemvoxError as error:
+        return "error" if str(error) else "an error without a message"
+    except Exception as error:  # noqa: BLE001 - what this benchmark looks for
+        return f"{type(error).__name__}: {error}"
+    decided = verdict.reasons == ("this model is not calibrated: run `idemvox calibrate`",)
+    return "verdict" if decided else "abstains"
+
+
+def tiny_verifier() -> Verifier:
+    """Return a verifier with a small encoder that was not trained."""
+    torch.manual_seed(0)
+    return Verifier(FastResNet34(FastResNet34.Options(**FastResNet34.tiny)), Scorer())
+
+
+def child(start: int, count: int, seed: int, folder: Path) -> None:
+    """Print a line of JSON for each of the files from ``start`` on."""
+    files, verifier = intact(speech()), tiny_verifier()
+    other = folder / "other.wav"
+    other.write_bytes(files["PCM_16.wav"])
+    for name, data in files.items():
+        assert outcome(verifier, folder / name, data, other) == "verdict", name
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number in range(start, count):
+        name, data = mutated(files, number, seed)
+        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        began = time.perf_counter()
+        found = outcome(verifier, folder / name, data, other)
+        faulthandler.cancel_dump_traceback_later()
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base
+        if grown > MEMORY:
+            found = f"{grown / 2**20:.1f} GiB of memory"
+            base += grown
+        row = {"number": number, "name": name, "outcome": found, "seconds": time.perf_counter() - began}
+        print(json.dumps(row), flush=True)
+
+
+def run(count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield the outcome of every file; a child that dies costs one file."""
+    with tempfile.TemporaryDirectory() as folder:
+        number = 0
+        while number < count:
+            command = [sys.executable, __file__, "--child", str(number), str(count), str(seed), folder]
+            before = number
+            with Path(folder, "stderr").open("w+") as said:
+                done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+                assert done.stdout is not None
+                for line in done.stdout:
+                    row = json.loads(line)
+                    number = row["number"] + 1
+                    yield row
+                done.wait()
+                said.seek(0)
+                error = said.read()
+            if number < count:
+                if number == before and done.returncode > 0 and "Timeout" not in error:
+                    sys.exit(f"the child does not begin: {error}")
+                last = error.strip().splitlines()[-1:] or ["no message"]
+                yield {
+                    "number": number,
+                    "name": "",
+                    "outcome": f"died with status {done.returncode}: {last[0]}",
+                    "seconds": 0.0,
+                }
+                number += 1
+
+
+def main() -> None:
+    """Run the benchmark."""
+    if sys.argv[1:2] == ["--child"]:
+        child(int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
+        return
+    parser = measuring(__doc__)
+    parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    rows = list(run(100 if given.quick else given.files, given.seed))
+    good = ("verdict", "abstains", "error")
+    counts = Counter((row["name"], row["outcome"]) for row in rows if row["outcome"] in good)
+    bad = [row for row in rows if row["outcome"] not in good]
+    console = Console()
+    for row in bad:
+        console.print(f"{row['number']} {row['name']}: {row['outcome']}", markup=False)
+    names = sorted({row["name"] for row in rows})
+    table: list[dict[str, Any]] = [
+        {
+            "system": name,
+            "trials": "damaged",
+            **{outcome: counts[name, outcome] for outcome in good},
+            "bad": sum(row["name"] == name for row in bad),
+        }
+        for name in names
+    ]
+    sums = {key: sum(row[key] for row in table) for key in (*good, "bad")}
+    table.append({"system": "all", "trials": "damaged", **sums})
+    slowest = max(row["seconds"] for row in rows)
+    console.print(table[-1], f"slowest {slowest:.2f} s")
+    if not given.quick:
+        notes = f"\n\n{len(rows):,} files, seed {given.seed}; the slowest took {slowest:.2f} s."
+        publish(given.out, "mutated", "Damaged audio files", __doc__ or "", table, notes)
+    sys.exit(bool(bad))
+
+
+if __name__ == "__main__":
+    main()
