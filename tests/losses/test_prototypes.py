@@ -83,6 +83,13 @@ def test_sinkhorn_is_the_loop():
     torch.testing.assert_close(sinkhorn(scores, 0.1, 3), torch.tensor(matrix, dtype=torch.float64))
 
 
+def test_rows_that_do_not_count_change_nothing():
+    scores, counted = unit(9) @ unit(3).T, torch.tensor([1, 1, 0, 1, 0, 1, 1, 0, 1]).bool()
+    codes = sinkhorn(scores, 0.1, 3, counted)
+    torch.testing.assert_close(codes[counted], sinkhorn(scores[counted], 0.1, 3))
+    assert not codes[~counted].any()
+
+
 def test_sinkhorn_shares_evenly_in_the_end():
     codes = sinkhorn(unit(12) @ unit(4).T, 0.5, 200)
     torch.testing.assert_close(codes.sum(0), torch.full((4,), 3.0, dtype=torch.float64))

@@ -95,12 +95,13 @@ class SwAV(Projected):
         Returns:
             (B, K), rows of sum 1.
         """
-        everyone = gather(scores.detach())  # (W B, K)
+        o, everyone, counted = self.options, gather(scores.detach()), None  # (W B, K)
         count = len(everyone)
-        if self.queue is not None and self._epoch >= self.options.queue_from:
-            earlier = self.queue.vectors.chunk(2, 1)[view][self.queue.ids >= 0]
-            everyone = torch.cat([everyone, self.prototypes(earlier)])
-        return own(sinkhorn(everyone, self.options.epsilon, self.options.iterations)[:count])
+        if self.queue is not None and self._epoch >= o.queue_from:
+            earlier = self.prototypes(self.queue.vectors.chunk(2, 1)[view])
+            everyone = torch.cat([everyone, earlier])
+            counted = F.pad(self.queue.ids >= 0, (count, 0), value=True)
+        return own(sinkhorn(everyone, o.epsilon, o.iterations, counted)[:count])
 
     def forward(self, batch: Batch, positives: Sampler) -> Step:
         query, target = (self.project(self.encoder(batch.views[n][:, 0])) for n in ("anchor", "positive"))

@@ -80,7 +80,9 @@ def nearest_prototype(x: Tensor, centroids: Tensor, phi: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
+def sinkhorn(
+    scores: Tensor, epsilon: float = 0.05, iterations: int = 3, counted: Tensor | None = None
+) -> Tensor:
     """Assign rows to prototypes so that each prototype gets an equal share of them.
 
     SwAV (Caron et al., 2020): the matrix ``exp(scores / epsilon)`` is scaled in turns, so that columns sum to
@@ -90,14 +92,18 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tens
         scores: (N, K) cosines; of all ranks.
         epsilon: the larger, the more even the assignment of each row.
         iterations: of both scalings; the last one is that of the rows.
+        counted: (N,) which rows to assign; ``None``: all.
 
     Returns:
-        (N, K), rows sum to 1.
+        (N, K), rows sum to 1; those not counted are 0.
     """
     with torch.autocast(scores.device.type, enabled=False):
         scores = single(scores)
         codes = ((scores - scores.max()) / epsilon).exp()
-        share = len(scores) / scores.shape[1]
+        if counted is not None:
+            codes = codes * counted[:, None]
+        rows: Tensor | int = len(scores) if counted is None else counted.sum()
+        share = rows / scores.shape[1]
         for _ in range(iterations):
             codes = codes * (share / codes.sum(0, keepdim=True).clamp_min(1e-30))
             codes = codes / codes.sum(1, keepdim=True).clamp_min(1e-30)
