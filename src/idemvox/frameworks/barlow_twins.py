@@ -30,6 +30,7 @@ class BarlowTwins(Projected):
             scale: factor of the whole loss; with Adam it hardly matters.
             hidden: width of the projector's two hidden layers.
             outputs: width of a projection.
+            seconds: length of a crop.
         """
 
         weight: float = 0.005

@@ -41,6 +41,7 @@ class BYOL(Projected):
             momentum: of the teacher at the beginning; by a cosine 1 at the end of the schedule.
             hidden: width of the hidden layers of projector and predictor.
             outputs: width of a projection.
+            seconds: length of a crop.
         """
 
         momentum: float = 0.996

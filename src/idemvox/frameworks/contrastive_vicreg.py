@@ -46,12 +46,14 @@ class ContrastiveVICReg(Paired):
         """Defaults: those of the authors' code.
 
         Attributes:
+            temperature: temperature of the softmax.
             contrastive_on: what the contrastive loss compares.
             vicreg_on: what VICReg regularises.
             weight: of VICReg.
             invariance, variance, covariance: weights of VICReg's terms.
             hidden: width of the projector's two hidden layers.
             outputs: width of a projection.
+            seconds: length of a crop.
         """
 
         temperature: float = 0.07

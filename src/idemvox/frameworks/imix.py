@@ -37,7 +37,14 @@ class IMix(Paired):
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """``alpha`` is that of the distribution Beta(alpha, alpha) of shares; 1 draws them evenly."""
+        """What is mixed, and how.
+
+        Attributes:
+            level: ``input`` mixes waveforms, ``latent`` representations.
+            alpha: shares have the distribution Beta(alpha, alpha); 1 draws them evenly.
+            temperature: temperature of the softmax.
+            seconds: length of a crop.
+        """
 
         level: Literal["input", "latent"] = "input"
         alpha: float = 1.0

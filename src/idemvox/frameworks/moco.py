@@ -50,6 +50,7 @@ class MoCo(Paired):
         """Defaults: those of the SSPS authors' code.
 
         Attributes:
+            temperature: temperature of the softmax.
             momentum: of the momentum encoder, constant.
             queue: number of negatives.
             symmetric: whether both crops are queries; otherwise the anchor only, as in the MoCo paper, and
@@ -58,6 +59,7 @@ class MoCo(Paired):
             angular: whether the margin is one of the angle, in radians.
             hidden: width of a projector's hidden layer; ``None``: no projector.
             outputs: width of a projection.
+            seconds: length of a crop.
         """
 
         temperature: float = 0.03
@@ -174,7 +176,7 @@ class MoCoProtoNCE(MoCo):
 
     @dataclass(frozen=True, slots=True)
     class Options(MoCo.Options):
-        """Defaults: those of the reimplementation.
+        """Those of :class:`MoCo`, and of the prototypes; defaults: the reimplementation's.
 
         Attributes:
             clusters: number of clusters of each clustering.

@@ -43,10 +43,12 @@ class NNCLR(Projected):
         """Defaults: the paper's, for images.
 
         Attributes:
+            temperature: temperature of the softmax.
             queue: number of earlier projections.
             hidden: width of the projector's two hidden layers.
             outputs: width of a projection.
             predictor: width of the predictor's hidden layer.
+            seconds: length of a crop.
         """
 
         temperature: float = 0.1

@@ -34,7 +34,13 @@ class SimCLRMSE(Paired):
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """``weight`` is lambda; 0 is SimCLR at twice the cost."""
+        """Settings of the losses.
+
+        Attributes:
+            temperature: temperature of the softmax.
+            weight: lambda; 0 is SimCLR at twice the cost.
+            seconds: length of a crop.
+        """
 
         temperature: float = 0.03
         weight: float = 1.0

@@ -45,6 +45,7 @@ class SimSiam(Projected):
             hidden: width of the projector's two hidden layers.
             outputs: width of a projection.
             predictor: width of the predictor's hidden layer.
+            seconds: length of a crop.
         """
 
         regularisation: float = 0.0

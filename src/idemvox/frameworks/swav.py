@@ -47,6 +47,8 @@ class SwAV(Projected):
         """Defaults: those of the SSPS authors' code for ECAPA-TDNN.
 
         Attributes:
+            temperature: temperature of the predictions.
+            prototypes: number of prototypes.
             epsilon: of Sinkhorn's algorithm; the larger, the more even the assignment of each crop.
             iterations: of Sinkhorn's algorithm.
             queue: number of earlier projections, of each view, to assign with a batch; 0 for none.
@@ -54,6 +56,7 @@ class SwAV(Projected):
             frozen_epochs: first epochs, in which the prototypes learn nothing.
             hidden: width of the projector's two hidden layers.
             outputs: width of a projection.
+            seconds: length of a crop.
         """
 
         temperature: float = 0.1

@@ -30,6 +30,7 @@ class VICReg(Projected):
             invariance, variance, covariance: weights of the terms.
             hidden: width of the projector's two hidden layers.
             outputs: width of a projection.
+            seconds: length of a crop.
         """
 
         invariance: float = 1.0

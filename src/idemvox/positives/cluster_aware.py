@@ -37,7 +37,7 @@ class ClusterAware(SSPS):
 
     @dataclass(frozen=True, slots=True)
     class Options(SSPSOptions):
-        """Those of SSPS.
+        """Those of SSPS, of which ``neighbours`` and ``level`` are fixed.
 
         Attributes:
             utterances: P, how many are drawn for each anchor and epoch; crops take turns in them.
