@@ -23,7 +23,10 @@ __all__ = ["enrol", "identify", "speakers"]
 
 Store = Annotated[
     str,
-    typer.Option(help="The speaker store: an SQLite file.", show_default="speakers.sqlite in this folder"),
+    typer.Option(
+        help="The speaker store: an SQLite file, or postgresql://user@host/database.",
+        show_default="speakers.sqlite in this folder",
+    ),
 ]
 ModelFolder = Annotated[Path, typer.Option(help="A run folder, or the model folder in it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

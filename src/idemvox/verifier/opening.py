@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from idemvox.verifier.postgres import SCHEMES, PostgresStore
 from idemvox.verifier.sqlite import SqliteStore
 from idemvox.verifier.store import SpeakerStore
 
@@ -16,14 +17,19 @@ def open_store(where: str | Path, model: str | None = None, *, create: bool = Fa
     """Open a speaker store.
 
     Args:
-        where: an SQLite file.
+        where: an SQLite file, or the URL of a PostgreSQL database (``postgresql://user@host/database``).
         model: fingerprint of the model in use; a store of another one is refused. ``None``: any.
         create: make the store, for ``model``, if there is none.
 
     Raises:
         StoreError: there is no store, or it cannot be used.
     """
-    store = SqliteStore(where, model if create else None)
+    made_for = model if create else None
+    store: SpeakerStore
+    if str(where).startswith(SCHEMES):
+        store = PostgresStore(str(where), made_for)
+    else:
+        store = SqliteStore(where, made_for)
     if model is not None:
         store.expect(model)
     return store

@@ -66,7 +66,7 @@ class Roster:
     Attributes:
         version: of the store.
         last: highest id of an enrolment; higher ones are new.
-        count: enrolments in the store.
+        deletions: of the store.
         galleries: of rows from the first on, and of newer rows.
         rows: (N or more) a later roster adds to the same list.
         seconds, quality: (N,) of the rows; see :class:`Row`.
@@ -81,7 +81,7 @@ class Roster:
 
     version: int = -1
     last: int = 0
-    count: int = 0
+    deletions: int = 0
     galleries: tuple[Gallery, ...] = ()
     rows: list[Row] = field(default_factory=list)
     seconds: Values = field(default_factory=lambda: np.empty(0))
@@ -131,11 +131,11 @@ def load_roster(
         changed = _changed(old, wanted, gone, combining)
         fresh = {key: members for key, members in changed.items() if members}
         embeddings = _means(store, list(fresh.values()))
-        count = store.count()
+        deletions = store.deletions()
     used, galleries = old.used.copy(), old.galleries
     used[[old.latest[key] for key in changed if key in old.latest]] = False
     if not used.any() and not fresh:
-        if count:
+        if store.names():
             raise StoreError(
                 f"nobody in {store.where} is enrolled in channel {channel!r}: name another, or none"
             )
@@ -160,7 +160,7 @@ def load_roster(
         Roster(
             version,
             last,
-            count,
+            deletions,
             galleries,
             old.rows,
             np.concatenate([old.seconds, np.array([row.seconds for row in added])]),
@@ -177,9 +177,9 @@ def load_roster(
 
 def _gone(store: SpeakerStore, old: Roster) -> set[int]:
     """Return the enrolments of a roster that have been deleted."""
-    if store.count(up_to=old.last) == old.count:
+    if store.deletions() == old.deletions:
         return set()
-    return set(old.row_of).difference(store.ids(up_to=old.last))
+    return set(old.row_of).difference(store.ids())
 
 
 def _changed(
@@ -249,7 +249,7 @@ def _tidied(roster: Roster) -> Roster:
     return Roster(
         roster.version,
         roster.last,
-        roster.count,
+        roster.deletions,
         (_joined(roster.galleries).rows(keep),),
         rows,
         roster.seconds[keep],

@@ -24,7 +24,11 @@ _APPLICATION = 0x1DE77017  # in the file's header, so that another program's dat
 _WAIT = 30.0  # seconds for another process's transaction
 _TABLES = """
 CREATE TABLE idemvox_store (
-    format INTEGER NOT NULL, model TEXT NOT NULL, dim INTEGER, version INTEGER NOT NULL
+    format INTEGER NOT NULL,
+    model TEXT NOT NULL,
+    dim INTEGER,
+    version INTEGER NOT NULL,
+    deletions INTEGER NOT NULL
 );
 CREATE TABLE idemvox_speakers (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
 CREATE TABLE idemvox_enrolments (
@@ -95,7 +99,7 @@ class SqliteStore(SpeakerStore):
                 self._run(f"PRAGMA application_id = {_APPLICATION}")
                 for statement in _TABLES.split(";")[:-1]:
                     self._run(statement)
-                self._run("INSERT INTO idemvox_store VALUES (?, ?, NULL, 0)", (FORMAT, model))
+                self._run("INSERT INTO idemvox_store VALUES (?, ?, NULL, 0, 0)", (FORMAT, model))
 
     def _write_ahead(self) -> None:
         """Switch to WAL; SQLite does not wait by itself when several processes switch at once."""

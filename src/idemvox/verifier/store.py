@@ -105,9 +105,9 @@ class SpeakerStore(ABC):
     def _adopt(self, model: str) -> None:
         """Become a store of another model, if it holds nobody."""
         with self._transaction(write=True):
+            self._run("UPDATE idemvox_store SET version = version + 1, model = ?, dim = NULL", (model,))
             if self._run("SELECT 1 FROM idemvox_enrolments LIMIT 1"):
                 self.expect(model)
-            self._run("UPDATE idemvox_store SET version = version + 1, model = ?, dim = NULL", (model,))
             self.model = model
 
     def expect(self, model: str) -> None:
@@ -255,14 +255,13 @@ class SpeakerStore(ABC):
             raise unknown_speaker(name, self.names(), self.where)
         return [Enrolment.of(row) for row in rows]
 
-    def ids(self, *, up_to: int) -> list[int]:
-        """Return the ids of the enrolments, up to one of them."""
-        return [i for (i,) in self._run("SELECT id FROM idemvox_enrolments WHERE id <= ?", (up_to,))]
+    def ids(self) -> list[int]:
+        """Return the ids of all enrolments."""
+        return [i for (i,) in self._run("SELECT id FROM idemvox_enrolments")]
 
-    def count(self, *, up_to: int | None = None) -> int:
-        """Return the number of enrolments, of all or of those up to an id."""
-        only, values = ("", ()) if up_to is None else (" WHERE id <= ?", (up_to,))
-        ((count,),) = self._run(f"SELECT COUNT(*) FROM idemvox_enrolments{only}", values)
+    def deletions(self) -> int:
+        """Return the number of deletions so far; as long as it is the same, no enrolment is gone."""
+        ((count,),) = self._run("SELECT deletions FROM idemvox_store")
         return int(count)
 
     def embeddings(self, ids: Sequence[int]) -> Floats:
@@ -297,12 +296,12 @@ class SpeakerStore(ABC):
         only, values = ("", ()) if channel is None else (" AND channel = ?", (channel.strip(),))
         mine = "speaker IN (SELECT id FROM idemvox_speakers WHERE name = ?)"
         with self._transaction(write=True):
+            self._run("UPDATE idemvox_store SET version = version + 1, deletions = deletions + 1")
             ((count,),) = self._run(
                 f"SELECT COUNT(*) FROM idemvox_enrolments WHERE {mine}{only}", (name, *values)
             )
             if not count:
                 self._none_to_delete(name, channel)
-            self._run("UPDATE idemvox_store SET version = version + 1")
             self._run(f"DELETE FROM idemvox_enrolments WHERE {mine}{only}", (name, *values))
             self._run(
                 "DELETE FROM idemvox_speakers WHERE name = ? AND id NOT IN"
