@@ -186,7 +186,7 @@ def _examine(facts: Facts, name: str, found: _Findings) -> None:
     elif text := no_speech(facts):
         found.reasons.append(f"{name} {text}")
     elif facts.speech < found.limits.min_speech:
-        found.reasons.append(f"{name} has only {facts.speech:.1f} s of speech; {needed}")
+        found.reasons.append(f"{name} has only {facts.speech:.2f} s of speech; {needed}")
     if facts.clipped > found.limits.max_clipped:
         found.object("clipping", f"{name} is heavily clipped: record it again at a lower level")
     elif facts.clipped >= CLIPPED:
