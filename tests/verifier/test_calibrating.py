@@ -23,7 +23,7 @@ from idemvox.registry import ENCODERS
 from idemvox.verification.calibration import load_calibration
 from idemvox.verification.scoring import Scorer
 from idemvox.verification.trials import make_trials, save_trials
-from idemvox.verifier.calibrating import calibrate
+from idemvox.verifier.calibrating import calibrate, hear_trials
 from idemvox.verifier.verifier import Verifier
 
 SPEAKERS, EACH = 12, 4
@@ -67,8 +67,13 @@ def trials(calls):
 
 
 @pytest.fixture(scope="module")
-def found(folder, calls, trials):
-    return calibrate(load_model(folder), trials, calls, durations=False)
+def heard(folder, calls, trials):
+    return hear_trials(load_model(folder), trials, calls)
+
+
+@pytest.fixture(scope="module")
+def found(heard):
+    return calibrate(heard, durations=False)
 
 
 def test_scores_are_those_of_the_verifier(folder, calls, trials, found):
@@ -95,17 +100,16 @@ def test_calibrated_on_all_speakers_and_judged_on_others(calls, trials, found):
     assert calibration.conditions.across == np.mean([len(pair) == 2 for pair in pairs])
 
 
-def test_durations_are_used_if_they_help_unless_told(folder, calls, trials):
-    model = load_model(folder)
-    auto = calibrate(model, trials, calls)
+def test_durations_are_used_if_they_help_unless_told(heard):
+    auto = calibrate(heard)
     assert auto.calibration.needs_durations == (auto.with_durations.cllr < auto.after.cllr)
-    assert calibrate(model, trials, calls, durations=True).calibration.needs_durations
+    assert calibrate(heard, durations=True).calibration.needs_durations
 
 
 def test_speakers_may_be_taken_from_the_target_trials(folder, calls, found):
     every = make_trials(calls, "any", targets=10**6, impostors=1000, name="calls")
     known, taken = (
-        calibrate(load_model(folder), every, source, durations=False)
+        calibrate(hear_trials(load_model(folder), every, source), durations=False)
         for source in (calls, calls.without_labels())
     )
     assert known.speakers_known and not taken.speakers_known
@@ -117,15 +121,16 @@ def test_recordings_without_speech_are_left_out(folder, calls, trials, tmp_path)
     write_wav(tmp_path / "silent.wav", np.zeros(32_000))
     name = trials.ids[0]
     rows = [replace(u, path=str(tmp_path / "silent.wav" if u.id == name else calls.path(u))) for u in calls]
-    found = calibrate(load_model(folder), trials, Manifest(rows, Path("/")), durations=False)
+    found = calibrate(hear_trials(load_model(folder), trials, Manifest(rows, Path("/"))), durations=False)
     assert found.without_speech == (name,)
     assert found.calibration.conditions.recordings == len(trials.ids) - 1
 
 
 def test_too_few_speakers_are_refused(folder, calls):
     few = calls.select(lambda u: u.speaker not in ("s0", "s1", "s2"))
+    trials = make_trials(few, "any", targets=40, impostors=100)
     with pytest.raises(CorpusError, match="needs 10 speakers"):
-        calibrate(load_model(folder), make_trials(few, "any", targets=40, impostors=100), few)
+        calibrate(hear_trials(load_model(folder), trials, few))
 
 
 def test_command_stores_with_the_model(folder, calls, trials, tmp_path):
@@ -174,7 +179,7 @@ def test_real_calls_and_readings(folder):
                 call = call or root / r["path"]
     manifest = Manifest([u for us in [*rows.values()][:12] for u in us[:4]], root)
     model = load_model(folder)
-    found = calibrate(model, make_trials(manifest, "any", targets=72, impostors=800), manifest)
+    found = calibrate(hear_trials(model, make_trials(manifest, "any", targets=72, impostors=800), manifest))
     assert found.after.cllr < found.before.cllr
     assert found.calibration.conditions.unfit()  # each speaker was recorded once
     verifier = Verifier(model.encoder, Scorer.of(model))

@@ -62,17 +62,13 @@ def calibrate(
     from idemvox.verification.calibration import save_calibration
     from idemvox.verification.trials import load_trials
     from idemvox.verifier.calibrating import calibrate as calibrated
+    from idemvox.verifier.calibrating import hear_trials
 
     loaded = load_model(model)
-    found = calibrated(
-        loaded,
-        load_trials(trials),
-        trial_source(root, manifest),
-        prior=prior,
-        durations=durations,
-        device=fetch_device(device),
-        progress=not quiet,
-    )
+    source = trial_source(root, manifest)
+    device = fetch_device(device)
+    heard = hear_trials(loaded, load_trials(trials), source, device=device, progress=not quiet)
+    found = calibrated(heard, prior=prior, durations=durations)
     calibration = found.calibration
     path = save_calibration(loaded.folder, calibration) if store else None
     notes = [] if calibration.conditions is None else calibration.conditions.unfit()

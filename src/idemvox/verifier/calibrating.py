@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,9 +27,10 @@ from idemvox.verification.evaluation import trial_utterances
 from idemvox.verification.held_out import Quality, held_out_llrs, quality_of, trial_speakers
 from idemvox.verification.scoring import Scorer
 from idemvox.verification.trials import Trials
+from idemvox.verifier.listening import Facts
 from idemvox.verifier.verifier import Verifier, Voice
 
-__all__ = ["Calibrated", "calibrate"]
+__all__ = ["Calibrated", "HeardTrials", "calibrate", "hear_trials"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,63 +76,109 @@ class Calibrated:
         return values
 
 
-def calibrate(
+@dataclass(frozen=True, slots=True, eq=False)
+class HeardTrials:
+    """Trials scored as :class:`~idemvox.verifier.verifier.Verifier` scores recordings: by their speech alone.
+
+    Attributes:
+        trials: those whose two recordings have speech.
+        scores: (N,) one per trial.
+        seconds: (N, 2) seconds of speech of both sides.
+        facts: what each recording is like, by id.
+        utterances: all utterances, with their speakers and recordings as far as known.
+        scoring: description of the scorer.
+        without_speech: utterances without speech, whose trials were left out.
+    """
+
+    trials: Trials
+    scores: NDArray[np.float32]
+    seconds: NDArray[np.float64]
+    facts: dict[str, Facts]
+    utterances: Manifest
+    scoring: str
+    without_speech: tuple[str, ...]
+
+    @property
+    def across(self) -> float | None:
+        """Share of target trials that compare different recordings; ``None`` if a recording is unknown."""
+        trials = self.trials
+        recordings = [self.utterances.by_id[name].recording for name in trials.ids]
+        if None in recordings:
+            return None
+        number = np.unique(np.array(recordings, dtype=str), return_inverse=True)[1]
+        first, second = (number[side[trials.labels]] for side in (trials.enrol_index, trials.test_index))
+        return float(np.mean(first != second))
+
+
+def hear_trials(
     model: Model,
     trials: Trials,
     source: Manifest | str | Path,
     *,
-    prior: float = 0.01,
-    durations: bool | None = None,
     device: str | torch.device | None = None,
     workers: int = 2,
     progress: bool = False,
-) -> Calibrated:
-    """Calibrate a model on trials; nothing is stored.
-
-    Recordings are embedded as :class:`~idemvox.verifier.verifier.Verifier` embeds them, their speech alone.
+) -> HeardTrials:
+    """Score trials as the verifier would.
 
     Args:
         model: the model, with its own scoring.
-        trials: at least ten speakers need target trials. Trials whose recordings resemble those that will be
-            verified give a threshold that holds for them.
-        source: manifest or root folder, as for :func:`~idemvox.verification.evaluation.trial_utterances`. If
-            a manifest knows all speakers, they are split by it; otherwise by the target trials.
-        prior: as for :func:`~idemvox.verification.calibrate.fit_calibration`.
-        durations: whether to use the durations of speech; ``None``: if that lowers the held-out Cllr.
+        trials: the list.
+        source: manifest or root folder, as for :func:`~idemvox.verification.evaluation.trial_utterances`.
         device: device to embed on.
         workers: threads that decode and embed.
         progress: show a progress bar.
 
     Raises:
-        CorpusError: too few speakers or trials, or none with speech.
-        ModelError: same-speaker trials do not score higher than others.
+        CorpusError: no trial has speech in both recordings.
     """
     utterances = trial_utterances(trials, source)
     scorer = Scorer.of(model)
     voices = _hear(Verifier(model.encoder, scorer, device=device), utterances, workers, progress)
     trials, without_speech = _with_speech(trials, voices)
     matrix = np.stack([vector for name in trials.ids if (vector := voices[name].vector) is not None])
+    facts = {name: voices[name].facts for name in trials.ids}
+    speech = np.array([facts[name].speech for name in trials.ids])
+    seconds = np.stack([speech[trials.enrol_index], speech[trials.test_index]], axis=1)
     scores = scorer.scores(Embeddings(trials.ids, matrix), trials)
-    sides, known = trial_speakers(trials, {u.id: u.speaker for u in utterances if u.speaker is not None})
-    seconds = _both_sides(trials, [voices[name].facts.speech for name in trials.ids])
-    after = quality_of(held_out_llrs(scores, trials.labels, sides, prior=prior), trials.labels)
+    return HeardTrials(trials, scores, seconds, facts, utterances, str(scorer), without_speech)
+
+
+def calibrate(heard: HeardTrials, *, prior: float = 0.01, durations: bool | None = None) -> Calibrated:
+    """Calibrate the model that heard trials; nothing is stored.
+
+    Args:
+        heard: at least ten speakers need target trials. If all speakers are known, trials are split by them,
+            otherwise by the target trials. Recordings that resemble those that will be verified give a
+            threshold that holds for them.
+        prior: as for :func:`~idemvox.verification.calibrate.fit_calibration`.
+        durations: whether to use the durations of speech; ``None``: if that lowers the held-out Cllr.
+
+    Raises:
+        CorpusError: too few speakers or trials.
+        ModelError: same-speaker trials do not score higher than others.
+    """
+    trials, scores, labels = heard.trials, heard.scores, heard.trials.labels
+    known = {u.id: u.speaker for u in heard.utterances if u.speaker is not None}
+    sides, all_known = trial_speakers(trials, known)
+    after = quality_of(held_out_llrs(scores, labels, sides, prior=prior), labels)
     with_durations = None
     if durations is not False:
-        llrs = held_out_llrs(scores, trials.labels, sides, prior=prior, durations=seconds)
-        with_durations = quality_of(llrs, trials.labels)
+        llrs = held_out_llrs(scores, labels, sides, prior=prior, durations=heard.seconds)
+        with_durations = quality_of(llrs, labels)
     use = durations or (with_durations is not None and with_durations.cllr < after.cllr)
     calibration = fit_calibration(
         scores,
-        trials.labels,
+        labels,
         prior=prior,
-        durations=seconds if use else None,
+        durations=heard.seconds if use else None,
         speakers=sides,
-        scoring=str(scorer),
+        scoring=heard.scoring,
         trials=trials.name,
-        conditions=Conditions.of((voices[name].facts for name in trials.ids), _across(trials, utterances)),
+        conditions=Conditions.of(heard.facts.values(), heard.across),
     )
-    before = quality_of(scores, trials.labels)
-    return Calibrated(calibration, before, after, with_durations, known, without_speech)
+    before = quality_of(scores, labels)
+    return Calibrated(calibration, before, after, with_durations, all_known, heard.without_speech)
 
 
 def _hear(verifier: Verifier, utterances: Manifest, workers: int, progress: bool) -> dict[str, Voice]:
@@ -164,19 +210,3 @@ def _with_speech(trials: Trials, voices: dict[str, Voice]) -> tuple[Trials, tupl
     if not len(kept):
         raise CorpusError(f"no trial of {trials.name!r} has speech in both recordings: check the recordings")
     return kept, tuple(name for name, is_silent in zip(trials.ids, silent, strict=True) if is_silent)
-
-
-def _both_sides(trials: Trials, values: Sequence[float]) -> NDArray[np.float64]:
-    """Return (N, 2) the values of both sides of trials, from those of the ids."""
-    of_id = np.array(values, np.float64)
-    return np.stack([of_id[trials.enrol_index], of_id[trials.test_index]], axis=1)
-
-
-def _across(trials: Trials, utterances: Manifest) -> float | None:
-    """Return the share of target trials that compare different recordings; ``None`` if one is unknown."""
-    recordings = [utterances.by_id[name].recording for name in trials.ids]
-    if None in recordings:
-        return None
-    number = np.unique(np.array(recordings, dtype=str), return_inverse=True)[1]
-    first, second = (number[side[trials.labels]] for side in (trials.enrol_index, trials.test_index))
-    return float(np.mean(first != second))
