@@ -8,15 +8,31 @@ import pytest
 from rich.console import Console
 
 import idemvox.studies.demo as demo
+import idemvox.studies.demo_voices as demo_voices
+from idemvox.corpus.manifest import load_manifest
 from idemvox.errors import IdemvoxError
+from idemvox.model import build_encoder, load_model, save_model
 from idemvox.studies.demo import Size, run_demo
-from idemvox.studies.ssps import Plan
 
 pytestmark = pytest.mark.slow
 
-SYSTEMS = Plan(1, 1).systems
+SYSTEMS = (
+    "untrained",
+    "simclr-base",
+    "simclr",
+    "simclr-ssps",
+    "simclr-ssps-recordings",
+    "simclr-supervised",
+)
 TINY = Size(
-    utterances=4, recordings=2, base_epochs=1, more_epochs=1, channels=(4, 8, 8, 8), clusters=0.5, batch=4
+    utterances=4,
+    recordings=2,
+    base_epochs=1,
+    more_epochs=1,
+    encoder=("encoder.channels=[4, 8, 8, 8]",),
+    clusters=0.5,
+    groups=0.5,
+    batch=4,
 )
 
 
@@ -46,11 +62,12 @@ def test_the_other_positives_are_compared_with_the_unchanged_run_on_the_same_dra
     eer = {(r["system"], r["trials"]): r["eer"][0] for r in rows}
     for row in rows:
         change = row.get("EER against simclr")
-        assert (change is not None) == (row["system"] in ("simclr-ssps", "simclr-supervised"))
+        assert (change is not None) == (row["system"] in SYSTEMS[3:])
         if change is not None:
             difference = row["eer"][0] - eer["simclr", row["trials"]]
             assert change.startswith(f"{100 * difference:+.2f} points (")
-    assert "SSPS changes the EER across real recordings by" in text
+    for name in ("SSPS as published", "SSPS with recordings known"):
+        assert f"{name} changes the EER across real recordings by" in text
     assert "EER against simclr" in (out / "results.md").read_text()
 
 
@@ -61,9 +78,9 @@ def test_held_out_speakers_are_not_learnt_from(shown):
     assert speakers[0] and speakers[1] and not speakers[0] & speakers[1]
 
 
-def test_the_four_ways_begin_with_the_same_weights(shown):
+def test_all_ways_begin_with_the_same_weights(shown):
     out, _ = shown
-    for system in SYSTEMS[1:]:
+    for system in SYSTEMS[2:]:
         recipe = (out / "seed-0" / system / "recipe.yaml").read_text()
         assert f"start_from: {out / 'seed-0' / 'simclr-base'}" in recipe
 
@@ -80,10 +97,11 @@ def test_a_second_call_trains_nothing_and_shows_the_same(shown, corpus):
 
 def test_synthetic_voices_are_called_so(monkeypatch, tmp_path, corpus):
     """Where no voices can be fetched, the demo says loudly what it learns from."""
-    monkeypatch.setattr(demo, "fetch_voices", lambda *_: demo.Fetched(None, ("no apt-get here",)))
-    monkeypatch.setattr(demo, "synthetic_voices", lambda *_: corpus.manifest)
+    nothing = demo_voices.Fetched(None, ("no apt-get here",))
+    monkeypatch.setattr(demo_voices, "fetch_voices", lambda *_: nothing)
+    monkeypatch.setattr(demo_voices, "synthetic_voices", lambda *_: corpus.manifest)
     console = Console(record=True, width=160)
-    _, what = demo._voices(None, False, console, False)
+    _, what = demo_voices.find_voices(None, False, console, False)
     text = console.export_text()
     assert "no apt-get here" in text and "THESE VOICES ARE SYNTHETIC" in text and "SYNTHETIC" in what
 
@@ -98,3 +116,40 @@ def test_another_study_does_not_pass_for_this_one(shown, corpus):
     longer = replace(TINY, more_epochs=2)
     with pytest.raises(IdemvoxError, match="holds a study of other data or with other settings"):
         run_demo(out, corpus.labelled, size=longer, console=Console(), progress=False)
+
+
+def test_the_base_is_small_and_says_where_it_comes_from(corpus):
+    assert sum(file.stat().st_size for file in demo.BASE.iterdir()) < 3_000_000
+    model = load_model(demo.BASE)
+    assert model.provenance["known"] == []
+    assert model.provenance["epochs"] == demo.SMALL.base_epochs
+    assert "licence" in model.provenance
+    manifest = load_manifest(corpus.labelled)
+    recipe = demo.plan(demo.SMALL, manifest, (0,), None).recipe("simclr-base", 0, corpus.labelled, None)
+    build_encoder(recipe.encoder, recipe.frontend).load_state_dict(model.encoder.state_dict())
+
+
+def test_voices_that_the_base_was_trained_on_are_not_scored(monkeypatch, tmp_path, corpus):
+    manifest = load_manifest(corpus.labelled)
+    names = manifest.speakers
+    learnt = names[2:]
+    monkeypatch.setattr(demo, "hold_out", lambda _: set(names[:3]))  # one of them is known to the base
+    recipe = demo.plan(TINY, manifest, (0,), None).recipe("simclr-base", 0, corpus.labelled, None)
+    encoder = build_encoder(recipe.encoder, recipe.frontend)
+    base = tmp_path / "base"
+    save_model(
+        base,
+        encoder,
+        recipe.encoder,
+        recipe.frontend,
+        {"voices": learnt[:3], "chosen on": learnt[3:]},
+        scoring="cosine",
+    )
+    monkeypatch.setattr(demo, "BASE", base)
+    monkeypatch.setattr(demo, "find_voices", lambda *_: (manifest, demo_voices.REAL))
+    out = tmp_path / "out"
+    run_demo(out, None, size=TINY, console=Console(), progress=False)
+    train, test = (load_manifest(out / name / "manifest.csv").speakers for name in ("train", "test"))
+    assert {name.split("@")[0] for name in train} == set(learnt)
+    assert not {name.split("@")[0] for name in test} & set(learnt)
+    assert f"start_from: {base}" in (out / "seed-0" / "simclr-ssps" / "recipe.yaml").read_text()

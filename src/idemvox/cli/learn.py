@@ -224,7 +224,9 @@ def _copy_recipe(name: str) -> None:
 def demo(
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for all output; default: runs/demo, with -full or -CORPUS added."),
+        typer.Option(
+            help="Folder for all output; default: runs/demo, with -CORPUS, -full, -from-scratch added."
+        ),
     ] = None,
     corpus: Annotated[
         Path | None,
@@ -236,15 +238,22 @@ def demo(
         bool,
         typer.Option("--synthetic", help="Use built-in synthetic voices even if real ones are available."),
     ] = False,
+    from_scratch: Annotated[
+        bool,
+        typer.Option(
+            "--from-scratch", help="Train the SimCLR base too, instead of the one that comes with idemvox."
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run the main study on real voices: SimCLR, then SSPS against two other ways to continue training.
+    """Run the main study on real voices: continue SimCLR as it is, with SSPS in two ways, and with labels.
 
     After Ctrl-C, run the same command again to resume.
     """
     from idemvox.studies.demo import FULL, SMALL, run_demo
 
-    parts = ["demo", *([corpus.stem] if corpus else []), *(["full"] if full else [])]
+    parts = ["demo", *([corpus.stem] if corpus else [])]
+    parts += [name for name, on in (("full", full), ("from-scratch", from_scratch)) if on]
     out = out or Path("runs") / "-".join(parts)
     with resumable(f"stopped; run the same command again to resume (everything is in {out})"):
         run_demo(
@@ -253,6 +262,7 @@ def demo(
             size=FULL if full else SMALL,
             seeds=seeds,
             synthetic=synthetic,
+            from_scratch=from_scratch,
             console=console,
             progress=not quiet,
         )

@@ -65,7 +65,7 @@ class Job:
         folder: run folder; ``done.json`` in it marks a finished job, ``evaluation.json`` holds the scores.
         recipe: the recipe to train.
         tests: test sets; none for a run that other runs only start from.
-        untrained: keep the initial weights.
+        untrained: keep the initial weights, those of ``recipe.start_from`` if it names a model folder.
         threads: number of PyTorch threads; ``None`` for PyTorch's default.
     """
 
@@ -103,18 +103,25 @@ def run_job(job: Job, progress: bool = False) -> None:
         torch.set_num_threads(job.threads)
     numbers: dict[str, float] = {}
     if job.untrained:
-        torch.manual_seed(job.recipe.seed)
-        encoder = build_encoder(job.recipe.encoder, job.recipe.frontend)
-        provenance = {"recipe": "untrained"}
-        save_model(
-            *(job.folder / "model", encoder, job.recipe.encoder, job.recipe.frontend, provenance),
-            scoring="cosine",
-        )
+        _keep_initial(job)
     else:
         numbers = train(job.recipe, job.folder, resume=True, progress=progress).numbers
     if job.tests:
         _score(job, numbers, progress)
     write_json(job.folder / "done.json", numbers)
+
+
+def _keep_initial(job: Job) -> None:
+    """Write the model folder of a job that does not train."""
+    start, recipe = job.recipe.start_from, job.recipe
+    if start is None:
+        torch.manual_seed(recipe.seed)
+        encoder, provenance = build_encoder(recipe.encoder, recipe.frontend), {"recipe": "untrained"}
+    else:
+        given = load_model(start)
+        encoder, provenance = given.encoder, given.provenance
+    folder = job.folder / "model"
+    save_model(folder, encoder, recipe.encoder, recipe.frontend, provenance, scoring="cosine")
 
 
 def run_jobs(jobs: Sequence[Job], workers: int, progress: bool = True) -> None:

@@ -1,8 +1,9 @@
-"""The study of the SSPS paper on any corpus: SimCLR or DINO, then three ways to continue training.
+"""The study of the SSPS paper on any corpus: SimCLR or DINO, then several ways to continue training.
 
 ``untrained`` is the lower bound. ``simclr`` continues with positives from the same utterance, ``simclr-ssps``
-with pseudo-positives, ``simclr-supervised`` with positives by label, the upper bound. All three train for the
-same number of epochs. With ``dino`` it is the same.
+with pseudo-positives, ``simclr-ssps-recordings`` with pseudo-positives from other recordings (which recording
+an utterance was cut from is then known), ``simclr-supervised`` with positives by label, the upper bound. All
+train for the same number of epochs. With ``dino`` it is the same.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ class Plan:
     """The training runs of the study.
 
     Attributes:
-        base_epochs: epochs of the base run that the three runs continue.
-        more_epochs: further epochs of each of the three.
+        base_epochs: epochs of the base run that the others continue.
+        more_epochs: further epochs of each of the others.
         seeds: one complete study each.
         base: recipe overrides (``key=value``) of all runs.
-        more: further overrides of the three runs, such as ``training.lr=3e-4``.
+        more: further overrides of the runs after the base, such as ``training.lr=3e-4``.
         ssps: further overrides of the SSPS run, such as ``positives.clusters=300``.
         framework: ``simclr`` or ``dino``.
+        recordings: further overrides of the SSPS run with recordings known; if empty, it is left out.
+        start: a trained model folder that the runs continue, instead of a base run.
     """
 
     base_epochs: int
@@ -42,6 +45,8 @@ class Plan:
     more: tuple[str, ...] = ()
     ssps: tuple[str, ...] = ()
     framework: str = "simclr"
+    recordings: tuple[str, ...] = ()
+    start: Path | None = None
 
     @property
     def base_name(self) -> str:
@@ -49,31 +54,32 @@ class Plan:
         return f"{self.framework}-base"
 
     @property
-    def ways(self) -> tuple[str, str, str]:
-        """Names of the three runs that continue the base: unchanged, with SSPS, with labels."""
-        return self.framework, f"{self.framework}-ssps", f"{self.framework}-supervised"
+    def positives(self) -> dict[str, tuple[str, ...]]:
+        """Name of each run that continues the base -> overrides of its positives, the control first."""
+        name = self.framework
+        found = {name: ("positives.name=same",), f"{name}-ssps": ("positives.name=ssps", *self.ssps)}
+        if self.recordings:
+            found[f"{name}-ssps-recordings"] = ("positives.name=ssps", *self.recordings)
+        return found | {f"{name}-supervised": ("positives.name=supervised",)}
 
     @property
     def systems(self) -> tuple[str, ...]:
         """Names of all systems that are scored."""
-        return "untrained", *self.ways
+        return "untrained", self.base_name, *self.positives
 
     def recipe(self, system: str, seed: int, manifest: Path, start: Path | None) -> Recipe:
         """Return the recipe of one run."""
-        _, ssps, supervised = self.ways
-        positives = {ssps: "ssps", supervised: "supervised"}.get(system, "same")
         epochs = self.base_epochs if system == self.base_name else self.more_epochs
         values = [
             f"name={system}",
             f"seed={seed}",
             f"data.manifest={manifest}",
             f"framework.name={self.framework}",
-            f"positives.name={positives}",
             f"training.epochs={epochs}",
             *([f"start_from={start}"] if start else []),
             *self.base,
             *(() if system == self.base_name else self.more),
-            *(self.ssps if positives == "ssps" else ()),
+            *self.positives.get(system, ()),
         ]
         return Recipe().override(values)
 
@@ -101,13 +107,15 @@ class Study:
         return self.folder / f"seed-{seed}" / system
 
     def _job(self, system: str, seed: int) -> Job:
-        base = self.plan.base_name
-        start = None if system in (base, "untrained") else self.path(seed, base)
+        base, given = self.plan.base_name, self.plan.start
+        start = None if system == "untrained" else given
+        if start is None and system not in (base, "untrained"):
+            start = self.path(seed, base)
         spare = system == base and len(self.plan.seeds) < self.jobs  # fewer jobs than processes
         threads = max(1, self.jobs // len(self.plan.seeds)) if spare else 1
         recipe = self.plan.recipe(system, seed, self.train, start)
-        tests = () if system == base else tuple(self.tests)
-        return Job(self.path(seed, system), recipe, tests, system == "untrained", threads)
+        keep = system == "untrained" or (system == base and given is not None)
+        return Job(self.path(seed, system), recipe, tuple(self.tests), keep, threads)
 
     def run(self, progress: bool = True) -> None:
         """Train and score all runs that are missing; a killed study resumes.
@@ -119,14 +127,14 @@ class Study:
         first = [
             self._job(name, seed) for name in (self.plan.base_name, "untrained") for seed in self.plan.seeds
         ]
-        same, ssps, supervised = self.plan.ways
-        after = [self._job(way, seed) for seed in self.plan.seeds for way in (ssps, same, supervised)]
-        run_jobs([*first, *after], self.jobs, progress)  # the longest of the three first
+        ways = sorted(self.plan.positives, key=lambda way: "ssps" not in way)  # the longest first
+        after = [self._job(way, seed) for seed in self.plan.seeds for way in ways]
+        run_jobs([*first, *after], self.jobs, progress)
 
     def _claim(self) -> None:
         """Record the definition of this study; the seeds are not part of it."""
-        plan = {key: value for key, value in asdict(self.plan).items() if key != "seeds"}
-        files = [self.train]
+        plan = {key: value for key, value in asdict(self.plan).items() if key not in ("seeds", "start")}
+        files = [self.train, *([self.plan.start / "model.safetensors"] if self.plan.start else [])]
         files += [path for test in self.tests for path in (test.trials, test.manifest)]
         claim(self.folder / "study.json", {"plan": plan}, files)
 
@@ -137,7 +145,7 @@ class Study:
         that continued unchanged.
         """
         jobs = {system: [self._job(system, seed) for seed in self.plan.seeds] for system in self.plan.systems}
-        unchanged, *others = self.plan.ways
+        unchanged, *others = self.plan.positives
         rows = []
         for test in self.tests:
             for system in self.plan.systems:
@@ -148,11 +156,11 @@ class Study:
         return rows
 
     def panels(self, test: TestSet, seed: int, speakers: int = 10) -> list[tuple[str, Any, Any, Any]]:
-        """Return picture panels with the same utterances of some speakers, before and after SSPS."""
+        """Return picture panels with the same utterances of some speakers, one per system without labels."""
         manifest: Manifest = load_manifest(test.manifest)
         chosen = set(manifest.speakers[:: max(1, len(manifest.speakers) // speakers)][:speakers])
         panels = []
-        for system in self.plan.ways[:2]:
+        for system in list(self.plan.positives)[:-1]:
             embeddings = load_embeddings(self.path(seed, system) / f"{test.name}.npz")
             rows = [i for i, name in enumerate(embeddings.ids) if manifest.by_id[name].speaker in chosen]
             utterances = [manifest.by_id[embeddings.ids[i]] for i in rows]
