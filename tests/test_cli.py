@@ -129,6 +129,16 @@ def test_a_back_end_is_fitted_shown_applied_and_removed(home, trained, tmp_path)
     assert "no back end" in call("backend", model, "--remove")
 
 
+def test_crops_are_scored_and_their_threshold_is_not_stored(home, trained, tmp_path):
+    model = shutil.copytree(trained / "model", tmp_path / "model")
+    (model / "report.json").unlink(missing_ok=True)
+    out = tmp_path / "r.json"
+    words = ("--root", home / "calls", "--out", out, "--crops", 3, "--crop-seconds", 0.3, "-q")
+    assert "not stored" in call("evaluate", model, home / "trials.txt", *words)
+    assert json.loads(out.read_text())[0]["scoring"] == "cosine of 3 crops of 0.3 s, mean of all pairs"
+    assert not (model / "report.json").exists()
+
+
 def test_embed_writes_what_numpy_reads(home, trained):
     out = home / "e.npz"
     assert "24 embeddings of 16 numbers" in call("embed", trained, home / "calls.csv", "--out", out, "-q")

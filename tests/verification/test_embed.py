@@ -12,7 +12,14 @@ import torch
 from idemvox.audio.read import SAMPLE_RATE, read, write_wav
 from idemvox.corpus.manifest import Manifest, Utterance
 from idemvox.errors import IdemvoxError
-from idemvox.verification.embed import Embeddings, embed_files, embed_waves, load_embeddings, save_embeddings
+from idemvox.verification.embed import (
+    Crops,
+    Embeddings,
+    embed_files,
+    embed_waves,
+    load_embeddings,
+    save_embeddings,
+)
 
 
 def one_by_one(encoder, manifest):
@@ -83,6 +90,30 @@ def test_max_seconds(encoder, corpus):
     short = [u.seconds < 0.525 for u in corpus]  # the encoder's frames are 0.025 s
     same = np.isclose(whole.matrix, cut.matrix, atol=1e-5).all(1)
     assert any(short) and not all(short) and same.tolist() == short
+
+
+@pytest.mark.parametrize("batch_seconds", [0.5, 120])
+def test_crops_lie_at_equal_distances_and_a_short_utterance_is_its_own(encoder, corpus, batch_seconds):
+    crops = Crops(3, 0.6)
+    found = embed_files(encoder, corpus, crops=crops, batch_seconds=batch_seconds)
+    assert (
+        found.matrix.shape == (len(corpus), 3, encoder.dim)
+        and found.of == "3 crops of 0.6 s, mean of all pairs"
+    )
+    short = 0
+    for utterance in corpus:
+        wave = read(corpus.path(utterance))
+        last = len(wave) - 9600  # samples: 0.6 s
+        parts = [wave[s : s + 9600] for s in (0, last // 2, last)] if last > 0 else [wave] * 3
+        short += last <= 0
+        np.testing.assert_allclose(found[utterance.id], embed_waves(encoder, parts), rtol=1e-4, atol=1e-4)
+    assert 0 < short < len(corpus)
+
+
+def test_crops_that_make_no_sense_are_refused():
+    for wrong in ((0, 4.0), (10, 0.0)):
+        with pytest.raises(IdemvoxError, match="1 crop or more"):
+            Crops(*wrong)
 
 
 def test_bf16_is_close_and_float32(encoder, corpus):

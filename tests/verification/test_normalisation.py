@@ -83,6 +83,29 @@ def test_one_pair_has_the_score_of_the_trial_in_any_order(top, dense, monkeypatc
         assert alone == pytest.approx(scorer.score(embeddings[b], embeddings[a]), rel=1e-9)
 
 
+@pytest.mark.parametrize("top", [0, None, 5])
+@pytest.mark.parametrize("compare", ["cosine", "euclidean"])
+def test_crops_score_the_mean_of_all_pairs(compare, top):
+    """And so does each side against the cohort."""
+    crops, strangers = Embeddings(IDS, drawn(len(IDS), 3, 6)), drawn(40, 6, seed=1)
+    scorer = Scorer(compare, None if top == 0 else BackEnd(cohort=Cohort(strangers, top)))
+    by = cosine if compare == "cosine" else minus_distance
+
+    def mean_pair(one, other):
+        one, other = (side if side.ndim == 2 else side[None] for side in (one, other))
+        return statistics.mean(by(x, y) for x in one.tolist() for y in other.tolist())
+
+    pairs = all_pairs()
+    found = scorer.scores(crops, pairs)
+    for score, (_, a, b) in zip(found, pairs, strict=True):
+        if top == 0:
+            expected = mean_pair(crops[a], crops[b])
+        else:
+            expected = normalised(crops[a], crops[b], strangers, top, mean_pair)
+        assert score == pytest.approx(expected, rel=1e-3, abs=1e-3)
+        assert scorer.score(crops[a], crops[b]) == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
 def test_mean_subtracted_cosine_by_hand():
     scorer = Scorer("cosine", BackEnd(np.array([1, 1], np.float32)))
     assert scorer.score([3, 1], [1, 5]) == 0  # (2, 0) and (0, 4)

@@ -37,6 +37,10 @@ def evaluate(
     store: Annotated[
         bool, typer.Option(help="Store the (first) report with the model; `verify` uses its threshold.")
     ] = True,
+    crops: Annotated[
+        int, typer.Option(min=0, help="Score the mean of all pairs of so many crops; 0: whole utterances.")
+    ] = 0,
+    crop_seconds: Annotated[float, typer.Option(min=0.1, help="Length of a crop.")] = 4.0,
     device: Device = None,
     precision: Annotated[
         Literal["fp32", "bf16"], typer.Option(help="Precision of the encoder's arithmetic.")
@@ -64,6 +68,7 @@ def evaluate(
     from idemvox.processes import command_line
     from idemvox.verification.certificate import write_certificate
     from idemvox.verification.comparison import compare, comparison_table
+    from idemvox.verification.embed import Crops
     from idemvox.verification.evaluation import score_lists
     from idemvox.verification.report import reports_table, store_report
     from idemvox.verification.score_files import require_parquet
@@ -74,6 +79,8 @@ def evaluate(
     loaded, *others = [load_model(folder) for folder in (model, *(against or ()))]
     lists, source = [load_trials(path) for path in trials], trial_source(root, manifest)
     how = {"device": fetch_device(device), "precision": precision, "progress": not quiet}
+    if crops:
+        how["crops"] = Crops(crops, crop_seconds)
     found = score_lists(loaded, lists, source, **how)
     reports = [scored.report(command=command_line()) for scored in found]
     console.print(reports_table(reports))
@@ -89,7 +96,9 @@ def evaluate(
     if out is not None:
         write_json(out, [json.loads(report.to_json()) for report in reports])
         console.print(f"report: {out}")
-    if store:
+    if store and crops:
+        console.print("not stored with the model: `idemvox verify` compares whole recordings")
+    elif store:
         path = store_report(loaded.folder, reports[0])
         console.print(f"stored with the model, for the threshold of `idemvox verify`: {path}")
 

@@ -24,7 +24,15 @@ from idemvox.modules import evaluating
 from idemvox.processes import read_ahead
 from idemvox.progress import task_bar
 
-__all__ = ["Embedder", "Embeddings", "embed_files", "embed_waves", "load_embeddings", "save_embeddings"]
+__all__ = [
+    "Crops",
+    "Embedder",
+    "Embeddings",
+    "embed_files",
+    "embed_waves",
+    "load_embeddings",
+    "save_embeddings",
+]
 
 Floats = NDArray[np.float32]
 Precision = Literal["fp32", "bf16"]
@@ -35,12 +43,42 @@ _AHEAD = 3  # batches of audio being read or waiting to be embedded
 _SHORTEST = 400  # samples: one 25 ms window
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Embeddings:
-    """One vector per utterance id.
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """Several crops of an utterance instead of the whole, at equal distances from its start to its end.
+
+    Two utterances then score the mean of all pairs of their crops, as in voxceleb_trainer ("10 x 10").
 
     Attributes:
-        matrix: (N, D) output of the encoder, not normalised.
+        count: crops of one utterance, n.
+        seconds: length of each; a shorter utterance is its own only crop.
+    """
+
+    count: int = 10
+    seconds: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.seconds * SAMPLE_RATE < _SHORTEST:
+            raise IdemvoxError(f"there must be 1 crop or more, of at least {_SHORTEST / SAMPLE_RATE} s")
+
+    def __str__(self) -> str:
+        return f"{self.count} crops of {self.seconds:g} s, mean of all pairs"
+
+    def cut(self, wave: Floats) -> list[Floats]:
+        """Return the crops of a wave (T,), or the wave alone if it is no longer than one."""
+        length = round(self.seconds * SAMPLE_RATE)
+        if len(wave) <= length:
+            return [wave]
+        starts = np.linspace(0, len(wave) - length, self.count).astype(np.int64)
+        return [wave[start : start + length] for start in starts.tolist()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """One vector per utterance id, or one per crop.
+
+    Attributes:
+        matrix: (N, D) output of the encoder, not normalised; (N, n, D) for n crops of each utterance.
         of: what was embedded, for reports.
         rows: row of each id.
     """
@@ -52,7 +90,7 @@ class Embeddings:
 
     def __post_init__(self) -> None:
         rows = {name: row for row, name in enumerate(self.ids)}
-        if self.matrix.ndim != 2 or len(self.matrix) != len(self.ids) or len(rows) != len(self.ids):
+        if self.matrix.ndim not in (2, 3) or len(self.matrix) != len(self.ids) or len(rows) != len(self.ids):
             raise IdemvoxError(
                 f"{len(self.ids)} ids must all differ and have one row each; got {self.matrix.shape}"
             )
@@ -62,7 +100,7 @@ class Embeddings:
         return len(self.ids)
 
     def __getitem__(self, utterance: str) -> Floats:
-        """(D,) embedding of one utterance."""
+        """(D,) embedding of one utterance; (n, D) of its crops."""
         if utterance not in self.rows:
             raise IdemvoxError(f"there is no embedding of {utterance!r} among these {len(self)}")
         vector: Floats = self.matrix[self.rows[utterance]]
@@ -94,6 +132,7 @@ def embed_files(
     batch_seconds: float = 120.0,
     precision: Precision = "fp32",
     max_seconds: float | None = None,
+    crops: Crops | None = None,
     workers: int = 2,
     progress: bool = False,
 ) -> Embeddings:
@@ -109,6 +148,7 @@ def embed_files(
         batch_seconds: most audio in a batch, padding included; a longer utterance is a batch alone.
         precision: ``"bf16"`` runs the network, but not the front end, under autocast.
         max_seconds: cut longer utterances to their first seconds; ``None`` embeds them whole.
+        crops: embed crops of each utterance instead, one vector each; ``None`` embeds it whole.
         workers: threads that read audio.
         progress: show a progress bar.
 
@@ -128,14 +168,42 @@ def embed_files(
     with closing(loaded), task_bar("embedding", len(batches), progress) as bar:
         for batch in batches:
             waves, names = list(islice(loaded, len(batch))), [str(job.path) for job in batch]
-            matrix = embed_waves(encoder, waves, names=names, device=device, precision=precision)
-            for job, vector in zip(batch, matrix, strict=True):
+            if crops is None:
+                vectors = embed_waves(encoder, waves, names=names, device=device, precision=precision)
+            else:
+                most_crops = max(1, int(batch_seconds / crops.seconds))
+                vectors = _embed_crops(encoder, waves, names, crops, most_crops, device, precision)
+            for job, vector in zip(batch, vectors, strict=True):
                 rows[job.row] = vector
             bar.advance(bar.task_ids[0])
     of = WHOLE if max_seconds is None else f"the first {max_seconds:g} s"
+    if crops is not None:
+        of = str(crops) if max_seconds is None else f"{crops}, of {of}"
     if precision != "fp32":
         of += f", {precision}"
     return Embeddings(tuple(job.id for job in jobs), np.stack(rows), of)
+
+
+def _embed_crops(
+    encoder: Embedder,
+    waves: Sequence[Floats],
+    names: Sequence[str],
+    crops: Crops,
+    most: int,
+    device: str | torch.device | None,
+    precision: Precision,
+) -> Floats:
+    """Return (N, n, D) the embeddings of the crops of N waves, ``most`` crops at a time."""
+    cut = [crops.cut(wave) for wave in waves]
+    flat = [(name, crop) for name, parts in zip(names, cut, strict=True) for crop in parts]
+    vectors = []
+    for start in range(0, len(flat), most):
+        some_names, some = zip(*flat[start : start + most], strict=True)
+        vectors += list(embed_waves(encoder, some, names=some_names, device=device, precision=precision))
+    found = iter(vectors)
+    return np.stack(
+        [np.broadcast_to(list(islice(found, len(parts))), (crops.count, len(vectors[0]))) for parts in cut]
+    )
 
 
 def embed_waves(

@@ -117,7 +117,7 @@ class Scorer:
         return words if self.backend is None else self.backend.describe(words)
 
     def score(self, first: ArrayLike, second: ArrayLike) -> float:
-        """Return the score of two embeddings (D,), computed in float64."""
+        """Return the score of two embeddings (D,), or of two sets of crops (n, D), computed in float64."""
         side = self._prepare(np.array([first, second], np.float64))
         one, other = np.array([0]), np.array([1])
         scores = self._pairs(side.rows(one), side.rows(other))
@@ -188,26 +188,48 @@ class Scorer:
         return scores
 
     def _prepare(self, matrix: NDArray[Any]) -> _Side:
-        """Return embeddings (N, D) ready to be compared, in their precision."""
-        dim = matrix.shape[1] if self.backend is None else self.backend.dim or matrix.shape[1]
-        if matrix.shape[1] != dim:
+        """Return embeddings (N, D), or of crops (N, n, D), ready to be compared, in their precision.
+
+        Scores are linear in each side, so the mean over all pairs of crops is the score of mean vectors.
+        """
+        dim = matrix.shape[-1] if self.backend is None else self.backend.dim or matrix.shape[-1]
+        if matrix.shape[-1] != dim:
             raise ModelError(
-                f"the back end was fitted on embeddings of {dim} numbers, these have {matrix.shape[1]}: fit "
+                f"the back end was fitted on embeddings of {dim} numbers, these have {matrix.shape[-1]}: fit "
                 "it again with `idemvox backend`"
             )
         plda = None if self.backend is None else self.backend.plda
         vectors = np.empty((len(matrix), dim if plda is None else len(plda.mean)), matrix.dtype)
         offsets = np.zeros(len(matrix), matrix.dtype)
-        for start in range(0, len(matrix), _ROWS):
-            part = slice(start, start + _ROWS)
-            centred = matrix[part]
-            if self.backend is not None and self.backend.mean is not None:
-                centred = centred - self.backend.mean
-            if plda is not None:
-                vectors[part], offsets[part] = plda.ready(centred)
-            else:
-                vectors[part] = centred if self._by_distance else _unit(centred)
+        crops = matrix.shape[1] if matrix.ndim == 3 else 1
+        step = max(1, _ROWS // crops)
+        for start in range(0, len(matrix), step):
+            part = slice(start, start + step)
+            ready, offset = self._ready(matrix[part].reshape(-1, dim))
+            if crops > 1:
+                ready, offset = self._mean(
+                    ready.reshape(-1, crops, ready.shape[1]), offset.reshape(-1, crops)
+                )
+            vectors[part], offsets[part] = ready, offset
         return _Side(vectors, offsets)
+
+    def _ready(self, vectors: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return embeddings (N, D) as vectors (N, d) and offsets (N,)."""
+        if self.backend is not None and self.backend.mean is not None:
+            vectors = vectors - self.backend.mean
+        if self.backend is not None and self.backend.plda is not None:
+            return self.backend.plda.ready(vectors)
+        return vectors if self._by_distance else _unit(vectors), np.zeros(len(vectors), vectors.dtype)
+
+    def _mean(self, vectors: NDArray[Any], offsets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return (N, d) and (N,) the means of crops (N, n, d) and their offsets (N, n).
+
+        The mean squared distance between two sets is that of their means, plus the variance within each.
+        """
+        mean, offset = vectors.mean(axis=1), offsets.mean(axis=1)
+        if self._by_distance:
+            offset = offset - ((vectors - mean[:, None]) ** 2).sum(axis=2).mean(axis=1)
+        return mean, offset
 
     @property
     def _by_distance(self) -> bool:
