@@ -17,6 +17,7 @@ from idemvox.clustering.kmeans import Clusters
 from idemvox.errors import IdemvoxError, RecipeError
 from idemvox.positives import partition as clustering
 from idemvox.positives import queue as queue_module
+from idemvox.positives import ssps_centroid
 from idemvox.positives.base import Setting
 from idemvox.positives.nearest_neighbour import NearestNeighbour
 from idemvox.positives.ssps import SSPS
@@ -100,9 +101,13 @@ def test_an_utterance_that_the_queue_holds(make, queue, neighbours):
 # -- centroid ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("device", ["cpu", "as on a GPU"])
 @pytest.mark.parametrize("neighbours", [0, 1])
 @pytest.mark.parametrize("queue", [6, 17, N])
-def test_the_centroid_of_what_the_queue_holds(make, queue, neighbours):
+def test_the_centroid_of_what_the_queue_holds(make, queue, neighbours, device, monkeypatch):
+    if device != "cpu":
+        monkeypatch.setattr(ssps_centroid, "is_free_to_read", lambda x: False)
+        monkeypatch.setattr(ssps_centroid, "_BLOCK", 40)  # several blocks, the last one smaller
     sampler = make(sampling="centroid", neighbours=neighbours, queue=queue)
     kept = replaced = 0
     for n, ids in enumerate([*batches(0), *batches(1), *batches(2, 5)]):

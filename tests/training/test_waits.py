@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from idemvox.batch import Batch
 from idemvox.devices import Fetched
 from idemvox.frameworks.base import Framework
-from idemvox.positives import drawing, queue
+from idemvox.positives import drawing, queue, ssps_centroid
 from idemvox.registry import FRAMEWORKS
 from idemvox.training.run import Run
 
@@ -53,7 +53,7 @@ class Waits(TorchDispatchMode):
 @pytest.fixture
 def pretend(monkeypatch):
     """Make samplers behave as they do on a GPU, and count how often a step waits for its result."""
-    for module in (drawing, queue):
+    for module in (drawing, queue, ssps_centroid):
         monkeypatch.setattr(module, "is_free_to_read", lambda x: False)
     read: list[int] = []
     numbers = Fetched.numbers
@@ -78,7 +78,7 @@ SYSTEMS = [
     for positives in ("same", "ssps")
     if positives == "same" or FRAMEWORKS[name].target is not Framework.target
 ]
-SYSTEMS.append(("simclr", "nearest_neighbour"))
+SYSTEMS += [("simclr", "nearest_neighbour"), ("simclr", "ssps_centroid")]
 
 
 def begin(run: Run, batch: Batch) -> None:
