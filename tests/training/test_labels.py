@@ -124,6 +124,25 @@ def test_some_may_have_no_class(tiny_recipe, corpus, table):
         parts(framework="supervised_gcl")
 
 
+def test_a_table_for_several_corpora_has_their_names_in_its_ids(tiny_recipe, corpus, table, tmp_path):
+    lines = corpus.unlabelled.read_text().splitlines(keepends=True)
+    paths = [corpus.unlabelled.parent / f"{name}.csv" for name in ("left", "right")]
+    for path, rows in zip(paths, (lines[1:13], lines[13:]), strict=True):
+        path.write_text("".join([lines[0], *rows]))
+    names = [f"{'left' if n < 12 else 'right'}/{u.id}" for n, u in enumerate(corpus.manifest)]
+    speakers = [u.speaker for u in corpus.manifest]
+    write(table, dict(zip(names, speakers, strict=True)))
+    both = f"data.manifest=[{paths[0]},{paths[1]}]"
+    recipe = tiny_recipe(both, f"data.labels={table}", framework="supervised_aam")
+    assert assemble(recipe).batches.classes.tolist() == [n // 4 for n in range(24)]
+    trained = train(recipe, tmp_path / "run", progress=False)
+    provenance = load_model(trained.folder).provenance
+    assert provenance["corpora"] == {"left": 12, "right": 12} and provenance["known"] == [told(table)]
+    write(table, dict(zip((u.id for u in corpus.manifest), speakers, strict=True)))  # without the names
+    with pytest.raises(IdemvoxError, match=r"are not among the 24 utterances .*CORPUS/id"):
+        assemble(recipe)
+
+
 def test_a_table_that_nobody_would_read_is_refused(tiny_recipe, table, tmp_path):
     with pytest.raises(IdemvoxError, match=r"neither framework simclr nor positives ssps uses classes"):
         assemble(tiny_recipe(f"data.labels={table}", positives="ssps"))
