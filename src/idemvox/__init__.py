@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from idemvox.model import load_model
     from idemvox.positives.base import Positives
     from idemvox.recipe import Recipe, load_recipe
+    from idemvox.training.fitters.base import Hooks
     from idemvox.training.loop import train
     from idemvox.verification.embed import embed_files
     from idemvox.verification.evaluation import evaluate
@@ -35,6 +36,7 @@ __all__ = [
     "CorpusError",
     "Encoder",
     "Framework",
+    "Hooks",
     "IdemvoxError",
     "Manifest",
     "ModelError",
@@ -58,6 +60,7 @@ _HOMES = {
     "CorpusError": "errors",
     "Encoder": "encoders.base",
     "Framework": "frameworks.base",
+    "Hooks": "training.fitters.base",
     "IdemvoxError": "errors",
     "Manifest": "corpus.manifest",
     "ModelError": "errors",

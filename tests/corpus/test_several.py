@@ -150,6 +150,22 @@ def test_names_that_cannot_be_told_apart(three: list[Path], tmp_path: Path) -> N
         open_corpus([tmp_path / "vox.csv", tmp_path / "vox"])
 
 
+@pytest.mark.parametrize("packed", [(True, False), (False, True), (True, True)])
+def test_a_corpus_beside_a_joined_one_that_contains_it(
+    three: list[Path], tmp_path: Path, packed: tuple[bool, bool]
+) -> None:
+    joined = join_manifests(three[:2], tmp_path / "all.csv", progress=False).manifest
+    pack(joined, tmp_path / "packs" / "all", progress=False)
+    pack(three[1], tmp_path / "packs" / "vox", progress=False)
+    pack(three[2], tmp_path / "packs" / "vox-1", progress=False)
+    whole = tmp_path / "packs" / "all" if packed[0] else joined
+    part = tmp_path / "packs" / "vox" if packed[1] else three[1]
+    for paths in ([whole, part], [part, whole]):
+        with pytest.raises(IdemvoxError, match=r"vox/u0 is in two corpora: all contains vox; leave one"):
+            open_corpus(paths)
+    assert len(open_corpus([whole, tmp_path / "packs" / "vox-1"])) == 11
+
+
 def test_the_same_corpus_twice(three: list[Path], tmp_path: Path) -> None:
     pack(three[0], tmp_path / "p", progress=False)
     pack(three[0], tmp_path / "q", progress=False)

@@ -18,6 +18,7 @@ from idemvox.corpus.several import (
     JoinedSource,
     corpus_names,
     prefixed,
+    refuse_parts,
     refuse_repeats,
     refuse_shared,
 )
@@ -86,7 +87,7 @@ def open_corpus(where: str | Path | Sequence[str | Path]) -> Corpus:
 
     Raises:
         CorpusError: there is nothing, a manifest is malformed, a pack is not finished, or a corpus or a file
-            is in the list twice.
+            is in the list twice, by itself or within a joined corpus.
     """
     paths = [Path(where)] if isinstance(where, str | Path) else [Path(path) for path in where]
     manifests = {path: load_manifest(path) for path in paths if not path.is_dir()}
@@ -99,7 +100,10 @@ def open_corpus(where: str | Path | Sequence[str | Path]) -> Corpus:
         name: _listed(name, manifests[path]) if path in manifests else _packed(name, path)
         for name, path in names.items()
     }
-    return _joined(corpora) if len(paths) > 1 else next(iter(corpora.values()))
+    if len(paths) == 1:
+        return next(iter(corpora.values()))
+    refuse_parts({name: corpus.ids for name, corpus in corpora.items()})
+    return _joined(corpora)
 
 
 def _listed(name: str, manifest: Manifest) -> Corpus:

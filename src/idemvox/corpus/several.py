@@ -18,10 +18,18 @@ from idemvox.corpus.checks.problems import counted
 from idemvox.corpus.crops import AudioSource
 from idemvox.corpus.manifest import Manifest
 from idemvox.corpus.packs.pack import file_hash
-from idemvox.corpus.packs.packed import read_header
+from idemvox.corpus.packs.packed import Lines, read_header
 from idemvox.errors import CorpusError
 
-__all__ = ["JoinedNames", "JoinedSource", "corpus_names", "prefixed", "refuse_repeats", "refuse_shared"]
+__all__ = [
+    "JoinedNames",
+    "JoinedSource",
+    "corpus_names",
+    "prefixed",
+    "refuse_parts",
+    "refuse_repeats",
+    "refuse_shared",
+]
 
 UNNAMED = "manifest"  # the file that `idemvox prepare` writes if no name is given
 SLACK = 0.01  # seconds that two parts of a file may overlap, because their ends are rounded
@@ -85,6 +93,35 @@ def refuse_repeats(paths: Sequence[Path]) -> None:
                     f"{seen[key]} and {path} are the same corpus; give each once, as a manifest or as a pack"
                 )
         seen.update(dict.fromkeys(keys, path))
+
+
+def refuse_parts(ids: Mapping[str, Sequence[str]]) -> None:
+    """Check that no corpus is also a part of another one, such as the pack of a joined manifest.
+
+    A pack has no paths, so this compares ids: in a joined manifest they begin with the name of their corpus.
+
+    Args:
+        ids: the ids of each corpus, by its name.
+
+    Raises:
+        CorpusError: one is; the message names both and an utterance.
+    """
+    for whole, names in ids.items():
+        for part, others in ids.items():
+            prefix = prefixed(part, "")
+            if part == whole or not _any_starts_with(names, prefix):
+                continue
+            expected = {prefixed(part, name) for name in others}
+            if found := next((name for name in names if name in expected), None):
+                raise CorpusError(
+                    f"{found} is in two corpora: {whole} contains {part}; leave one of them out"
+                )
+
+
+def _any_starts_with(names: Sequence[str], prefix: str) -> bool:
+    if isinstance(names, Lines):
+        return names.any_starts_with(prefix)
+    return any(name.startswith(prefix) for name in names)
 
 
 def refuse_shared(manifests: Mapping[str, Manifest]) -> None:

@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, overload
 
@@ -239,6 +240,18 @@ class Lines(Sequence[str]):
     def __iter__(self) -> Iterator[str]:
         for index in range(self._count):
             yield self[index]
+
+    def any_starts_with(self, prefix: str) -> bool:
+        """Return whether a line starts with a prefix, by a search that does not index the lines."""
+        start = next(escaped([prefix])).removesuffix("\n").encode()
+        try:
+            with open(self._file, "rb") as file:
+                if not self._count:
+                    return False
+                with mmap(file.fileno(), 0, access=ACCESS_READ) as text:
+                    return text[: len(start)] == start or text.find(b"\n" + start) >= 0
+        except (OSError, ValueError) as error:
+            raise CorpusError(f"cannot read {self._file}: {error}; copy it again, or pack again") from error
 
     def __reduce__(self) -> tuple[type[Lines], tuple[Path, int]]:
         return Lines, (self._file, self._count)
