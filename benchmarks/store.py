@@ -6,15 +6,17 @@ Random embeddings of 192 and of 512 numbers, one per speaker, in an SQLite store
 without AS-norm (top 300 of a cohort of 2,000). One thread. Each round times, one after the other: an
 identification (the embedding is given, candidates and scores come out), the enrolment of one more speaker,
 the first identification after it, which reads what is new, the deletion of that speaker, and the first
-identification after that. Times are medians of the rounds, and the slowest identification; `cpu` is of this
-process, which a busy machine changes less. Loading is the first identification of a process, measured once;
-filling enrols everybody in one transaction.
+identification after that. Times are medians of the rounds, and the slowest identification; `cpu` is the
+time of this process on the processor, which a busy machine changes less, and `load` the machine's load
+average. Loading is the first identification of a process, measured once; filling enrols everybody in one
+transaction.
 
 Writes docs/results/store.{md,json}.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
@@ -86,7 +88,8 @@ def measure(path: Path, dim: int, speakers: int, rounds: int) -> list[dict[str, 
                 {
                     "system": f"{speakers:,} of {dim} numbers, {norm}",
                     **{f"{name}_ms": round(wall, 1) for name, (wall, _) in medians.items()},
-                    "identify_cpu_ms": round(medians["identify"][1], 1),
+                    **{f"{name}_cpu_ms": round(cpu, 1) for name, (_, cpu) in medians.items()},
+                    "load": round(os.getloadavg()[0], 1),
                     "slowest_identify_ms": round(max(wall for wall, _ in times["identify"]), 1),
                     "load_seconds": round(loading / 1000, 2),
                     "fill_seconds": round(filling / 1000, 1),

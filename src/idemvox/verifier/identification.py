@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from idemvox.errors import CorpusError, IdemvoxError
 from idemvox.verification.calibration import Calibration
 from idemvox.verification.scoring import Scorer
+from idemvox.verifier.index import Shortlist
 from idemvox.verifier.roster import Combining, Roster, load_roster
 from idemvox.verifier.store import SpeakerStore
 
@@ -80,6 +81,8 @@ class Identifier:
         calibration: of the model, for the same scorer; without it there are scores and no decision.
         combining: how several enrolments of a speaker count.
         channel: compare only with enrolments of this channel; ``None``: with all.
+        shortlist: compare only with about so many rows, which an approximate index finds (extra ``index``);
+            for millions of speakers. ``None``: with all.
     """
 
     def __init__(
@@ -90,12 +93,15 @@ class Identifier:
         *,
         combining: Combining = "mean",
         channel: str | None = None,
+        shortlist: int | None = None,
     ) -> None:
         self.store = store
         self.scorer = scorer
         self.calibration = calibration
         self.combining = combining
         self.channel = channel
+        self._count = shortlist or 0
+        self._shortlist = Shortlist(scorer) if shortlist else None
         self._lock = threading.Lock()
         self._roster: Roster | None = None
 
@@ -125,12 +131,14 @@ class Identifier:
             StoreError: the store is empty, or has no enrolment in the channel.
         """
         roster = self.roster()
-        scores = roster.scores(self.scorer, embedding)  # (N,)
+        scores = roster.scores(self.scorer, embedding, self._rows(roster, embedding))  # (N,)
         llrs, missing = self._llrs(scores, roster, seconds, quality)
         ranked = scores if llrs is None else llrs
         best = np.maximum.reduceat(ranked[roster.order], roster.starts)  # (S,)
         candidates = tuple(
-            _candidate(speaker, roster, scores, llrs) for speaker in _highest(best, max(1, top))
+            _candidate(speaker, roster, scores, llrs)
+            for speaker in _highest(best, max(1, top))
+            if best[speaker] > -np.inf
         )
         warnings = _bandwidths(candidates[0], narrow)
         comparisons = len(roster.order)
@@ -167,6 +175,13 @@ class Identifier:
                 return None, f"the calibration uses {what}, unknown for {whose}: enrol or calibrate again"
             sides[what] = np.stack([np.full(len(theirs), mine), theirs], axis=1)
         return self.calibration.llr(scores, **sides), ""
+
+    def _rows(self, roster: Roster, embedding: ArrayLike) -> NDArray[np.intp] | None:
+        """Return the rows of the shortlist; ``None`` for all."""
+        if self._shortlist is None:
+            return None
+        with self._lock:
+            return self._shortlist.rows(roster, embedding, self._count)
 
     def roster(self) -> Roster:
         """Return the store's present state, of which only what is new is read."""

@@ -94,9 +94,16 @@ class Roster:
     row_of: dict[int, int] = field(default_factory=dict)
     latest: dict[Key, int] = field(default_factory=dict)
 
-    def scores(self, scorer: Scorer, embedding: ArrayLike) -> Floats:
-        """Return (N,) the scores of an embedding (D,)."""
+    def scores(self, scorer: Scorer, embedding: ArrayLike, rows: NDArray[np.intp] | None = None) -> Floats:
+        """Return (N,) the scores of an embedding (D,); minus infinity outside ``rows``, if they are given."""
         probe = np.asarray(embedding, np.float32)[None]
+        if rows is not None:
+            some, start = np.full(len(self.used), -np.inf, np.float32), 0
+            for gallery in self.galleries:
+                mine = rows[(rows >= start) & (rows < start + len(gallery))]
+                some[mine] = scorer.against(probe, gallery.rows(mine - start))[0]
+                start += len(gallery)
+            return some
         parts = [scorer.against(probe, gallery)[0] for gallery in self.galleries]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
