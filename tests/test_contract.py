@@ -1,4 +1,4 @@
-"""What holds for every framework with every positive sampler on every encoder that is registered."""
+"""Properties of every registered framework with every positive sampler on every encoder."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def run(tiny_recipe, tmp_path_factory) -> Callable[[Combination, bool], tuple[Tr
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """The last checkpoint, without what the clock says."""
+    """The last checkpoint, without measured times."""
     found = load_checkpoint(last_checkpoint(folder / "checkpoints"))
     measured = {"utterances_per_second", "waiting_for_audio"}
     found["numbers"] = {k: v for k, v in found["numbers"].items() if k not in measured}
@@ -131,7 +131,7 @@ def events(folder: Path) -> list[dict[str, Any]]:
 def test_trains_and_leaves_a_model(run, c):
     trained, seen = run(c, True)
     assert trained.epochs == 2 and math.isfinite(trained.numbers["loss"])
-    for epoch in (0, 1):  # nobody is lost, nobody comes twice
+    for epoch in (0, 1):  # every utterance once
         ids = torch.cat([b.ids for b in seen[2 * epoch : 2 * epoch + 2]])
         assert ids.sort().values.tolist() == list(range(24))
     assert len(seen) == 4 and all((b.classes is not None) == FRAMEWORKS[c.framework].supervised for b in seen)
@@ -155,7 +155,7 @@ def test_trains_and_leaves_a_model(run, c):
 
 
 @each("c", SELF_SUPERVISED, ids=str)
-def test_labels_have_no_part_in_self_supervised_training(run, c):
+def test_labels_do_not_change_self_supervised_training(run, c):
     with_labels, without = run(c, True)[0], run(c, False)[0]
     assert_same_bits(weights(with_labels.folder), weights(without.folder))
     for a, b in zip(
@@ -174,7 +174,9 @@ BEYOND_THE_PAPER = {
 
 
 @each(("name", "framework"), [*((name, "simclr") for name in BEYOND_THE_PAPER), ("recordings-view", "dino")])
-def test_labels_have_no_part_in_what_recordings_tell(tiny_recipe, corpus, tmp_path, name, framework):
+def test_speakers_do_not_change_what_is_learnt_from_recordings(
+    tiny_recipe, corpus, tmp_path, name, framework
+):
     """Speakers make no difference to SSPS's further options, and an interrupted run ends with its bits."""
     options = [f"positives.{value}" for value in BEYOND_THE_PAPER[name]]
 
@@ -233,8 +235,8 @@ def test_a_framework_without_positives_refuses_to_choose_them(tiny_recipe, tmp_p
 
 
 @each("c", FITTING, ids=str)
-def test_interrupted_and_resumed_it_ends_with_the_same_bits(run, tiny_recipe, tmp_path, monkeypatch, c):
-    """Stopped in the middle of the second epoch, it goes on from the first and is none the worse."""
+def test_an_interrupted_and_resumed_run_ends_with_the_same_bits(run, tiny_recipe, tmp_path, monkeypatch, c):
+    """A run stopped within the second epoch resumes after the first and ends with the same bits."""
     cls = FRAMEWORKS[c.framework]
     after, calls = cls.after_step, itertools.count(1)
 

@@ -1,4 +1,4 @@
-"""An encoder small enough to think about."""
+"""A linear encoder and samplers for the tests of frameworks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Linear(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Answered(Swap):
-    """A swap by hand, also in who is nobody's negative."""
+    """A swap with a given answer to :meth:`related`."""
 
     answer: Tensor | None = None
 
@@ -37,7 +37,7 @@ class Answered(Swap):
 
 @pytest.fixture
 def sampler() -> Callable[..., Sampler]:
-    """Return ``sampler(swap=..., related=None)``: what becomes of the targets, and who is no negative."""
+    """Return ``sampler(swap=..., related=None)``: new targets, and pairs to exclude from the negatives."""
 
     def make(
         swap: Callable[[Tensor, Tensor], Tensor] = lambda ids, targets: targets,

@@ -1,4 +1,4 @@
-"""Augmentation adversarial training: who learns from what, and that nobody else does."""
+"""Augmentation adversarial training: which parameters learn from which loss."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def weights(framework: AAT) -> dict[str, Tensor]:
 
 
 def pairs_of(framework: AAT, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Row by row: A(x1) beside A(x2) of every utterance, then beside B(x2), and which are alike."""
+    """Pairs (A(x1), A(x2)) of every utterance, then (A(x1), B(x2)), and which were augmented alike."""
     query, shared, positive = (framework.encoder(batch.views[name][:, 0]) for name in VIEWS)
     rows = [torch.cat([q, s]) for q, s in zip(query, shared, strict=True)]
     rows += [torch.cat([q, p]) for q, p in zip(query, positive, strict=True)]
@@ -92,7 +92,7 @@ def test_the_loss_and_both_gradients_are_the_formulas(make, batch, sampler, simi
         assert name != "linear.weight" or away.abs().sum() > 1e-2  # its normalisation ignores the bias
 
 
-def test_the_main_loss_and_optimiser_never_move_the_discriminator(make, batch, sampler):
+def test_the_main_loss_and_optimiser_never_change_the_discriminator(make, batch, sampler):
     framework = make(steps=0)
     main = build_optimizer(framework, Training(lr=0.1, weight_decay=0.1, optimizer="sgd"))
     before = weights(framework)
@@ -105,7 +105,7 @@ def test_the_main_loss_and_optimiser_never_move_the_discriminator(make, batch, s
     assert moved - {"affine.bias"} == {"encoder.linear.weight", "encoder.linear.bias", "affine.weight"}
 
 
-def test_the_discriminators_step_moves_it_alone(make, batch, sampler):
+def test_a_discriminator_step_changes_only_the_discriminator(make, batch, sampler):
     framework = make()
     before = weights(framework)
     pairs, alike = pairs_of(framework, batch)
@@ -122,7 +122,7 @@ def test_the_discriminators_step_moves_it_alone(make, batch, sampler):
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
-def test_it_takes_its_steps_while_training_alone(make, batch, sampler, steps, monkeypatch):
+def test_the_discriminator_takes_steps_only_in_training(make, batch, sampler, steps, monkeypatch):
     learnt = []
     monkeypatch.setattr(Discriminator, "learn", lambda self, pairs, alike: learnt.append(pairs))
     framework = make(steps=steps)
@@ -141,7 +141,7 @@ def separable(pairs: int, dim: int = 4) -> tuple[Tensor, Tensor]:
     return torch.cat([first, second], 1), alike
 
 
-def test_it_learns_what_can_be_told():
+def test_the_discriminator_learns_separable_pairs():
     torch.manual_seed(0)
     discriminator = Discriminator(4, lr=1e-2)
     held_out = separable(400)
@@ -152,7 +152,7 @@ def test_it_learns_what_can_be_told():
     assert accuracy[0] < 0.7 and accuracy[1] > 0.95
 
 
-def test_its_accuracy_is_counted_before_it_learns_from_the_batch(make, batch, sampler):
+def test_accuracy_is_measured_before_the_discriminator_learns_from_the_batch(make, batch, sampler):
     framework = make(discriminator_lr=1.0)  # afterwards it says something else
     pairs, alike = pairs_of(framework, batch)
     said = copy.deepcopy(framework.discriminator).layers(pairs)
@@ -180,7 +180,7 @@ def run(framework: AAT, main: torch.optim.Optimizer, batch: Batch, sampler, step
 
 
 @pytest.mark.parametrize("forgotten", [False, True])
-def test_resumed_it_goes_on_to_the_same_bits_as_its_optimiser_is_kept(
+def test_a_resumed_run_has_the_same_bits_because_the_optimiser_is_saved(
     make, batch, sampler, tmp_path, forgotten
 ):
     recipe = Training(lr=0.01)
@@ -236,14 +236,14 @@ def test_sizes_and_scoring(make):
     assert math.isclose(framework.affine.scale.item(), 10)
 
 
-def test_nonsense_is_refused():
+def test_invalid_options_are_refused():
     for options in ({"similarity": "cel"}, {"alpha": -1.0}, {"steps": -1}, {"discriminator_lr": 0.0}):
         with pytest.raises(IdemvoxError, match=rf"framework\.{next(iter(options))}"):
             AAT.Options(**options)
 
 
-def test_the_discriminator_learns_nothing_from_what_is_not_finite():
-    """And its optimiser counts no step: the next one is as if that had never been."""
+def test_the_discriminator_skips_pairs_that_are_not_finite():
+    """Its optimiser does not count the step either, so the next one is the same as without it."""
     torch.manual_seed(0)
     plain, pairs, alike = Discriminator(4, 1e-2), torch.randn(6, 8), torch.arange(6) < 3
     other = copy.deepcopy(plain)

@@ -1,4 +1,4 @@
-"""DINO: who sees what, what learns, what the teacher is, and what SSPS's queue holds."""
+"""DINO: crops, loss, teacher, and what SSPS stores."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def teacher(framework: DINO, batch: Batch) -> Tensor:
     return framework.teacher_prototypes(framework.teacher_head(seen)).view(6, 2, 11)
 
 
-def test_the_papers_crops_and_sizes(encoder):
+def test_defaults_are_the_crops_and_sizes_of_the_paper(encoder):
     framework = DINO(encoder, DINO.Options(hidden=8, bottleneck=256, outputs=65_536))
     assert framework.views() == {"global": Crop(2, 4.0), "local": Crop(4, 2.0)}
     assert framework.partnered == {"local"}  # what a positive by label is cut into
@@ -120,7 +120,7 @@ def test_the_last_layer_learns_nothing_in_the_first_epoch(make, batch):
         assert framework.head[0].weight.grad is not None
 
 
-def test_the_teacher_is_what_is_shipped_and_starts_as_the_student(make):
+def test_the_model_is_the_teacher_which_starts_as_the_student(make):
     framework = make()
     assert framework.embedder is framework.teacher
     other = {name: torch.full_like(value, 2) for name, value in framework.encoder.state_dict().items()}
@@ -155,7 +155,7 @@ def test_both_global_crops_are_the_pseudo_positives(make, batch):
     torch.testing.assert_close(swapped.loss, expected)
 
 
-def test_bottlenecks_and_logits_give_the_same_loss_while_the_last_layer_stands_still(make, batch):
+def test_bottlenecks_and_logits_give_the_same_loss_while_the_last_layer_is_constant(make, batch):
     both = make(), make(store="logits")
     both[1].load_state_dict(both[0].state_dict())
     losses, centres = [], []
@@ -168,7 +168,7 @@ def test_bottlenecks_and_logits_give_the_same_loss_while_the_last_layer_stands_s
     torch.testing.assert_close(*centres)
 
 
-def test_a_queue_of_logits_goes_stale_and_one_of_bottlenecks_does_not(make, batch):
+def test_stored_logits_become_outdated_but_stored_bottlenecks_do_not(make, batch):
     fresh, stale = make(), make(store="logits")
     stale.load_state_dict(fresh.state_dict())
     queues = [f.target(batch).clone() for f in (fresh, stale)]
@@ -181,7 +181,7 @@ def test_a_queue_of_logits_goes_stale_and_one_of_bottlenecks_does_not(make, batc
     assert not torch.allclose(*losses, atol=1e-3)
 
 
-def test_with_ssps_both_queues_give_the_same_loss_while_the_last_layer_stands_still(make, batch):
+def test_with_ssps_both_queues_give_the_same_loss_while_the_last_layer_is_constant(make, batch):
     both = make(), make(store="logits")
     both[1].load_state_dict(both[0].state_dict())
     losses, chosen = [], []
@@ -208,7 +208,7 @@ def test_whatever_the_lengths_of_what_is_put_in_the_teachers_outputs_are_cosines
     torch.testing.assert_close(uneven.loss, plain.loss)
 
 
-def test_nonsense_is_refused():
+def test_invalid_options_are_refused():
     with pytest.raises(IdemvoxError, match="store must be 'bottleneck' or 'logits'"):
         DINO.Options(store="all")
     with pytest.raises(IdemvoxError, match=r"framework\.global_crops >= 1"):

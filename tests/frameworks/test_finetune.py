@@ -1,4 +1,4 @@
-"""Fine-tuning: each loss is given what it is of, and the encoder stands still where it should."""
+"""Fine-tuning: the inputs of each loss, and the frozen encoder."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_scale_of_adacos_is_kept_where_it_trains(batch, encoder):
     assert framework.scale == adacos(embedding, framework.classes, batch.classes, first)[1] != first
 
 
-def test_what_it_asks_for(encoder):
+def test_views_and_balance_follow_the_options(encoder):
     framework = FineTune(encoder, FineTune.Options(), classes=5)
     assert framework.views() == {"anchor": Crop(1, 3.015)} and framework.balance() == Balance(2, 100)
     assert FineTune.supervised and framework.embedder is framework.encoder
@@ -103,7 +103,7 @@ def test_needs_classes_and_utterances_of_them(loss, encoder):
 
 
 @each_loss
-def test_it_learns_to_tell_speakers_apart(loss, encoder):
+def test_training_brings_utterances_of_a_speaker_together(loss, encoder):
     """After a few steps on noise round fixed points, the nearest utterance is the speaker's other one."""
     framework = FineTune(encoder, FineTune.Options(loss=loss, scale=5.0), classes=6)
     points, labels = torch.randn(6, 1, 10), torch.arange(6).repeat_interleave(2)
@@ -169,7 +169,7 @@ def test_every_loss_trains_from_a_self_supervised_run(finetune, pretrained, loss
 
 
 @pytest.mark.parametrize("loss", ["ge2e", "adacos"])
-def test_the_encoder_stands_still_while_it_is_frozen(finetune, pretrained, loss):
+def test_a_frozen_encoder_does_not_change(finetune, pretrained, loss):
     settings = (f"framework.loss={loss}", "framework.frozen_epochs=2", "training.weight_decay=0.1")
     run = finetune(*settings, f"start_from={pretrained}", "training.epochs=3").folder
     start = load_model(pretrained).encoder.state_dict()
@@ -191,7 +191,7 @@ def test_a_model_folder_is_a_start_as_good_as_its_run(finetune, pretrained):
     assert equal(checkpoint(one, 2), checkpoint(other, 2))
 
 
-def test_a_start_with_another_encoder_is_refused(finetune, pretrained):
+def test_start_from_another_encoder_is_refused(finetune, pretrained):
     for change in ("encoder.dim=8", "encoder={name: ecapa_tdnn, channels: 16, mfa_channels: 24, dim: 16}"):
         with pytest.raises(IdemvoxError, match=r"start_from .*do not fit this recipe's encoder"):
             finetune(f"start_from={pretrained}", change)

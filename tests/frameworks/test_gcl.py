@@ -1,4 +1,4 @@
-"""GCL: affinities by utterance, and by label where there is one."""
+"""GCL: affinities of utterances, and of labels where known."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_without_labels_it_is_simclrs_loss(batch, encoder, sampler):
     assert float(found) == pytest.approx(float(nt_xent(query, target, 0.3, related)))
 
 
-def test_the_sampler_is_asked_and_its_answer_is_used(batch, encoder, sampler):
+def test_the_targets_of_the_sampler_are_used(batch, encoder, sampler):
     framework, other = GCL(encoder), torch.randn(5, 4)
     query, _ = embeddings(framework, batch)
     found = framework(batch, sampler(lambda ids, targets: other)).loss.detach()

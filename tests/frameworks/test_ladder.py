@@ -57,7 +57,7 @@ def embedded(framework: Framework, batch: Batch) -> list[Tensor]:
 
 
 @each
-def test_the_loss_is_of_the_two_views(batch, cls, options, loss, encoder, sampler):
+def test_the_loss_compares_the_two_views(batch, cls, options, loss, encoder, sampler):
     framework = cls(encoder, options)
     anchor, positive = embedded(framework, batch)
     torch.testing.assert_close(framework(batch, sampler()).loss.detach(), loss(anchor, positive))
@@ -65,7 +65,7 @@ def test_the_loss_is_of_the_two_views(batch, cls, options, loss, encoder, sample
 
 
 @each
-def test_whom_the_sampler_calls_related_is_no_negative(batch, cls, options, loss, encoder, sampler):
+def test_related_pairs_are_not_negatives(batch, cls, options, loss, encoder, sampler):
     framework = cls(encoder, options)
     related = torch.rand(5, 5, generator=torch.Generator().manual_seed(0)) < 0.4
     found = framework(batch, sampler(related=related.fill_diagonal_(False))).loss.detach()
@@ -75,7 +75,9 @@ def test_whom_the_sampler_calls_related_is_no_negative(batch, cls, options, loss
 
 
 @each
-def test_the_sampler_is_asked_once_by_id_and_its_answer_is_used(batch, cls, options, loss, encoder, sampler):
+def test_the_sampler_is_called_once_with_ids_and_its_targets_are_used(
+    batch, cls, options, loss, encoder, sampler
+):
     framework = cls(encoder, options)
     asked, other = [], torch.randn(5, 4)
 
@@ -121,7 +123,7 @@ def test_both_parts_of_cel_are_logged(batch, encoder, sampler):
     torch.testing.assert_close(step.loss.detach(), total)
 
 
-def test_nonsense_is_refused():
+def test_invalid_options_are_refused():
     for options in ({"similarity": "a-prod"}, {"uniformity": -1.0}, {"t": 0.0}):
         with pytest.raises(IdemvoxError, match=rf"framework\.{next(iter(options))} "):
             CEL.Options(**options)

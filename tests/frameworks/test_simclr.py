@@ -1,4 +1,4 @@
-"""SimCLR: what it reads, what it hands to the sampler, and its loss."""
+"""SimCLR: its views, its targets and its loss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def batch() -> Batch:
 
 
 @pytest.mark.parametrize(("symmetric", "loss"), [(True, nt_xent), (False, info_nce)])
-def test_the_loss_is_of_the_two_views(batch, symmetric, loss, encoder, sampler):
+def test_the_loss_compares_the_two_views(batch, symmetric, loss, encoder, sampler):
     framework = SimCLR(encoder, SimCLR.Options(temperature=0.2, symmetric=symmetric))
     step = framework(batch, sampler())
     anchor, positive = (framework.encoder(batch.views[n][:, 0]) for n in ("anchor", "positive"))
@@ -29,7 +29,7 @@ def test_the_loss_is_of_the_two_views(batch, symmetric, loss, encoder, sampler):
 
 
 @pytest.mark.parametrize(("symmetric", "loss"), [(True, nt_xent), (False, info_nce)])
-def test_whom_the_sampler_calls_related_is_no_negative(batch, symmetric, loss, encoder, sampler):
+def test_related_pairs_are_not_negatives(batch, symmetric, loss, encoder, sampler):
     framework = SimCLR(encoder, SimCLR.Options(temperature=0.2, symmetric=symmetric))
     related = torch.rand(5, 5, generator=torch.Generator().manual_seed(0)) < 0.4
     found = framework(batch, sampler(related=related.fill_diagonal_(False))).loss.detach()
@@ -54,7 +54,7 @@ def test_views(batch, encoder):
     assert {crop.seconds for crop in three.values()} == {3.0} and all(crop.augment for crop in three.values())
 
 
-def test_the_sampler_is_asked_once_by_id_and_its_answer_is_used(batch, encoder, sampler):
+def test_the_sampler_is_called_once_with_ids_and_its_targets_are_used(batch, encoder, sampler):
     framework = SimCLR(encoder, SimCLR.Options(temperature=0.5))
     asked = []
     other = torch.randn(5, 4)
@@ -98,7 +98,7 @@ class Projected(SimCLR):
 
 
 def test_a_projector_is_one_method(batch, encoder, sampler):
-    """Anchor, target and what a queue is filled with go through it; what is evaluated does not."""
+    """Anchors and targets go through the projector, also in the fill pass; the evaluated encoder has none."""
     framework = Projected(encoder)
     anchor, positive = (framework.projector(encoder(batch.views[n][:, 0])) for n in ("anchor", "positive"))
     assert torch.equal(framework.target(batch), positive)
@@ -110,7 +110,7 @@ def test_a_projector_is_one_method(batch, encoder, sampler):
     assert framework.embedder is encoder
 
 
-def test_what_is_shipped_is_the_encoder(encoder):
+def test_the_model_is_the_encoder_without_a_projector(encoder):
     framework = SimCLR(encoder)
     assert framework.embedder is framework.encoder and framework.embedding_dim == 4
     assert not SimCLR.supervised

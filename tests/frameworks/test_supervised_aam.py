@@ -12,7 +12,7 @@ from idemvox.frameworks.supervised import SupervisedAAM
 from idemvox.losses.margin import aam_softmax
 
 
-def test_the_loss_is_of_the_labels_and_positives_are_not_asked(encoder):
+def test_the_loss_uses_labels_and_never_calls_the_sampler(encoder):
     framework = SupervisedAAM(encoder, SupervisedAAM.Options(scale=10.0, margin=0.3), classes=3)
     batch = Batch(torch.tensor([7, 2, 5]), {"anchor": torch.randn(3, 1, 10)}, torch.tensor([2, 0, 2]))
     step = framework(batch, None)

@@ -394,13 +394,13 @@ def test_impossible_options(wrong, message):
 
 
 @pytest.mark.parametrize("sampling", ["representation", "centroid", "neighbour"])
-def test_an_option_of_before_is_answered_by_the_new_name(sampling):
+def test_a_removed_option_is_refused_with_its_new_name(sampling):
     given = {"sampling": sampling, "queue": 9}
     with pytest.raises(RecipeError, match=r"positives.sampling is no .*=ssps_centroid.*=nearest_neighbour"):
         build_options(given, SSPS.Options, "positives")
 
 
-def test_the_neighbours_queue_has_room():
+def test_the_queue_of_neighbours_needs_a_slot():
     with pytest.raises(RecipeError, match="queue must be at least 1"):
         NearestNeighbour.Options(queue=0)
 

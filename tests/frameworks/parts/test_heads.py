@@ -26,7 +26,7 @@ def test_the_papers_head():
     ]
 
 
-def test_prototypes_count_by_direction():
+def test_only_the_directions_of_prototypes_matter():
     prototypes = Prototypes(6, 9)
     z = nn.functional.normalize(torch.randn(2, 3, 6), dim=-1)
     found = prototypes(z)

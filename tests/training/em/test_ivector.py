@@ -183,7 +183,7 @@ def test_another_batch_gives_the_same_but_for_rounding(recipe, tmp_path, monkeyp
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
 
 
-def test_interrupted_and_resumed_it_ends_with_the_same_bits(recipe, trained, tmp_path, monkeypatch):
+def test_an_interrupted_and_resumed_run_ends_with_the_same_bits(recipe, trained, tmp_path, monkeypatch):
     calls = itertools.count(1)
 
     def interrupted(*arguments):

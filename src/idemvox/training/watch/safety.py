@@ -37,7 +37,9 @@ class Watch:
     """Checks each step, undoes a step with a NaN or infinite loss or gradient, and stops a failing run.
 
     Such a step must leave no trace in parameters, batch statistics, a teacher's centre or a framework's
-    queue. A positive sampler only gets the references and targets of good steps.
+    queue. All buffers of the framework are copied for this, because its forward pass may write to any of
+    them, and a bad step is only known after it. A positive sampler only gets the references and targets of
+    good steps, so its large queues are not copied.
 
     A run stops after ``training.bad_steps`` bad steps in a row. Parameters do not change in them, so if they
     are the cause, all further steps will be bad; ten batches in a row that all have a bad recording are
