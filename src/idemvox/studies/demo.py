@@ -155,7 +155,7 @@ def plan(size: Size, train: Manifest, seeds: tuple[int, ...], base: Path | None)
             "training.lr_decay=0.5",
             f"training.lr_every={fall}",
         ),
-        more=(f"training.lr={4e-4 * 2**behind}", f"training.lr_every={half}"),
+        more=(f"training.lr={1e-4 * 2**behind}", f"training.lr_every={half}"),
         ssps=(
             *ssps,
             f"positives.clusters={max(2, round(size.clusters * len(train)))}",
