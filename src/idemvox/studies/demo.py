@@ -110,12 +110,8 @@ def run_demo(
     )
     kind = "real" if real else "simulated"
     tests = [
-        TestSet.make(
-            make_trials(test, "across", name=f"across {kind} recordings"), test.root / "manifest.csv", out
-        ),
-        TestSet.make(
-            make_trials(test, "within", name=f"within a {kind} recording"), test.root / "manifest.csv", out
-        ),
+        TestSet.make(make_trials(test, "across", name="across recordings"), test.root / "manifest.csv", out),
+        TestSet.make(make_trials(test, "within", name="within a recording"), test.root / "manifest.csv", out),
     ]
     console.print(
         f"training on {len(train):,} utterances in {kind} recordings of {len(train.speakers)} voices "
@@ -128,7 +124,7 @@ def run_demo(
         )
     study = Study(out, train.root / "manifest.csv", tests, plan(size, train, tuple(range(seeds)), base))
     study.run(progress)
-    console.print(results_table(study.rows()))
+    console.print(results_table(study.rows(), f"lower is better; recordings are {kind}"))
     _save(study, out, what, kind, console)
 
 
@@ -180,9 +176,9 @@ def base_voices() -> list[str]:
     return [*told["voices"], *told["chosen on"]]
 
 
-def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def results_table(rows: Sequence[Mapping[str, Any]], title: str = "lower is better") -> Table:
     """Return a table of results: systems by test sets, EER and minDCF, means over seeds."""
-    table = Table(title="equal error rate (EER, %) and minDCF: lower is better")
+    table = Table(title=title)
     table.add_column("system", no_wrap=True)
     tests = dict.fromkeys(row["trials"] for row in rows)
     for test in tests:
