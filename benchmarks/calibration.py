@@ -65,8 +65,8 @@ def main() -> None:
                 quality = found.with_durations if calibration.needs_durations else found.after
             table.append(
                 {
-                    "set on": name,
-                    "decides": other,
+                    "system": f"threshold set on {name}",
+                    "trials": other,
                     "false accepts %": round(100 * float(np.mean(llrs[~labels] >= threshold.llr)), 2),
                     "false rejections %": round(100 * float(np.mean(llrs[labels] < threshold.llr)), 2),
                     "Cllr": round(quality.cllr, 3),
