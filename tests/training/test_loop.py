@@ -347,7 +347,7 @@ def test_nothing_to_start_from(tiny_recipe, tmp_path):
         (["positives.clusters=3"], "unknown recipe key 'positives.clusters'; have: none"),
         (["frontend.windw=hann"], "did you mean 'frontend.window'"),
         (["augment.noise=/nowhere"], "/nowhere does not exist"),
-        (["positives={name: ssps, clusters: 1}"], "clusters >= 2"),
+        (["positives={name: ssps, clusters: 1}"], "positives.clusters must be at least 2"),
         (
             ["training.schedule=cosine", "training.warmup_epochs=2"],
             "warmup_epochs must be fewer than the schedule's epochs",
