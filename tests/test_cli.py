@@ -219,7 +219,7 @@ def test_a_sweep_scores_every_combination_and_goes_on_where_it_was(home, trained
     )
     clusters = "positives.clusters=4,6"
     for wrong, message in (
-        ("positives.neighbours=0,-1", "neighbours >= 0"),
+        ("positives.neighbours=0,-1", "positives.neighbours at least 0"),
         ("positives.clustres=4,6", "did you mean 'positives.clusters'"),
         ("seed=1", "nothing to sweep"),
         ("positives.neighbours=1,1", "two combinations of this sweep are the same"),
