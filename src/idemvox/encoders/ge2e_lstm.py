@@ -18,6 +18,23 @@ from idemvox.registry import ENCODERS
 __all__ = ["GE2ELSTM"]
 
 
+AT_ONCE = 512  # windows; half an hour's would take a gigabyte
+
+
+class Network(nn.Module):
+    """The LSTM's last state, projected and rectified, of length 1."""
+
+    def __init__(self, inputs: int, hidden: int, layers: int, dim: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(inputs, hidden, layers, batch_first=True)
+        self.linear = nn.Linear(hidden, dim)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """(N, F, mels) -> (N, dim)."""
+        _, (hidden, _) = self.lstm(windows)
+        return functional.normalize(self.linear(hidden[-1]).relu())
+
+
 @ENCODERS.register("ge2e_lstm")
 class GE2ELSTM(Encoder):
     """Three LSTM layers over windows of 1.6 s (Wan et al., 2018), in the layout of Resemblyzer.
@@ -59,8 +76,7 @@ class GE2ELSTM(Encoder):
         super().__init__(frontend)
         self.options = o = options or self.Options()
         self.dim = o.dim
-        self.lstm = nn.LSTM(self.frontend.settings.mels, o.hidden, o.layers, batch_first=True)
-        self.linear = nn.Linear(o.hidden, o.dim)
+        self.network = Network(self.frontend.settings.mels, o.hidden, o.layers, o.dim)
 
     def encode(self, features: Tensor, frames: Tensor | None) -> Tensor:
         """(B, mels, F) features, (B,) valid frames or ``None`` -> (B, dim) unit vectors."""
@@ -74,8 +90,8 @@ class GE2ELSTM(Encoder):
         used = valid_mask(counts, most)  # (B, W)
         chosen = windows[:, :, :most].permute(0, 2, 3, 1)[used]  # (N, window, mels)
         with torch.autocast(features.device.type, enabled=False):
-            _, (hidden, _) = self.lstm(chosen.float())
-            each = functional.normalize(self.linear(hidden[-1]).relu())  # (N, dim)
+            parts = chosen.float().split(AT_ONCE)
+            each = torch.cat([self.part(self.network, part) for part in parts])  # (N, dim)
             owner = used.nonzero()[:, 0]
             total = each.new_zeros(len(features), o.dim).index_add(0, owner, each)
             return functional.normalize(total)

@@ -22,10 +22,10 @@ class Resemblyzer(Peer):
 
     @classmethod
     def convert(cls, state: Mapping[str, Tensor]) -> Converted:
-        new, unused = renamed(state, {r"(?:model_state\.)?((?:lstm|linear)\..+)": r"\1"})
-        dim, hidden = new["linear.weight"].shape
-        layers = sum(name.startswith("lstm.weight_ih_l") for name in new)
-        mels = new["lstm.weight_ih_l0"].shape[1]
+        new, unused = renamed(state, {r"(?:model_state\.)?((?:lstm|linear)\..+)": r"network.\1"})
+        dim, hidden = new["network.linear.weight"].shape
+        layers = sum(name.startswith("network.lstm.weight_ih_l") for name in new)
+        mels = new["network.lstm.weight_ih_l0"].shape[1]
         return Converted(
             "ge2e_lstm",
             {"dim": dim, "hidden": hidden, "layers": layers},
