@@ -85,7 +85,7 @@ def kept(encoder: Encoder, wave: Tensor) -> int:
     return sum(v.untyped_storage().nbytes() for at, v in seen.items() if at not in weights)
 
 
-@pytest.mark.parametrize("name", [name for name in LEARNING if name != "ge2e_lstm"])  # it has no blocks
+@pytest.mark.parametrize("name", LEARNING)
 def test_recomputing_keeps_less_than_a_third(name):
     encoder, wave = ENCODERS[name]().train(), torch.randn(2, 8000)
     plain = kept(encoder, wave)

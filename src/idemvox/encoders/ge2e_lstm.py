@@ -42,8 +42,7 @@ class GE2ELSTM(Encoder):
     Each window is represented by the last state of the last layer, projected and rectified, as a unit vector.
     A recording is represented by the mean over its windows, again of length 1. Windows start every 0.77 s;
     silence fills the last one. With Resemblyzer's weights (``idemvox import-weights``) and its front end this
-    is the embedding of its ``VoiceEncoder.embed_utterance``. It has no blocks to compute again, so
-    ``training.recompute`` saves no memory.
+    is the embedding of its ``VoiceEncoder.embed_utterance``.
 
     >>> GE2ELSTM()(torch.randn(2, 16000)).shape
     torch.Size([2, 256])
