@@ -131,9 +131,7 @@ def test_the_base_is_small_and_says_where_it_comes_from(corpus):
 
 def test_voices_that_the_base_was_trained_on_are_not_scored(monkeypatch, tmp_path, corpus):
     manifest = load_manifest(corpus.labelled)
-    names = manifest.speakers
-    learnt = names[2:]
-    monkeypatch.setattr(demo, "hold_out", lambda _: set(names[:3]))  # one of them is known to the base
+    learnt = manifest.speakers[::2]
     recipe = demo.plan(TINY, manifest, (0,), None).recipe("simclr-base", 0, corpus.labelled, None)
     encoder = build_encoder(recipe.encoder, recipe.frontend)
     base = tmp_path / "base"
@@ -142,7 +140,7 @@ def test_voices_that_the_base_was_trained_on_are_not_scored(monkeypatch, tmp_pat
         encoder,
         recipe.encoder,
         recipe.frontend,
-        {"voices": learnt[:3], "chosen on": learnt[3:]},
+        {"voices": learnt[:2], "chosen on": learnt[2:]},
         scoring="cosine",
     )
     monkeypatch.setattr(demo, "BASE", base)

@@ -93,10 +93,10 @@ def run_demo(
     out.mkdir(parents=True, exist_ok=True)
     source, what = find_voices(corpus, synthetic, console, progress)
     base = None if from_scratch or what != REAL else BASE
-    held = hold_out(source) - (set() if base is None else set(base_voices()))
+    held = hold_out(source) if base is None else set(source.speakers) - set(base_voices())
     if len(held) < FEWEST:
         raise CorpusError(
-            f"only {len(held)} of the voices to be scored are new to the demo's base: "
+            f"only {len(held)} of the voices that were found are new to the demo's base: "
             "run `idemvox demo --from-scratch`, which trains its own"
         )
     train, test, real = split_voices(
