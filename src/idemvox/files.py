@@ -1,8 +1,9 @@
-"""Atomic writing: a file is complete or absent."""
+"""Files: written atomically, so that each is complete or absent; read; hashed."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from typing import IO, Any
 
 from idemvox.errors import IdemvoxError
 
-__all__ = ["atomic_write", "full_disk_named", "read_json", "write_json"]
+__all__ = ["atomic_write", "file_hash", "full_disk_named", "read_json", "write_json"]
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -93,3 +94,16 @@ def read_json(path: str | Path, broken: type[IdemvoxError] = IdemvoxError) -> An
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise broken(f"{path} is not valid JSON ({error}); delete it or restore it") from error
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        IdemvoxError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise IdemvoxError(f"cannot read {path}: {error.strerror}") from error

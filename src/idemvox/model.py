@@ -22,9 +22,9 @@ from safetensors.torch import load_file, save
 
 from idemvox.audio.frontend import FrontEndSettings
 from idemvox.encoders.base import Encoder, Scoring
-from idemvox.encoders.weights.base import digest, read_tensors
+from idemvox.encoders.weights.base import read_tensors
 from idemvox.errors import ModelError, RecipeError
-from idemvox.files import atomic_write, read_json, write_json
+from idemvox.files import atomic_write, file_hash, read_json, write_json
 from idemvox.processes import command_line
 from idemvox.recipe import Part, build_options
 from idemvox.registry import ENCODERS, PEERS
@@ -166,7 +166,7 @@ def import_weights(file: str | Path, peer: str, folder: str | Path) -> Model:
         "imported": {
             "from": peer,
             "file": file.name,
-            "sha256": digest(file),
+            "sha256": file_hash(file),
             "licence": source.licence,
             "left out": sorted({".".join(name.split(".")[:2]) for name in found.unused}),
         },
@@ -190,5 +190,5 @@ def fingerprint(folder: str | Path) -> str:
     folder = Path(folder)
     description = read_json(folder / "model.json", ModelError)
     built = {name: description[name] for name in ("encoder", "frontend")}
-    text = json.dumps({"weights": digest(folder / "model.safetensors"), **built}, sort_keys=True)
+    text = json.dumps({"weights": file_hash(folder / "model.safetensors"), **built}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -11,7 +11,7 @@ import pytest
 from torch import nn
 
 from idemvox.errors import IdemvoxError
-from idemvox.files import read_json, write_json
+from idemvox.files import file_hash, read_json, write_json
 from idemvox.model import Model
 from idemvox.verification import certificate as certificates
 from idemvox.verification.bootstrap import eer_interval
@@ -92,7 +92,7 @@ def test_a_changed_score_is_found_even_if_all_hashes_are_made_to_fit(scored, fol
     pq.write_table(table, folder / "scores.parquet")
     found = check_certificate(folder)
     assert found[0] == "scores.parquet was changed after it was written"
-    sha256 = certificates.file_hash(folder / "scores.parquet")
+    sha256 = file_hash(folder / "scores.parquet")
     change(folder, lambda values: values["scores"].update(sha256=sha256))
     found = check_certificate(folder)
     assert any(problem.startswith("EER is stated as") for problem in found)

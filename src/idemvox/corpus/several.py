@@ -17,9 +17,9 @@ from idemvox.arrays import Numbers, Pcm
 from idemvox.corpus.checks.problems import counted
 from idemvox.corpus.crops import AudioSource
 from idemvox.corpus.manifest import Manifest
-from idemvox.corpus.packs.pack import file_hash
 from idemvox.corpus.packs.packed import Lines, read_header
 from idemvox.errors import CorpusError
+from idemvox.files import file_hash
 
 __all__ = [
     "JoinedNames",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -16,7 +15,7 @@ import torch
 
 from idemvox.corpus.manifest import load_manifest
 from idemvox.errors import RunError
-from idemvox.files import read_json, write_json
+from idemvox.files import file_hash, read_json, write_json
 from idemvox.model import build_encoder, load_model, save_model
 from idemvox.processes import command_line, process_pool
 from idemvox.progress import progress_bar
@@ -218,7 +217,7 @@ def claim(file: Path, what: Mapping[str, Any], files: Sequence[Path]) -> None:
         what: plain values that define its purpose.
         files: files whose contents belong to the definition.
     """
-    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    hashes = [file_hash(path) for path in files]
     mine = json.loads(json.dumps({**what, "files": hashes}))
     if not file.is_file():
         write_json(file, mine)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from idemvox.errors import IdemvoxError
-from idemvox.files import read_json, write_json
+from idemvox.files import file_hash, read_json, write_json
 from idemvox.verification.bootstrap import Measure, percentile_interval, resampled
 from idemvox.verification.calibration import load_calibration
 from idemvox.verification.counts import SortedTrials
@@ -32,7 +32,6 @@ from idemvox.verification.metrics import Costs, act_dcf_of, eer_of, min_dcf_of
 from idemvox.verification.report import library_versions
 from idemvox.verification.score_files import (
     Rows,
-    file_hash,
     read_scores,
     require_parquet,
     trials_hash,

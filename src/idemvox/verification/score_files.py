@@ -15,7 +15,7 @@ from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
 from idemvox.verification.evaluation import Scored
 
-__all__ = ["Rows", "file_hash", "read_scores", "require_parquet", "trials_hash", "write_scores"]
+__all__ = ["Rows", "read_scores", "require_parquet", "trials_hash", "write_scores"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,12 +85,3 @@ def trials_hash(rows: Rows) -> str:
     for label, enrol, test in zip(rows.labels.tolist(), rows.enrol, rows.test, strict=True):
         digest.update(f"{int(label)}\t{enrol}\t{test}\n".encode())
     return digest.hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise IdemvoxError(f"cannot read {path}: {error.strerror}") from error

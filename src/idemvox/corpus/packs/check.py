@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from idemvox.corpus.packs.pack import advance, file_hash
+from idemvox.corpus.packs.pack import advance
 from idemvox.corpus.packs.packed import IDS, Lines, checksum, load_index, read_header
+from idemvox.files import file_hash
 from idemvox.processes import read_ahead
 from idemvox.progress import task_bar
 

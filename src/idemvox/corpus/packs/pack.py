@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -48,11 +47,11 @@ from idemvox.corpus.packs.shards import (
     sync_folder,
 )
 from idemvox.errors import CorpusError, IdemvoxError
-from idemvox.files import atomic_write, write_json
+from idemvox.files import atomic_write, file_hash, write_json
 from idemvox.processes import read_ahead
 from idemvox.progress import task_bar
 
-__all__ = ["PackSummary", "advance", "file_hash", "pack"]
+__all__ = ["PackSummary", "advance", "pack"]
 
 AHEAD = 1 << 25  # most samples decoded ahead of the writer: 35 min, 64 MiB
 
@@ -262,12 +261,6 @@ def _finish(shards: PackWriter, manifest: Manifest, job: Mapping[str, Any]) -> N
 def _problem(utterance: Utterance, reason: str) -> Problem:
     prefix = "" if utterance.id == utterance.path else f"{utterance.id}: "
     return Problem(printable(utterance.path), "cannot be read", prefix + reason)
-
-
-def file_hash(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def advance(bar: Progress, utterances: int, size: int, began: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from torch import Tensor
 from idemvox.audio.frontend import FrontEndSettings
 from idemvox.errors import ModelError
 
-__all__ = ["Converted", "Peer", "State", "below", "digest", "read_tensors", "renamed"]
+__all__ = ["Converted", "Peer", "State", "below", "read_tensors", "renamed"]
 
 State = dict[str, Tensor]
 
@@ -75,12 +74,6 @@ class Peer(ABC):
             ModelError: the tensors are not those of one of its encoders that we have.
             KeyError: a tensor is missing; the caller names the file.
         """
-
-
-def digest(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read_tensors(file: Path) -> State:
