@@ -164,6 +164,15 @@ def test_the_log_likelihood_ratios_of_a_calibrated_model(scored, tmp_path):
     assert any(problem.startswith("Cllr is stated as") for problem in check_certificate(tmp_path / "c"))
 
 
+def test_a_calibration_of_whole_utterances_is_not_for_crops(scored, tmp_path):
+    s, x = scored.scores, scored.trials.labels
+    save_calibration(scored.model.folder, fit_calibration(s, x, scoring="cosine", trials="other calls"))
+    crops = Scored(scored.model, scored.trials, s, scored.speakers, "cosine of 10 crops of 4 s")
+    write_certificate(tmp_path / "c", crops, draws=5)
+    assert "Cllr" not in read_json(tmp_path / "c" / "certificate.json")["metrics"]
+    assert check_certificate(tmp_path / "c") == []
+
+
 def test_without_speakers_there_are_no_intervals(scored, tmp_path):
     unknown = Scored(scored.model, scored.trials, scored.scores, {}, scored.scoring)
     write_certificate(tmp_path / "c", unknown)

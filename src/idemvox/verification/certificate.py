@@ -26,6 +26,7 @@ from idemvox.files import file_hash, read_json, write_json
 from idemvox.verification.bootstrap import Measure, percentile_interval, resampled
 from idemvox.verification.calibration import load_calibration
 from idemvox.verification.counts import SortedTrials
+from idemvox.verification.embed import WHOLE
 from idemvox.verification.evaluation import Scored
 from idemvox.verification.llr import cllr_of, min_cllr_of
 from idemvox.verification.metrics import Costs, act_dcf_of, eer_of, min_dcf_of
@@ -95,6 +96,7 @@ def write_certificate(
     """Write the certificate of an evaluation into a folder, replacing an older one.
 
     If the model is calibrated by the score alone, actDCF and Cllr of its log-likelihood ratios are included.
+    Not for scores of crops, or of cut utterances: the calibration is for whole ones.
 
     Args:
         folder: created if missing.
@@ -107,9 +109,10 @@ def write_certificate(
     require_parquet()
     folder, model, trials = Path(folder), scored.model, scored.trials
     rows = Rows(trials.labels, scored.scores, trials.enrol, trials.test, scored.sides)
-    calibration = load_calibration(model.folder, str(Scorer.of(model)))
-    line = None
-    if calibration is not None and not calibration.terms:
+    scorer, line = Scorer.of(model), None
+    calibration = load_calibration(model.folder, str(scorer))
+    whole = scored.scoring.startswith(f"{scorer} of {WHOLE}")
+    if whole and calibration is not None and not calibration.terms:
         line = {"offset": calibration.offset, "slope": calibration.slope, "trials": calibration.trials}
     bootstrap = {"draws": draws, "seed": seed} if rows.sides is not None else None
     write_scores(folder / SCORES_FILE, scored)
