@@ -200,6 +200,17 @@ def test_unreadable_files_are_named(tmp_path: Path, name: str, content: bytes | 
         assert str(tmp_path / name) in str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac", "opus", "mkv"])
+def test_an_empty_file_is_called_empty(
+    tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(b"")
+    with pytest.raises(IdemvoxError, match=f"cannot read .*a.{suffix}: not audio, the file is empty"):
+        read(path)
+    assert capfd.readouterr() == ("", "")  # FFmpeg's bindings would print a traceback
+
+
 def test_a_broken_flac_is_named_when_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a.flac", speech_like(5, 16000), 16000, "flac")
     path.write_bytes(path.read_bytes()[:40_000])

@@ -86,6 +86,8 @@ def open_audio(path: str | Path) -> Iterator[AudioFile]:
         if not (path.is_file() or path.is_dir()) and path.exists():
             raise AudioError(f"cannot read {path}: a pipe or device, not a file")  # may block, or never end
         path.open("rb").close()  # for its error message: libsndfile would not say why
+        if path.stat().st_size == 0:
+            raise AudioError(f"cannot read {path}: not audio, the file is empty")
         with ExitStack() as stack:
             file = _opened(path, stack)
             if not RATES[0] <= file.samplerate <= RATES[1]:
