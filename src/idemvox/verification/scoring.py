@@ -160,12 +160,7 @@ class Scorer:
         They are those of :meth:`score` but for rounding, which is that of float32.
         """
         side = self._prepare(np.asarray(embeddings, np.float32))
-        scores: Floats = side.vectors @ gallery.side.vectors.T  # (M, N)
-        if self._by_distance:
-            scores *= 2
-            squares = (_inner(part.vectors, part.vectors) for part in (side, gallery.side))
-            scores -= np.add.outer(*squares)
-        scores += np.add.outer(side.offsets, gallery.side.offsets)
+        scores = self._all_pairs(side, gallery.side)
         if self._cohort is not None:
             mean, deviation = self._statistics(side)
             mine, theirs = 0.5 / deviation, 0.5 / gallery.deviation
@@ -246,6 +241,16 @@ class Scorer:
         between += first.offsets + second.offsets
         return between
 
+    def _all_pairs(self, first: _Side, second: _Side) -> Floats:
+        """Return (M, N) the scores of M utterances against N, in float32, before normalisation."""
+        one, other = (side.vectors.astype(np.float32, copy=False) for side in (first, second))
+        scores: Floats = one @ other.T
+        if self._by_distance:
+            scores *= 2
+            scores -= np.add.outer(_inner(one, one), _inner(other, other))
+        scores += np.add.outer(*(side.offsets.astype(np.float32, copy=False) for side in (first, second)))
+        return scores
+
     def _statistics(
         self, side: _Side, chunk: int = 1 << 20
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -253,17 +258,11 @@ class Scorer:
         cohort, backend = self._cohort, self.backend
         if cohort is None or backend is None or backend.cohort is None:
             raise ModelError("this scorer has no cohort")
-        strangers = cohort.vectors.T  # (d, C)
         step = max(1, chunk // len(cohort.vectors))
         means, deviations = np.empty(len(side.vectors)), np.empty(len(side.vectors))
         for start in range(0, len(means), step):
             part = slice(start, start + step)
-            mine = side.vectors[part].astype(np.float32, copy=False)
-            scores = mine @ strangers  # (n, C)
-            if self._by_distance:
-                scores *= 2
-                scores -= _inner(mine, mine)[:, None] + _inner(cohort.vectors, cohort.vectors)
-            scores += side.offsets[part, None].astype(np.float32) + cohort.offsets
+            scores = self._all_pairs(side.rows(part), cohort)
             means[part], deviations[part] = cohort_statistics(scores, backend.cohort.top)
         return means, deviations
 
