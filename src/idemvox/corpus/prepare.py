@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from idemvox.audio.decoders import SUFFIXES
@@ -23,9 +23,34 @@ from idemvox.corpus.manifest import Manifest, Utterance, save_manifest
 from idemvox.corpus.table import Candidate, listed
 from idemvox.errors import CorpusError
 
-__all__ = ["Problem", "Summary", "prepare_candidates", "prepare_folder", "prepare_table"]
+__all__ = ["Listing", "Problem", "Summary", "prepare_folder", "prepare_listing", "prepare_table"]
 
 OVERSHOOT = 0.5  # seconds that a listed part may end after its file, where it is then cut
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of a corpus, before any is opened; every way to prepare a corpus starts with one.
+
+    Attributes:
+        candidates: candidates in the order of the manifest; several may be parts of one file. Silence and
+            damage are judged for the whole file, too short a length for the part.
+        root: folder that their paths start from.
+        notes: notes for the summary, before those on the files themselves.
+        closed: folders that could not be listed, and why.
+        unit: name of a row in the summary.
+        speech: whether the files are speech: then silence around it does not count towards the shortest
+            length.
+        cut: turns a good row into several, such as pieces of a long recording.
+    """
+
+    candidates: Sequence[Candidate]
+    root: Path
+    notes: Sequence[str] = ()
+    closed: Sequence[tuple[str, str]] = ()
+    unit: str = "file"
+    speech: bool = True
+    cut: Callable[[Utterance], Iterable[Utterance]] | None = None
 
 
 def prepare_folder(
@@ -79,15 +104,8 @@ def prepare_folder(
         if pattern and unlabelled:
             share = f"{len(unlabelled):,} of {len(candidates):,} files"
             notes.append(f"{kind} unknown for {share}: outside {pattern!r}, e.g. {unlabelled[0]}")
-    return prepare_candidates(
-        candidates,
-        folder,
-        out,
-        min_seconds=min_seconds,
-        workers=workers,
-        progress=progress,
-        notes=notes,
-        closed=found.closed,
+    return prepare_listing(
+        Listing(candidates, folder, notes, found.closed), out, min_seconds, workers, progress
     )
 
 
@@ -122,58 +140,43 @@ def prepare_table(
     candidates, repeats = listed(csv_file, where or {})
     notes = [f"{counted(repeats, 'repeated row')}: taken once"] if repeats else []
     home = csv_file.parent if root is None else Path(root)
-    return prepare_candidates(
-        candidates, home, out, min_seconds=min_seconds, workers=workers, progress=progress, notes=notes
-    )
+    return prepare_listing(Listing(candidates, home, notes), out, min_seconds, workers, progress)
 
 
-def prepare_candidates(
-    candidates: Sequence[Candidate],
-    root: Path,
+def prepare_listing(
+    listing: Listing,
     out: str | Path,
-    *,
     min_seconds: float,
     workers: int | None = None,
     progress: bool = True,
-    notes: Sequence[str] = (),
-    closed: Sequence[tuple[str, str]] = (),
-    cut: Callable[[Utterance], Iterable[Utterance]] | None = None,
     journal: Path | None = None,
-    unit: str = "file",
-    speech: bool = True,
 ) -> Summary:
-    """Check each candidate's file once; write the manifest and the list of problems.
+    """Check each file of a listing once; write the manifest and the list of problems.
 
-    Every way to prepare a corpus ends here. The same candidates and files give the same bytes in ``out``.
+    The same listing and files give the same bytes in ``out``.
 
     Args:
-        candidates: candidates in the order of the manifest; several may be parts of one file. Silence and
-            damage are judged for the whole file, too short a length for the part.
-        root: folder that their paths start from.
+        listing: what to check.
         out, min_seconds, workers, progress: as for :func:`prepare_folder`.
-        notes: notes for the summary, before those on the files themselves.
-        closed: folders that could not be listed, and why.
-        cut: turns a good row into several, such as pieces of a long recording.
         journal: file with the results so far, for resuming. None: a file beside ``out`` that is deleted at
             the end; a given file is kept, for the caller's next manifest.
-        unit: name of a row in the summary.
-        speech: whether the files are speech: then silence around it does not count towards ``min_seconds``.
 
     Raises:
         CorpusError: no candidate is usable.
     """
-    out = output_file(out)
-    facts = _facts(candidates, root, journal or out.with_name(out.name + ".partial"), workers, progress)
-    if not speech:
+    out, root = output_file(out), listing.root
+    partial = out.with_name(out.name + ".partial")
+    facts = _facts(listing.candidates, root, journal or partial, workers, progress)
+    if not listing.speech:
         facts = {path: replace(fact, sound=math.inf) for path, fact in facts.items()}
     good: list[Utterance] = []
-    left_out = {name: Problem(name, "folder cannot be opened", detail) for name, detail in closed}
-    for candidate in candidates:
+    left_out = {name: Problem(name, "folder cannot be opened", detail) for name, detail in listing.closed}
+    for candidate in listing.candidates:
         row = _row(candidate, facts[candidate.path], min_seconds)
         if isinstance(row, Problem):
             left_out.setdefault(row.path, row)
         else:
-            good.extend([row] if cut is None else cut(row))
+            good.extend([row] if listing.cut is None else listing.cut(row))
     problems = write_problems(out.with_suffix(".problems.csv"), list(left_out.values()))
     if not good:
         counts = ", ".join(f"{len(p):,} {reason}" for reason, p in by_reason(list(left_out.values())).items())
@@ -182,7 +185,7 @@ def prepare_candidates(
         raise CorpusError(f"no usable audio in {root}: {counts}; e.g. {example}; all are in {problems}")
     save_manifest(Manifest(good, root), out)
     if journal is None:
-        out.with_name(out.name + ".partial").unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
     speakers = len({u.speaker for u in good if u.speaker is not None})
     return Summary(
         manifest=out,
@@ -190,9 +193,9 @@ def prepare_candidates(
         hours=sum(u.seconds for u in good) / 3600,
         speakers=speakers or None,
         left_out=tuple(left_out.values()),
-        notes=(*notes, *worth_knowing({path: f for path, f in facts.items() if not f.fault})),
+        notes=(*listing.notes, *worth_knowing({path: f for path, f in facts.items() if not f.fault})),
         problems=problems,
-        unit=unit,
+        unit=listing.unit,
     )
 
 

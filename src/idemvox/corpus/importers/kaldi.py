@@ -10,7 +10,7 @@ from typing import Annotated
 from idemvox.corpus.checks.problems import Summary, counted
 from idemvox.corpus.importers.layout import read_columns, reading
 from idemvox.corpus.importers.registry import IMPORTERS, Setting
-from idemvox.corpus.prepare import existing_folder, prepare_candidates
+from idemvox.corpus.prepare import Listing, existing_folder, prepare_listing
 from idemvox.corpus.table import Candidate
 from idemvox.errors import CorpusError
 
@@ -64,16 +64,9 @@ def prepare_kaldi(
     if not candidates:
         raise CorpusError(f"{folder} lists no audio: wav.scp or segments is empty")
     unknown = sum(c.speaker is None for c in candidates)
-    return prepare_candidates(
-        candidates,
-        root or Path.cwd(),
-        out,
-        min_seconds=min_seconds,
-        workers=workers,
-        progress=progress,
-        notes=[f"speaker unknown of {counted(unknown, 'utterance')}: not in utt2spk"] if unknown else [],
-        unit="utterance",
-    )
+    notes = [f"speaker unknown of {counted(unknown, 'utterance')}: not in utt2spk"] if unknown else []
+    listing = Listing(candidates, root or Path.cwd(), notes, unit="utterance")
+    return prepare_listing(listing, out, min_seconds, workers, progress)
 
 
 def _paths(scp: Path) -> dict[str, str]:

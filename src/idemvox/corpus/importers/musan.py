@@ -15,7 +15,7 @@ from idemvox.corpus.checks.scan import find_audio
 from idemvox.corpus.importers.layout import joined, places
 from idemvox.corpus.importers.registry import IMPORTERS, Setting
 from idemvox.corpus.manifest import Utterance
-from idemvox.corpus.prepare import existing_folder, prepare_candidates
+from idemvox.corpus.prepare import Listing, existing_folder, prepare_listing
 from idemvox.corpus.table import Candidate
 from idemvox.errors import CorpusError
 
@@ -94,20 +94,10 @@ def prepare_musan(
         if not found.files:
             raise CorpusError(f"no audio in {folder / home / kind}; unpack the corpus again")
         names = [f"{kind}/{name}" for name in found.files]
-        summaries.append(
-            prepare_candidates(
-                [Candidate(name, joined(home, name), recording=name) for name in names],
-                folder,
-                out.with_name(f"{out.stem}.{kind}{out.suffix}"),
-                min_seconds=min_seconds,
-                workers=workers,
-                progress=progress,
-                closed=[(joined(home, f"{kind}/{name}"), why) for name, why in found.closed],
-                cut=cut,
-                journal=journal,
-                unit="piece",
-                speech=False,
-            )
-        )
+        closed = [(joined(home, f"{kind}/{name}"), why) for name, why in found.closed]
+        candidates = [Candidate(name, joined(home, name), recording=name) for name in names]
+        listing = Listing(candidates, folder, closed=closed, unit="piece", speech=False, cut=cut)
+        to = out.with_name(f"{out.stem}.{kind}{out.suffix}")
+        summaries.append(prepare_listing(listing, to, min_seconds, workers, progress, journal))
     journal.unlink(missing_ok=True)
     return summaries

@@ -11,7 +11,7 @@ from idemvox.corpus.checks.problems import Summary
 from idemvox.corpus.checks.scan import find_audio
 from idemvox.corpus.importers.layout import joined, places, read_columns
 from idemvox.corpus.importers.registry import IMPORTERS, Setting
-from idemvox.corpus.prepare import existing_folder, prepare_candidates
+from idemvox.corpus.prepare import Listing, existing_folder, prepare_listing
 from idemvox.corpus.table import Candidate
 from idemvox.errors import CorpusError
 
@@ -76,16 +76,9 @@ def prepare_rirs(
         candidates.append(Candidate(path, joined(home, path), recording=name.rpartition("/")[0] or None))
     if real:
         candidates += _real(folder, home)
-    return prepare_candidates(
-        candidates,
-        folder,
-        out,
-        min_seconds=min_seconds,
-        workers=workers,
-        progress=progress,
-        closed=[(joined(home, f"{SIMULATED}/{name}"), why) for name, why in found.closed],
-        speech=False,
-    )
+    closed = [(joined(home, f"{SIMULATED}/{name}"), why) for name, why in found.closed]
+    listing = Listing(candidates, folder, closed=closed, speech=False)
+    return prepare_listing(listing, out, min_seconds, workers, progress)
 
 
 def _real(folder: Path, home: str) -> list[Candidate]:

@@ -16,7 +16,7 @@ from idemvox.corpus.importers.layout import (
     write_trials,
 )
 from idemvox.corpus.importers.registry import IMPORTERS
-from idemvox.corpus.prepare import existing_folder, prepare_candidates
+from idemvox.corpus.prepare import Listing, existing_folder, prepare_listing
 from idemvox.corpus.table import Candidate
 from idemvox.errors import CorpusError
 
@@ -89,16 +89,8 @@ def prepare_sitw(
                 to = out.parent / "trials" / f"sitw-{part.resolve().name}-{condition}.txt"
                 trials.append(write_trials(keys, to, models, files, place))
     unknown = sum(c.speaker is None for c in candidates)
-    summary = prepare_candidates(
-        candidates,
-        folder,
-        out,
-        min_seconds=min_seconds,
-        workers=workers,
-        progress=progress,
-        notes=[f"speaker unknown of {counted(unknown, 'file')}: not in keys/meta.lst"] if unknown else [],
-        closed=closed,
-    )
+    notes = [f"speaker unknown of {counted(unknown, 'file')}: not in keys/meta.lst"] if unknown else []
+    summary = prepare_listing(Listing(candidates, folder, notes, closed), out, min_seconds, workers, progress)
     return with_trials(summary, trials)
 
 

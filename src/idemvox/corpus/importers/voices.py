@@ -16,7 +16,7 @@ from idemvox.corpus.importers.layout import (
     write_trials,
 )
 from idemvox.corpus.importers.registry import IMPORTERS
-from idemvox.corpus.prepare import existing_folder, prepare_candidates
+from idemvox.corpus.prepare import Listing, existing_folder, prepare_listing
 from idemvox.corpus.table import Candidate
 from idemvox.errors import CorpusError
 
@@ -85,15 +85,8 @@ def prepare_voices(
     trials = write_trials(keys, out.parent / "trials" / TRIALS, models, files)
     candidates = [_candidate(homes[0], name) for name in files]
     unknown = [c.id for c in candidates if c.speaker is None]
-    summary = prepare_candidates(
-        candidates,
-        folder,
-        out,
-        min_seconds=min_seconds,
-        workers=workers,
-        progress=progress,
-        notes=[f"speaker unknown of {counted(len(unknown), 'file')}, e.g. {unknown[0]}"] if unknown else [],
-    )
+    notes = [f"speaker unknown of {counted(len(unknown), 'file')}, e.g. {unknown[0]}"] if unknown else []
+    summary = prepare_listing(Listing(candidates, folder, notes), out, min_seconds, workers, progress)
     return with_trials(summary, [trials], homes[0])
 
 

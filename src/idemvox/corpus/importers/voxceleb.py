@@ -11,7 +11,7 @@ from idemvox.corpus.checks.problems import Summary, counted
 from idemvox.corpus.checks.scan import find_audio
 from idemvox.corpus.importers.layout import joined, places
 from idemvox.corpus.importers.registry import IMPORTERS
-from idemvox.corpus.prepare import existing_folder, prepare_candidates
+from idemvox.corpus.prepare import Listing, existing_folder, prepare_listing
 from idemvox.corpus.table import Candidate
 from idemvox.errors import CorpusError
 
@@ -62,7 +62,7 @@ def prepare_voxceleb1(
     Raises:
         CorpusError: there is no VoxCeleb1 in the folder, or no usable audio.
     """
-    return _prepare("VoxCeleb1", folder, out, min_seconds, workers, progress)
+    return prepare_listing(_listing("VoxCeleb1", folder), out, min_seconds, workers, progress)
 
 
 @IMPORTERS.register(
@@ -96,17 +96,11 @@ def prepare_voxceleb2(
     Raises:
         CorpusError: there is no VoxCeleb2 in the folder, or no usable audio.
     """
-    return _prepare("VoxCeleb2", folder, out, min_seconds, workers, progress)
+    return prepare_listing(_listing("VoxCeleb2", folder), out, min_seconds, workers, progress)
 
 
-def _prepare(
-    corpus: str,
-    folder: str | Path,
-    out: str | Path,
-    min_seconds: float,
-    workers: int | None,
-    progress: bool,
-) -> Summary:
+def _listing(corpus: str, folder: str | Path) -> Listing:
+    """Return one file for each utterance of VoxCeleb1 or VoxCeleb2."""
     folder = existing_folder(folder)
     bases = places(folder, SPEAKERS[corpus])
     if not bases:
@@ -142,16 +136,7 @@ def _prepare(
         notes.append(f"{counted(twice, 'file')} of an utterance that has another file: not taken")
     if strays:
         notes.append(f"{counted(len(strays), 'file')} outside speaker/video/: not taken, e.g. {strays[0]}")
-    return prepare_candidates(
-        candidates,
-        folder,
-        out,
-        min_seconds=min_seconds,
-        workers=workers,
-        progress=progress,
-        notes=notes,
-        closed=closed,
-    )
+    return Listing(candidates, folder, notes, closed)
 
 
 def _not_here(corpus: str, folder: Path) -> CorpusError:
