@@ -2,13 +2,14 @@
 
     python benchmarks/activations.py [--quick]
 
-One forward pass of each recipe of idemvox that learns by gradients, with a batch of 4 utterances of
-synthetic audio; counted is what autograd keeps, each storage once, without the weights. That is proportional
-to the batch but for the comparison of all with all, which is small.
+Each row is one forward pass of a recipe that is trained by gradients, with a batch of 4 utterances of
+synthetic audio. It counts the tensors that autograd stores, each storage once, without the weights. This
+memory is proportional to the batch size, except for the comparison of all utterances with each other, which
+is small.
 
-* mb each: for an utterance of the batch, in the recipe's precision; bf16: with `training.precision=bf16`;
-  recompute: with `training.recompute=true`, in the recipe's precision.
-* batch gb, of the recipe's whole batch. Weights, gradients, the optimiser and queues come on top.
+* mb each: per utterance of the batch, in the recipe's precision. "bf16" is with `training.precision=bf16`,
+  "recompute" with `training.recompute=true` in the recipe's precision.
+* batch gb: for the recipe's whole batch. Weights, gradients, the optimiser's state and queues come on top.
 
 Writes docs/results/activations.{md,json}.
 """
@@ -33,13 +34,13 @@ WAYS = {"": (), "_bf16": ("training.precision=bf16",), "_recompute": ("training.
 
 
 def measured(recipe: Recipe) -> float:
-    """Return what a forward pass keeps, in MB for each utterance."""
+    """Return the memory that a forward pass keeps, in MB per utterance."""
     run, batches = begun(recipe)
     return kept_mb(run, next(batches))
 
 
 def row(name: str, manifest: Path) -> dict[str, Any]:
-    """Return a row of the results."""
+    """Return the row of one recipe."""
     recipe = load_recipe(name)
     small = [f"data.manifest={manifest}", f"training.batch={BATCH}", "training.accumulate=1"]
     small += ["training.device=cpu", "training.workers=0", "augment.simulated_rooms=20"]
@@ -55,7 +56,7 @@ def row(name: str, manifest: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     args = measuring(__doc__, quick="one recipe; writes nothing").parse_args()
     torch.set_num_threads(1)
     console, rows = Console(), []

@@ -1,12 +1,12 @@
-"""How many 2-second crops a second are augmented on the device, by policy, and how exact the result is.
+"""How many 2-second crops per second are augmented on the device, by policy, and how exact the result is.
 
     python benchmarks/augment.py [--device cpu] [--rounds 5] [--batch 512] [--quick]
 
-The banks hold real noise and music (IDEMVOX_CORPORA), babble of real speech and 500 simulated rooms of up to
-0.8 s.  ``scipy, one by one`` does what ``always`` does with the same banks in memory, in the usual way: a
-loop over samples, scipy's convolution.  ``FFTs alone`` is the floor of ``always``: one transform there and
-one back for each crop, and nothing else.  On a CPU one thread works; all ways take turns, several rounds,
-and ratios are taken within a round.
+Noise and music are real (from IDEMVOX_CORPORA), babble is made of real speech, and there are 500 simulated
+rooms with reverberation times of up to 0.8 s. ``scipy, one by one`` applies ``always`` with the same banks in
+memory, in a loop over the samples and with scipy's convolution. ``FFTs alone`` is a lower bound for
+``always``: one forward and one inverse transform for each crop, and nothing else. On a CPU, one thread is
+used. All variants take turns for several rounds, and ratios are taken within a round.
 
 Writes docs/results/augment.{md,json}.
 """
@@ -38,7 +38,7 @@ ONE_BY_ONE, FLOOR = "scipy, one by one", "FFTs alone"
 
 
 def one_by_one(augmenter: Augmenter, wave: Tensor, rooms: list[np.ndarray]) -> Tensor:
-    """Do what the batched augmenter does by the same draws, sample by sample."""
+    """Augment sample by sample, with the same random draws as the batched augmenter."""
     draws = augmenter.draw(mix(0, np.arange(len(wave))), SAMPLES)
     out = np.empty(wave.shape, np.float32)
     for n, row in enumerate(wave.numpy()):
@@ -130,7 +130,7 @@ def main() -> None:
 
 
 def exactness(augmenter: Augmenter, wave: Tensor, rooms: list[np.ndarray]) -> dict[str, float]:
-    """Compare with the samples done one by one, with another batch, and the ratios with those drawn."""
+    """Compare with samples augmented one by one and in another batch, and the SNRs with those drawn."""
     wave, seeds = wave[:64], mix(0, np.arange(64))
     found = augmenter(wave, seeds)
     alone = torch.cat([augmenter(wave[n : n + 1], seeds[n : n + 1]) for n in range(64)])

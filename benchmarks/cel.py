@@ -1,15 +1,16 @@
-"""The CEL paper's systems beside each other: the ladder of Table 1, two ablations, the grid of Table 3.
+"""The CEL paper's systems compared: the ladder of Table 1, two ablations, and the grid of Table 3.
 
     python benchmarks/cel.py [--part all] [--systems NAME ...] [--seeds 3] [--grid-seeds 3] [--epochs 4]
 
-Everything learns from the same utterances as SimCLR in first_light.py (mild channels) and is scored on the
-same trials, each system by its recipe, made small for two cores: ECAPA-TDNN of 64 channels (half
-of SimCLR's there), crops of 1.5 s, batches of 32.  The ablations (batch size, lambda) are scored on training
-speakers held out and not on those of the other rows; ``--choose`` does so with everything, and writes no
-results.  The grid goes on from the ladder's CEL of the same seed.
+All systems learn from the same utterances as SimCLR in first_light.py (mild channels) and are scored on the
+same trials. Each uses its own recipe, reduced for two cores: an ECAPA-TDNN with 64 channels (half as many as
+SimCLR's there), crops of 1.5 s, and batches of 32. The grid starts from the ladder's models of the same seed,
+or from random weights. The ablations (batch size, lambda) are scored on held-out training speakers, not on
+the speakers of the other rows. ``--choose`` scores every system on the held-out speakers and writes no
+results.
 
-Writes docs/results/cel.{md,json} with the rows of what has been run with all seeds; ``--part none`` does no
-more than that.  It can be interrupted and run again, for other parts too; it goes on where it was.
+Writes docs/results/cel.{md,json} with the rows for which all seeds have been run; ``--part none`` only writes
+them. An interrupted run resumes, also if another part is asked for.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from idemvox.studies.demo import results_table
 from idemvox.studies.jobs import Job, TestSet, claim, results_row, run_jobs
 from idemvox.studies.sweep import Sweep
 
-EPOCHS = 4  # of the ladder; 1.2 core-minutes each, 1.8 of AAT
+EPOCHS = 4  # of the ladder; one takes 1.2 core-minutes, or 1.8 with AAT
 GRID_EPOCHS = 2
 ABLATION_EPOCHS = 3
 GRID_SECONDS = 2  # 19 of 20 utterances are longer
@@ -59,19 +60,19 @@ ABLATIONS = {"batch": {"training.batch": [16, 32, 64]}, "lambda": {"framework.un
 
 
 def recipe(name: str, learn: Path, seed: int, *overrides: str) -> Recipe:
-    """Return a recipe of idemvox for these utterances."""
+    """Return a recipe of idemvox with this manifest and seed."""
     common = (f"data.manifest={learn}", f"seed={seed}", "training.workers=0")
     return load_recipe(name).override([*common, *overrides])
 
 
 def small(epochs: int) -> tuple[str, ...]:
-    """Return what makes a recipe small; the learning rate falls to 0.4 of itself half-way."""
+    """Return the keys that make a recipe small; half-way, the learning rate is multiplied by 0.4."""
     return *BASE, *ENCODER, *banks(), f"training.epochs={epochs}", f"training.lr_every={(epochs + 1) // 2}"
 
 
 @dataclass(frozen=True)
 class Systems:
-    """The ladder's and the grid's runs, in a folder: ``SYSTEM/seed-S`` in it holds each."""
+    """The runs of the ladder and the grid; each has the folder ``SYSTEM/seed-S``."""
 
     folder: Path
     learn: Path
@@ -79,7 +80,7 @@ class Systems:
     epochs: int
 
     def job(self, system: str, seed: int) -> Job:
-        """Return a run."""
+        """Return the run of a system with a seed."""
         if system in GRID:
             start, loss = GRID[system]
             more = [*small(GRID_EPOCHS), f"framework.seconds={GRID_SECONDS}"]
@@ -93,19 +94,19 @@ class Systems:
         return Job(self.folder / system / f"seed-{seed}", named, self.tests, system == "untrained", 1)
 
     def jobs(self, systems: Iterable[str], seeds: int) -> list[Job]:
-        """Return the runs of some systems, and before them those that they start from."""
+        """Return the runs of some systems, after the runs that they start from."""
         wanted = list(systems)
         starts = [start for system in wanted if (start := GRID.get(system, (None,))[0])]
         return [self.job(s, seed) for s in dict.fromkeys([*starts, *wanted]) for seed in range(seeds)]
 
     def claim(self) -> None:
-        """Write down what these runs are; more seeds, and other systems of them, are the same study."""
+        """Record the study's settings, or check them; more seeds or systems do not make it another study."""
         recipes = {s: self.job(s, 0).recipe.model_dump(mode="json") for s in (*LADDER, *GRID)}
         files = [self.learn, *(path for test in self.tests for path in (test.trials, test.manifest))]
         claim(self.folder / "settings.json", {"recipes": recipes}, files)
 
     def rows(self, seeds: int, grid_seeds: int) -> list[dict[str, Any]]:
-        """Return the results of all that has been run with all seeds."""
+        """Return the results of the systems that have been run with all seeds."""
         rows = []
         for systems, count in ((LADDER, seeds), (GRID, grid_seeds)):
             jobs = {system: [self.job(system, seed) for seed in range(count)] for system in systems}
@@ -115,29 +116,31 @@ class Systems:
 
 
 def ablations(folder: Path, learn: Path, tests: tuple[TestSet, ...]) -> list[Sweep]:
-    """Return Table 2's sweeps; lambda = 1 is among those of the batch size."""
+    """Return the sweeps of Table 2; lambda = 1 is part of the sweep over batch sizes."""
     common = recipe("cel-a-prot", learn, 0, *small(ABLATION_EPOCHS))
     return [Sweep(folder / name, common, grid, tests, jobs=JOBS) for name, grid in ABLATIONS.items()]
 
 
 def ablation_rows(sweeps: Iterable[Sweep]) -> list[dict[str, Any]]:
-    """Return the results of the sweeps that are through."""
+    """Return the results of the finished sweeps."""
     done = [s for s in sweeps if all(s.job(point, seed).done for point in s.points() for seed in s.seeds)]
     return [{**row, "system": f"cel-a-prot, {row['system']}"} for sweep in done for row in sweep.rows()]
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     parser = parser_of(__doc__)
     parser.add_argument("--part", choices=["all", "ladder", "ablations", "finetune", "none"], default="all")
-    parser.add_argument("--systems", nargs="+", choices=[*LADDER, *GRID], metavar="NAME", help="these alone")
+    parser.add_argument(
+        "--systems", nargs="+", choices=[*LADDER, *GRID], metavar="NAME", help="only these systems"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/cel"))
     parser.add_argument("--first-light", type=Path, default=Path("runs/first-light"))
-    parser.add_argument("--seeds", type=int, default=3, help="of the ladder")
-    parser.add_argument("--grid-seeds", type=int, default=3, help="of the grid")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the ladder")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds of the ladder")
+    parser.add_argument("--grid-seeds", type=int, default=3, help="number of seeds of the grid")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="number of epochs of the ladder")
     parser.add_argument(
-        "--choose", action="store_true", help="score held-out train speakers, write no results"
+        "--choose", action="store_true", help="score held-out training speakers; writes no results"
     )
     options = parser.parse_args()
     out, light, console = options.out.resolve(), options.first_light.resolve(), Console()
@@ -174,34 +177,35 @@ def main() -> None:
 
 
 NOTES = """\
-`untrained`: random weights. `prot`, `a-prot`, `aat-...`, `cel-...`, `gcl`: {epochs} epochs each, by the
-recipes of these names with batches of 32, crops of 1.5 s and an ECAPA-TDNN of 64 channels; `-noaug`
-without augmentation. `gcl` is a reconstruction, see its docstring. `i-vector`: 10 iterations of EM, a
-mixture sized by the hours of the corpus. None of these sees a label.
+`untrained` has random weights. `prot`, `a-prot`, `aat-...`, `cel-...` and `gcl` are trained for {epochs}
+epochs by the recipes of these names, with batches of 32, crops of 1.5 s and an ECAPA-TDNN with 64 channels;
+`-noaug` means without augmentation. `gcl` is a reconstruction, as its docstring explains. `i-vector` is
+trained by 10 iterations of EM, with a mixture whose size depends on the hours of speech. None of these
+systems uses labels.
 
-`finetune-START-LOSS` (Table 3): {grid} epochs with the labels of the training speakers, 16 speakers x 2
-utterances a batch, crops of {seconds} s, no augmentation. START is `random`, `cel` (from `cel-a-prot`) or
-`cont` (from `cel-a-cont`), so that `finetune-cel-a-prot` goes on from `cel-a-prot` with the loss A-Prot.
-One that goes on has more epochs behind it than one from a random start, as in the paper, where both are
-trained to the end.
+`finetune-START-LOSS` (Table 3) is trained for {grid} epochs with the labels of the training speakers, in
+batches of 16 speakers x 2 utterances, on crops of {seconds} s and without augmentation. START is `random`,
+`cel` (from `cel-a-prot`) or `cont` (from `cel-a-cont`); for example, `finetune-cel-a-prot` fine-tunes
+`cel-a-prot` with the loss A-Prot. A system that starts from a trained model has had more epochs in total than
+one that starts from random weights. This is also true in the paper, but there both are fully trained.
 
-`cel-a-prot, batch B` and `cel-a-prot, uniformity L` (Table 2): {ablation} epochs, one seed, on 25
-*training* speakers held out (`held-...`). Lambda is 1 in the rows of batches, the batch 32 in those of
-lambda (`uniformity`). Larger batches take fewer steps.
+`cel-a-prot, batch B` and `cel-a-prot, uniformity L` (Table 2) are trained for {ablation} epochs with one seed
+and scored on 25 held-out *training* speakers (`held-...`). Lambda (`uniformity`) is 1 in the rows that vary
+the batch, and the batch is 32 in the rows that vary lambda. Larger batches take fewer steps.
 
-`cross-simulated` and `within-simulated`: 50 speakers of speechocean762 in 4 *simulated* recordings each;
-`cross-wuw`: real telephone calls of 15 speakers, so look at the interval (95 %, speakers resampled).
-Nothing was chosen on these trials. With one seed, half a point means little.
+`cross-simulated` and `within-simulated` are 50 speakers of speechocean762 in 4 *simulated* recordings each.
+`cross-wuw` is real telephone calls of only 15 speakers, so look at the interval (95 %, speakers resampled).
+Nothing was chosen on these trials. With one seed, a difference of half a point means little.
 """
 REASONS = """\
-Likely reasons where the order differs, none of them tested: 4,454 utterances (5.2 h) instead of a million,
-{epochs} epochs instead of 150 to 500, batches of 32 instead of 200, so fewer negatives to tell apart and
-fewer points to spread, crops of 1.5 s instead of 1.8 s, another encoder, and channels that are simulated.
+Likely reasons why the order differs from the paper's, none of them tested: 4,454 utterances (5.2 h) instead
+of a million; {epochs} epochs instead of 150 to 500; batches of 32 instead of 200, so fewer negatives to tell
+apart and fewer points to spread; crops of 1.5 s instead of 1.8 s; another encoder; simulated channels.
 """
 
 
 def notes(systems: Systems, rows: list[dict[str, Any]], ablated: bool) -> str:
-    """Say what the rows are, what has not been run, and where the order differs from the paper's."""
+    """Describe the rows, list what has not been run, and compare the order with the paper's."""
     sizes = {"epochs": systems.epochs, "grid": GRID_EPOCHS, "ablation": ABLATION_EPOCHS}
     lines = [NOTES.format(**sizes, seconds=GRID_SECONDS)]
     run = {row["system"] for row in rows}
@@ -209,7 +213,7 @@ def notes(systems: Systems, rows: list[dict[str, Any]], ablated: bool) -> str:
         ["the ablations"] if not ablated else []
     )
     if missing:
-        lines.append(f"Not run, or not with all seeds: {', '.join(missing)}.\n")
+        lines.append(f"Not run with all seeds: {', '.join(missing)}.\n")
     paper = {}
     for system, name in LADDER.items():
         published = load_recipe(name).published
@@ -219,34 +223,34 @@ def notes(systems: Systems, rows: list[dict[str, Any]], ablated: bool) -> str:
     lines.append(f"The paper's order, EER % on VoxCeleb1 (Table 1): {order}.\n")
     for test in systems.tests:
         eer = {row["system"]: row["eer"] for row in rows if row["trials"] == test.name}
-        lines += [f"* {test.name}: {said}" for said in (*order_said(eer, paper), *grid_said(eer))]
+        lines += [f"* {test.name}: {line}" for line in (*order_lines(eer, paper), *grid_lines(eer))]
     lines += ["", REASONS.format(epochs=systems.epochs)]
     return "\n".join(lines)
 
 
-def order_said(eer: dict[str, list[float]], paper: dict[str, float]) -> list[str]:
-    """Say our order, and which pairs are the other way round in the paper, surely or by their means.
+def order_lines(eer: dict[str, list[float]], paper: dict[str, float]) -> list[str]:
+    """Return our order, and the pairs that the paper orders differently: with all seeds, or by the mean only.
 
-    What is less than :data:`TIE` apart in the paper has no order.
+    Systems whose EERs differ by less than :data:`TIE` in the paper have no order.
     """
     ours = sorted((s for s in paper if s in eer), key=lambda s: fmean(eer[s]))
     if len(ours) < 2:
         return []
-    said = ["our order: " + ", ".join(f"`{s}` {100 * fmean(eer[s]):.1f}" for s in ours) + "."]
+    lines = ["our order: " + ", ".join(f"`{s}` {100 * fmean(eer[s]):.1f}" for s in ours) + "."]
     pairs = [(a, b) for a, b in itertools.combinations(ours, 2) if paper[a] > paper[b] + TIE]
-    for which, apart in (("every seed of one below every seed of the other", True), ("by the means", False)):
+    for which, apart in (("with all seeds", True), ("by the mean only", False)):
         found: dict[str, list[str]] = {}
         for a, b in pairs:
             if (max(eer[a]) < min(eer[b])) is apart:
                 found.setdefault(a, []).append(f"`{b}`")
         named = "; ".join(f"`{a}` before {', '.join(behind)}" for a, behind in found.items())
-        said.append(f"the other way round in the paper, {which}: {named or 'none'}.")
-    return said
+        lines.append(f"ordered differently in the paper, {which}: {named or 'none'}.")
+    return lines
 
 
-def grid_said(eer: dict[str, list[float]]) -> list[str]:
-    """Say by how much each start lowers the EER of each loss, against a random start."""
-    said = []
+def grid_lines(eer: dict[str, list[float]]) -> list[str]:
+    """Return by how much each start lowers the EER of each loss, compared with random weights."""
+    lines = []
     for start in list(STARTS)[1:]:
         changes = [
             f"{loss} {100 * (fmean(before) - fmean(after)):.1f}"
@@ -255,8 +259,9 @@ def grid_said(eer: dict[str, list[float]]) -> list[str]:
             and (after := eer.get(f"finetune-{start}-{loss}"))
         ]
         if changes:
-            said.append(f"EER points less from `{STARTS[start]}` than from random: {', '.join(changes)}.")
-    return said
+            start_of = STARTS[start]
+            lines.append(f"EER points gained by starting from `{start_of}`: {', '.join(changes)}.")
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What several benchmarks share: where the corpora are, and fair timing on a noisy machine."""
+"""Helpers of the benchmarks: options, the corpora, fair timing on a busy machine, results pages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from idemvox.reports.results import write_results
 
 
 def parser_of(doc: str | None) -> argparse.ArgumentParser:
-    """Return a parser that tells the docstring of a benchmark."""
+    """Return a parser whose help is the docstring of a benchmark."""
     return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def measuring(
     doc: str | None, rounds: int | None = None, quick: str = "a small part of the work; writes nothing"
 ) -> argparse.ArgumentParser:
-    """Return a parser with what measuring benchmarks share: --quick, --out, and --rounds where it has any."""
+    """Return a parser with the common options: --quick, --out and, given a default, --rounds."""
     made = parser_of(doc)
     if rounds is not None:
         made.add_argument("--rounds", type=int, default=rounds)
@@ -33,7 +33,7 @@ def measuring(
 
 
 def corpora() -> Path:
-    """Find the corpora, or say where they should be."""
+    """Return the folder of the corpora; exit with a message if there are none."""
     folder = Path(os.environ.get("IDEMVOX_CORPORA", "../shared/corpora")).resolve()
     if not (folder / "manifest.csv").is_file():
         sys.exit(f"no corpora in {folder}: set IDEMVOX_CORPORA to the folder that holds manifest.csv")
@@ -41,11 +41,12 @@ def corpora() -> Path:
 
 
 def in_turn(ways: Mapping[str, tuple[Callable[[], object], float]], rounds: int) -> dict[str, list[float]]:
-    """Time every way in every round, after one run to warm up: name -> things per second, by round.
+    """Time every variant in every round, after one run to warm up: name -> items per second, by round.
 
     Args:
-        ways: name -> what to run, and how many things it does.
-        rounds: of all of them, one after the other, so that a slow moment of the machine strikes them alike.
+        ways: name -> function to time, and how many items one call processes.
+        rounds: number of rounds; in each, all variants run one after the other, so that a slow moment of the
+            machine affects them equally.
     """
     for run, _ in ways.values():
         run()
@@ -59,7 +60,7 @@ def in_turn(ways: Mapping[str, tuple[Callable[[], object], float]], rounds: int)
 
 
 def times(rates: Mapping[str, list[float]], name: str, base: str) -> float:
-    """Return how many times as fast one way is as another: the median of the ratios within each round."""
+    """Return how many times as fast one variant is as another: the median of the ratios within each round."""
     return statistics.median(a / b for a, b in zip(rates[name], rates[base], strict=True))
 
 
@@ -72,6 +73,6 @@ def publish(
     notes: str = "",
     **more: Any,
 ) -> None:
-    """Write NAME.json and NAME.md; what the docstring says between its usage and its last line goes along."""
+    """Write NAME.json and NAME.md, with the part of a docstring between its usage and its last paragraph."""
     about = doc.split("\n\n", 2)[2].rsplit("\n\n", 1)[0]
     write_results(folder, name, title, f"python benchmarks/{command_line()}", rows, about + notes, **more)

@@ -2,12 +2,12 @@
 
     python benchmarks/demo_base.py [--seeds 0 1 2] [--write]
 
-Trains SimCLR on the demo's voices (Debian packages, in *simulated* recordings), without the voices that the
-demo scores and without five more. On these five, the settings of the systems that continue it are chosen:
+Trains SimCLR on the demo's voices (Debian packages, in *simulated* recordings), leaving out the voices that
+the demo scores and five more. On these five, the settings of the systems that continue the base are chosen:
 SimCLR, SSPS as published, SSPS with recordings known, and positives by label. Writes their scores to
 docs/results/demo-choice.{md,json}.
 
-``--write`` puts the base into the package, its weights in half precision. An interrupted run resumes.
+``--write`` puts the base into the package, with weights in half precision. An interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LICENCE = (
 NOTES = f"""\
 Every system continues `simclr-base` ({SMALL.base_epochs} epochs) for {SMALL.more_epochs} epochs. Scored on
 five voices at three speeds each, in 4 *simulated* recordings, which the demo's own scores do not contain.
-`known`: what a system was told besides the audio.
+`known`: what a system was given besides the audio.
 """
 
 

@@ -1,17 +1,17 @@
-"""First light: SimCLR, and three ways to go on from it, on real speech with simulated and real recordings.
+"""First light: SimCLR and three ways to continue it, on real speech in simulated and real recordings.
 
     python benchmarks/first_light.py [--channel mild] [--out FOLDER] [--seeds 3]
 
-Learns, without labels, from the train split of the corpora in ``IDEMVOX_CORPORA`` (default
-``../shared/corpora``): the readers of speechocean762 but for every eighth, each one's utterances dealt
-into 5 simulated recordings, and the real telephone calls (wuw2) of those who called more
-than once, as they are.  Scores dev speakers only: speechocean762 across and within simulated recordings,
-and wuw2 across real calls.  Writes ``docs/results/first-light.{md,json,png}``, or ``first-light-bridged``
-with ``--channel bridged``: simulated recordings that hardly hurt, and a longer way on from SimCLR.
-The settings below were chosen on the readers held out (``--choose``) and on how many pseudo-positives of the
-training utterances were right.
+Learns without labels from the train split of the corpora in ``IDEMVOX_CORPORA`` (default
+``../shared/corpora``). It takes all readers of speechocean762 except every eighth, with the utterances of
+each dealt into 5 simulated recordings, and the unchanged telephone calls (wuw2) of the people who called more
+than once. Scores dev speakers only: speechocean762 across and within simulated recordings, and wuw2 across
+real calls. Writes ``docs/results/first-light.{md,json,png}``. ``--channel bridged`` writes
+``first-light-bridged`` instead: its simulated recordings hardly degrade the speech, and SimCLR is continued
+for longer. The settings below were chosen on the held-out readers (``--choose``) and by the share of correct
+pseudo-positives among the training utterances.
 
-It can be interrupted and run again; it goes on where it was.
+An interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from idemvox.studies.jobs import TestSet
 from idemvox.studies.ssps import Plan, Study
 from idemvox.verification.trials import make_trials
 
-# room, device and noise floor of each recording, and MP3 at 20 kbit/s for half of the mild ones
+# each recording has a room, a device and a noise floor; half of the mild ones pass through MP3 at 20 kbit/s
 CHANNELS = {
     "mild": ChannelSpec(4.0, (0.05, 0.25), (20.0, 35.0), (("none", 1.0), ("mp3", 1.0)), 0.0),
     "bridged": ChannelSpec(3.0, (0.05, 0.15), (30.0, 40.0), (("none", 1.0),), 0.0),
@@ -41,8 +41,8 @@ CHANNELS = {
 BASE_EPOCHS = 8
 MORE_EPOCHS = {"mild": 4, "bridged": 7}
 RECORDINGS = 5
-PER_CALLER = 60  # utterances of a caller at most
-HELD_EVERY = 8  # every eighth speechocean762 train speaker is held out, to choose settings by
+PER_CALLER = 60  # at most so many utterances of a caller
+HELD_EVERY = 8  # every eighth training speaker of speechocean762 is held out, for choosing settings
 BASE = (
     "encoder.name=ecapa_tdnn",
     "encoder.channels=128",
@@ -54,7 +54,9 @@ BASE = (
     "training.lr_decay=0.4",
     "training.lr_every=4",
 )
-MORE = ("training.lr=2.5e-3",)  # times 0.4 every 4 epochs since the base began: 4e-4, then 1.6e-4
+MORE = (
+    "training.lr=2.5e-3",
+)  # multiplied by 0.4 every 4 epochs, counted from the start of the base: 4e-4, then 1.6e-4
 SSPS = (
     "positives.clusters=4200",
     "positives.neighbours=1",
@@ -74,7 +76,7 @@ def split(folder: Path, out: Path, name: str) -> Manifest:
 
 
 def source(utterance: Utterance) -> str:
-    """Return which corpus an utterance is from."""
+    """Return the name of the corpus that an utterance is from."""
     return Path(utterance.id).parts[1]
 
 
@@ -92,7 +94,7 @@ def simulated(manifest: Manifest, out: Path, channel: str, recordings: int, seed
 
 
 def callers(train: Manifest) -> Manifest:
-    """Return utterances of those who called more than once, as they are."""
+    """Return unchanged utterances of the people who called more than once."""
     calls = train.select(lambda u: source(u) == "wuw2")
     of: dict[str | None, list[Utterance]] = {}
     for utterance in calls:
@@ -107,7 +109,7 @@ def callers(train: Manifest) -> Manifest:
 
 
 def build(out: Path, channel: str, choose: bool) -> tuple[Path, list[TestSet]]:
-    """Make the manifest to learn from, and the test sets."""
+    """Make the training manifest and the test sets."""
     folder = corpora()
     train = split(folder, out, "train")
     readers = train.select(lambda u: source(u) == "speechocean762")
@@ -137,15 +139,15 @@ def build(out: Path, channel: str, choose: bool) -> tuple[Path, list[TestSet]]:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the study."""
     parser = parser_of(__doc__)
     parser.add_argument("--channel", choices=list(CHANNELS), default="mild")
     parser.add_argument("--out", type=Path, help="default: runs/first-light, or runs/first-light-bridged")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--choose", action="store_true", help="score held-out train speakers, write no results"
+        "--choose", action="store_true", help="score held-out training speakers; writes no results"
     )
-    parser.add_argument("overrides", nargs="*", help="recipe KEY=VALUE for every run")
+    parser.add_argument("overrides", nargs="*", help="KEY=VALUE, a recipe key for every run")
     options = parser.parse_args()
     console = Console()
     name = "first-light" if options.channel == "mild" else f"first-light-{options.channel}"
@@ -174,23 +176,24 @@ def main() -> None:
 
 
 def banks() -> tuple[str, ...]:
-    """Return the augmentation banks that the corpora hold."""
+    """Return the recipe keys of the augmentation banks in the corpora."""
     return f"augment.noise={corpora() / 'noise'}", f"augment.music={corpora() / 'music'}"
 
 
 NOTES = """\
-`untrained`: random weights. The other rows share one SimCLR run per seed and go on from it for as many
-epochs: `simclr` with positives of the same utterance, `simclr-ssps` with pseudo-positives,
-`simclr-supervised` with positives by label. `cross-simulated` and `within-simulated`: 50 speakers of
-speechocean762 in 4 *simulated* recordings each; `cross-wuw`: real telephone calls of 15 speakers, so look at
-the interval (95 %, speakers resampled). The study in `bridged` channels, and one setting of SSPS before it,
-had been scored on the same development speakers; that this one is in `mild` channels, and how long it is,
-was decided by training speakers held out. See also [what was found on the way](first-light-findings.md).
+`untrained` has random weights. The other rows share one SimCLR run per seed and continue it for equally many
+epochs: `simclr` with positives of the same utterance, `simclr-ssps` with pseudo-positives, and
+`simclr-supervised` with positives by label. `cross-simulated` and `within-simulated` are 50 speakers of
+speechocean762 in 4 *simulated* recordings each. `cross-wuw` is real telephone calls of only 15 speakers, so
+look at the interval (95 %, speakers resampled). The study in `bridged` channels, and one setting of SSPS
+before it, had already been scored on the same development speakers. The `mild` channels and the length of
+this study were chosen on held-out training speakers. See also [what was found on the
+way](first-light-findings.md).
 """
 
 
 def notes(study: Study) -> str:
-    """Say what the rows are, and what SSPS changed."""
+    """Describe the rows, and state the effect of SSPS."""
     rows = {(r["system"], r["trials"]): r for r in study.rows()}
     lines = [NOTES]
     for test in study.tests:
@@ -198,7 +201,7 @@ def notes(study: Study) -> str:
         change = [100 * (1 - b / a) for a, b in zip(control, ssps, strict=True)]
         each = ", ".join(f"{c:.1f}" for c in change)
         lines.append(
-            f"* {test.name}: against as much more SimCLR, SSPS lowers the EER by "
+            f"* {test.name}: compared with SimCLR continued for as long, SSPS lowers the EER by "
             f"{sum(change) / len(change):.1f} % relative (per seed {each})."
         )
     return "\n".join(lines)
