@@ -289,6 +289,7 @@ def test_messages_say_what_to_do(home, trained, tmp_path):
     assert "--resume" in refused(
         "train", home / "tiny.yaml", f"data.manifest={home / 'calls.csv'}", "--out", trained
     )
+    assert "set data.held_out=FILE" in refused("train", home / "tiny.yaml", "--keep", "best")
     assert "not a model folder" in refused("verify", "a.wav", "b.wav", "--model", tmp_path)
     assert "No such file" in refused("verify", tmp_path / "a.wav", tmp_path / "b.wav", "--model", trained)
     assert "not both" in refused(

@@ -33,8 +33,28 @@ from idemvox.errors import RecipeError
 from idemvox.files import atomic_write
 from idemvox.recipes import read_recipe
 
-__all__ = ["Augment", "Data", "Part", "Published", "Recipe", "Training", "build_options", "load_recipe"]
+__all__ = [
+    "Augment",
+    "Data",
+    "GaugeName",
+    "Part",
+    "Published",
+    "Recipe",
+    "Training",
+    "build_options",
+    "load_recipe",
+]
 
+GaugeName = Literal[
+    "alignment",
+    "uniformity",
+    "effective_rank",
+    "pseudo_eer",
+    "channel_pseudo_eer",
+    "channel_probe",
+    "recording_pseudo_eer",
+]
+"""The label-free gauges by which epochs can be compared, of :mod:`idemvox.verification.gauges`."""
 
 T = TypeVar("T")
 RESUMES = "may change on resuming"
@@ -213,6 +233,11 @@ class Training(_Strict):
     gauge_utterances: Resumes[int] = Field(
         256, ge=16, description="most utterances of data.held_out to measure gauges on"
     )
+    keep_best: Resumes[GaugeName | None] = Field(
+        None,
+        description="also keep the model of the best epoch by this gauge of data.held_out, in best/; "
+        "`idemvox train --keep best` sets the gauge that agrees best with true error rates",
+    )
 
     @model_validator(mode="after")
     def _room_for_warmup(self) -> Training:
@@ -253,6 +278,15 @@ class Recipe(_Strict):
     positives: Part = Part(name="same")
     augment: Augment = Augment()
     training: Training = Training()
+
+    @model_validator(mode="after")
+    def _gauged(self) -> Recipe:
+        if self.training.keep_best is not None and self.data.held_out is None:
+            raise ValueError(
+                "training.keep_best compares epochs by a gauge of data.held_out: set data.held_out=FILE to a "
+                "manifest of unlabelled audio that is not trained on"
+            )
+        return self
 
     def override(self, assignments: Sequence[str]) -> Recipe:
         """Return a copy with ``key.sub=value`` assignments applied; values are read as YAML.

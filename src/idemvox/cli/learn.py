@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from idemvox.cli.common import Quiet, console, resumable
 from idemvox.errors import IdemvoxError
-from idemvox.files import atomic_write
+from idemvox.files import atomic_write, read_json
 
 if TYPE_CHECKING:
     from idemvox.recipe import Recipe
@@ -31,6 +31,13 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/NAME-OF-RECIPE")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint.")] = False,
+    keep: Annotated[
+        Literal["last", "best"],
+        typer.Option(
+            help="best: also keep the model of the best epoch, in OUT/best; needs no labels, but "
+            "data.held_out, audio that is not trained on."
+        ),
+    ] = "last",
     devices: Annotated[
         int, typer.Option(min=1, help="GPUs (or parts of a CPU) to train on; they share training.batch.")
     ] = 1,
@@ -46,8 +53,12 @@ def train(
     """
     from idemvox.recipe import load_recipe
     from idemvox.training.launch import train_on
+    from idemvox.verification.gauges import DEFAULT_GAUGE
 
-    resolved = load_recipe(recipe).override(overrides or [])
+    given = list(overrides or [])
+    if keep == "best" and not any(key.startswith("training.keep_best=") for key in given):
+        given.append(f"training.keep_best={DEFAULT_GAUGE}")
+    resolved = load_recipe(recipe).override(given)
     if dry_run:
         if devices > 1:
             raise IdemvoxError(
@@ -67,6 +78,15 @@ def train(
         table.add_row(name.replace("_", " "), f"{value:.4g}")
     console.print(table)
     console.print(f"model: {trained.model}")
+    if trained.best is not None:
+        console.print(_best(trained.best), highlight=False)
+
+
+def _best(folder: Path) -> str:
+    """Return which epoch a gauge ranked best, and where its model is."""
+    values = read_json(folder / "model.json")["provenance"]
+    gauge, value = values["kept"]["gauge"].replace("_", " "), values["kept"]["value"]
+    return f"best epoch by {gauge} of data.held_out: {values['epochs']} ({value:.4g}); model: {folder}"
 
 
 def _dry_run(recipe: Recipe) -> None:

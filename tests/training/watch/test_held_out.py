@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,9 +15,13 @@ from torch import nn
 from idemvox.audio.read import write_wav
 from idemvox.corpus.manifest import Manifest, Utterance, load_manifest, save_manifest
 from idemvox.errors import RecipeError
+from idemvox.model import load_model
+from idemvox.recipe import GaugeName
+from idemvox.training.fitters.base import Hooks
 from idemvox.training.loop import train
 from idemvox.training.run import Run
 from idemvox.training.watch.held_out import HeldOut
+from idemvox.verification.gauges import DEFAULT_GAUGE, Gauges
 
 UTTERANCES = 24
 
@@ -106,3 +111,52 @@ def test_held_out_audio_is_not_trained_on(tiny_recipe, corpus):
     with pytest.raises(RecipeError, match="not trained on"):
         tiny_recipe(f"data.held_out={corpus.unlabelled}")
     assert Run(tiny_recipe()).held_out is None
+
+
+def kept(folder):
+    return json.loads((folder / "best" / "model.json").read_text())["provenance"]
+
+
+@pytest.mark.parametrize("gauge", ["effective_rank", "uniformity"])
+def test_the_best_epoch_by_a_gauge_is_kept(held_out, tiny_recipe, tmp_path, gauge):
+    """One gauge is better the higher it is, the other the lower."""
+    keys = (f"data.held_out={held_out}", f"training.keep_best={gauge}", "training.epochs=4")
+    weights, values = {}, {}
+
+    def remember(run):
+        weights[run.done] = {k: v.clone() for k, v in run.framework.embedder.state_dict().items()}
+        values[run.done] = run.numbers[f"gauge_{gauge}"]
+
+    found = train(tiny_recipe(*keys), tmp_path / "run", progress=False, hooks=Hooks(on_epoch=remember))
+    best = (max if gauge == "effective_rank" else min)(values, key=values.__getitem__)
+    assert found.best == tmp_path / "run" / "best"
+    assert kept(tmp_path / "run")["epochs"] == best
+    assert kept(tmp_path / "run")["kept"] == {"gauge": gauge, "value": values[best]}
+    stored = load_model(found.best).encoder.state_dict()
+    assert all(torch.equal(value, stored[name]) for name, value in weights[best].items())
+
+
+def test_a_resumed_run_keeps_the_same_best_epoch(held_out, tiny_recipe, tmp_path):
+    keys = (f"data.held_out={held_out}", "training.keep_best=uniformity")
+    whole = train(tiny_recipe(*keys, "training.epochs=4"), tmp_path / "whole", progress=False)
+    train(tiny_recipe(*keys, "training.epochs=3"), tmp_path / "parts", progress=False)
+    train(tiny_recipe(*keys, "training.epochs=4"), tmp_path / "parts", resume=True, progress=False)
+    one, other = kept(tmp_path / "whole"), kept(tmp_path / "parts")
+    assert (one["epochs"], one["kept"]) == (other["epochs"], other["kept"])
+    assert load_model(whole.best).provenance["epochs"] == one["epochs"]
+
+
+def test_a_best_epoch_needs_the_gauge(held_out, tiny_recipe, tmp_path):
+    with pytest.raises(RecipeError, match=r"set data\.held_out=FILE"):
+        tiny_recipe("training.keep_best=alignment")
+    manifest = load_manifest(held_out)
+    rows = [replace(u, path=str(manifest.path(u)), recording=None) for u in manifest]
+    save_manifest(Manifest(rows, tmp_path), tmp_path / "plain.csv")
+    recipe = tiny_recipe(f"data.held_out={tmp_path / 'plain.csv'}", "training.keep_best=recording_pseudo_eer")
+    with pytest.raises(RecipeError, match="does not name the recordings"):
+        train(recipe, tmp_path / "run", progress=False)
+
+
+def test_every_gauge_that_can_choose_an_epoch_is_measured():
+    assert set(get_args(GaugeName)) <= {f.name for f in fields(Gauges)}
+    assert DEFAULT_GAUGE in get_args(GaugeName)

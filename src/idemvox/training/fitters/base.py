@@ -22,12 +22,14 @@ class Trained:
         model: model folder.
         epochs: number of epochs trained, including those of the run it started from.
         numbers: numbers of the last epoch.
+        best: folder of the best epoch's model by ``training.keep_best``; ``None`` if that is not set.
     """
 
     folder: Path
     model: Path
     epochs: int
     numbers: dict[str, float]
+    best: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

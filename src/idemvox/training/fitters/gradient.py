@@ -14,7 +14,8 @@ from idemvox.registry import FITTERS
 from idemvox.training.fitters.base import Hooks, Trained
 from idemvox.training.run import Run
 from idemvox.training.state.checkpoint import remove_partial
-from idemvox.training.state.provenance import epochs_behind, save_trained
+from idemvox.training.state.models import keep_best, save_run
+from idemvox.training.state.provenance import epochs_behind
 from idemvox.training.state.saving import Saver, Stop
 from idemvox.training.watch.reporter import Reporter
 
@@ -39,7 +40,8 @@ class Gradient:
         with stop.listening(), progress_bar(progress and is_first()) as bar:
             if run.done < recipe.training.epochs or epochs_behind(folder / "model") != run.behind:
                 _finish(run, folder, saver, bar, hooks)
-        return Trained(folder, folder / "model", run.behind, run.numbers)
+        best = folder / "best" if recipe.training.keep_best is not None else None
+        return Trained(folder, folder / "model", run.behind, run.numbers, best)
 
 
 def _finish(run: Run, folder: Path, saver: Saver, bar: Progress, hooks: Hooks) -> None:
@@ -68,16 +70,9 @@ def _finish(run: Run, folder: Path, saver: Saver, bar: Progress, hooks: Hooks) -
                 if run.place.steps < run.steps:  # the last one is saved with the epoch's numbers
                     saver.pause(bar.console, run.done, run.state, ("step", run.place.steps))
             reporter.trained(epoch, run.numbers)
+            if recipe.training.keep_best is not None and is_first():
+                keep_best(run, folder / "best")
             hooks.on_epoch(run)
             saver.pause(bar.console, run.done, run.state)
         if is_first():
-            save_trained(
-                folder / "model",
-                run.framework.embedder,
-                recipe,
-                scoring=run.framework.scoring,
-                epochs=run.behind,
-                utterances=run.batches.size,
-                labels=run.labels,
-                corpora=run.corpora,
-            )
+            save_run(run, folder / "model")
