@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from safetensors.torch import load_file, save_file
 
-from idemvox import model as module
 from idemvox.errors import IdemvoxError
 from idemvox.model import FORMAT, build_encoder, fingerprint, load_model, save_model
 from idemvox.recipe import Part
@@ -130,7 +130,7 @@ def test_a_failed_save_leaves_the_old_weights(folder, monkeypatch):
     def full(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(module, "save", full)
+    monkeypatch.setattr(safetensors.torch, "save", full)
     with pytest.raises(OSError, match="disk full"):
         saved(folder, seed=1)
     assert (folder / "model.safetensors").read_bytes() == before

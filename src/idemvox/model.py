@@ -1,7 +1,8 @@
 """Model folders: a trained encoder, ready to embed, and its provenance.
 
 ``model.safetensors`` holds the weights; ``model.json`` says how to build the encoder and where it came from.
-Nothing in them is ever unpickled.
+Nothing in them is ever unpickled. An exported folder holds ``model.onnx`` instead, and needs no torch: this
+module imports torch only to build, load or write an encoder.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 
-from idemvox.audio.frontend import FrontEndSettings
-from idemvox.encoders.base import Encoder, Scoring
-from idemvox.encoders.weights.base import read_tensors
+from idemvox.embedder import Embedder, Scoring
 from idemvox.errors import ModelError, RecipeError
+from idemvox.extras import needs_torch
 from idemvox.files import atomic_write, file_hash, read_json, write_json
+from idemvox.onnx_encoder import ONNX_FILE, OnnxEncoder
 from idemvox.processes import command_line
 from idemvox.recipe import Part, build_options
 from idemvox.registry import ENCODERS, PEERS
+
+if TYPE_CHECKING:
+    from idemvox.encoders.base import Encoder
 
 __all__ = [
     "BACKEND_FILE",
@@ -52,14 +55,29 @@ BACKEND_FILE = "backend.safetensors"
 class Model:
     """A loaded model folder: the encoder in eval mode, how it is scored, its provenance, and the folder."""
 
-    encoder: Encoder
+    encoder: Embedder
     scoring: Scoring
     provenance: dict[str, Any]
     folder: Path
 
+    @property
+    def network(self) -> Encoder:
+        """The encoder as a module of torch, for what needs its weights.
+
+        Raises:
+            ModelError: the model was exported.
+        """
+        from idemvox.encoders.base import Encoder
+
+        if not isinstance(self.encoder, Encoder):
+            raise ModelError(f"{self.folder} was exported and cannot be trained further: give the original")
+        return self.encoder
+
 
 def build_encoder(part: Part, frontend: Mapping[str, Any]) -> Encoder:
     """Build the encoder that a recipe names, with its front end."""
+    from idemvox.audio.frontend import FrontEndSettings
+
     cls = ENCODERS[part.name]
     options = part.build(cls.Options, "encoder")
     front: FrontEndSettings = build_options(frontend, FrontEndSettings, "frontend")
@@ -77,6 +95,10 @@ def save_model(
     scoring: Scoring,
 ) -> None:
     """Write a model folder, replacing each file atomically; remove what older weights led to."""
+    from safetensors.torch import save
+
+    from idemvox.audio.frontend import FrontEndSettings
+
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
     with atomic_write(folder / "model.safetensors", "wb") as file:
@@ -124,13 +146,24 @@ def load_model(folder: str | Path) -> Model:
             "upgrade idemvox"
         )
     try:
-        part = TypeAdapter(Part).validate_python(description["encoder"])
-        encoder = build_encoder(part, description["frontend"])
-        encoder.load_state_dict(load_file(folder / "model.safetensors"))
+        encoder = _load_encoder(folder, description)
         scoring: Scoring = TypeAdapter(Scoring).validate_python(description.get("scoring", "cosine"))
     except (RecipeError, KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise ModelError(f"model folder {folder} is damaged: {error}") from error
-    return Model(encoder.eval(), scoring, description.get("provenance", {}), folder)
+    return Model(encoder, scoring, description.get("provenance", {}), folder)
+
+
+def _load_encoder(folder: Path, description: Mapping[str, Any]) -> Embedder:
+    """Load the encoder of a model folder: of an exported one with onnxruntime, else with torch."""
+    if "exported" in description:
+        return OnnxEncoder(folder / ONNX_FILE)
+    needs_torch(f"the model in {folder}")
+    from safetensors.torch import load_file
+
+    part = TypeAdapter(Part).validate_python(description["encoder"])
+    encoder = build_encoder(part, description["frontend"])
+    encoder.load_state_dict(load_file(folder / "model.safetensors"))
+    return encoder.eval()
 
 
 def import_weights(file: str | Path, peer: str, folder: str | Path) -> Model:
@@ -151,6 +184,8 @@ def import_weights(file: str | Path, peer: str, folder: str | Path) -> Model:
     file, folder, source = Path(file), Path(folder), PEERS[peer]
     if (folder / "model.json").exists():
         raise ModelError(f"{folder} holds a model: choose another folder")
+    from idemvox.encoders.weights.base import read_tensors
+
     state = read_tensors(file)
     try:
         found = source.convert(state)
@@ -182,13 +217,19 @@ def fingerprint(folder: str | Path) -> str:
     """Return a SHA-256 of all that an embedding depends on: weights, encoder and front end.
 
     Models with the same fingerprint give the same embeddings. How embeddings are compared (the scoring, the
-    back end, the calibration) and where the model came from do not count.
+    back end, the calibration) and where the model came from do not count. An exported model whose embeddings
+    are the original's has the original's fingerprint.
 
     Args:
         folder: the model folder itself, :attr:`Model.folder`.
     """
     folder = Path(folder)
     description = read_json(folder / "model.json", ModelError)
+    if "exported" in description:
+        exported = description["exported"]
+        if file_hash(folder / ONNX_FILE) != exported["sha256"]:
+            raise ModelError(f"{folder / ONNX_FILE} has changed since the export: export again")
+        return str(exported["fingerprint"])
     built = {name: description[name] for name in ("encoder", "frontend")}
     text = json.dumps({"weights": file_hash(folder / "model.safetensors"), **built}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -53,9 +53,13 @@ def trial_source(root: Path | None, manifest: Path | None) -> Manifest | Path:
 
 def fetch_device(name: str | None) -> str:
     """Return the device that was asked for, or the best available one."""
+    from idemvox.extras import has_torch
+
+    if name is not None or not has_torch():
+        return name or "cpu"
     from idemvox.devices import device_named
 
-    return name or device_named("auto").type
+    return device_named("auto").type
 
 
 @contextmanager

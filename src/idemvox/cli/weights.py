@@ -41,7 +41,7 @@ def import_weights(
     from idemvox.model import import_weights as import_file
 
     model = import_file(file, toolkit, out)
-    encoder, settings = model.encoder, model.encoder.frontend.settings
+    encoder, settings = model.network, model.network.frontend.settings
     size = sum(parameter.numel() for parameter in encoder.parameters())
     console.print(f"{type(encoder).__name__} with {size:,} parameters, {encoder.dim} numbers each: {out}")
     description = json.loads((model.folder / "model.json").read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from idemvox.audio.fbank import build_front_end
 from idemvox.audio.frontend import FrontEndSettings
 
-__all__ = ["Encoder", "Scoring"]
-
-Scoring = Literal["cosine", "euclidean"]
-"""How two representations are compared: cosine, or minus the squared Euclidean distance."""
+__all__ = ["Encoder"]
 
 
 class Encoder(nn.Module):

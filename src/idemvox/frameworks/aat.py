@@ -12,7 +12,8 @@ from torch.optim import Adam
 
 from idemvox.batch import Batch, Sampler, Step
 from idemvox.corpus.crops import Crop, Views
-from idemvox.encoders.base import Encoder, Scoring
+from idemvox.embedder import Scoring
+from idemvox.encoders.base import Encoder
 from idemvox.errors import RecipeError
 from idemvox.frameworks.base import Paired
 from idemvox.frameworks.parts.heads import Affine

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from idemvox.batch import Batch, Sampler, Step, Swap
 from idemvox.corpus.balance import Balance
 from idemvox.corpus.crops import Crop, Views
-from idemvox.encoders.base import Encoder, Scoring
+from idemvox.embedder import Scoring
+from idemvox.encoders.base import Encoder
 from idemvox.errors import CorpusError
 from idemvox.frameworks.parts.projector import Projector
 from idemvox.ranks import gather

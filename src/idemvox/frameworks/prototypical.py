@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from idemvox.batch import Batch, Sampler, Step
-from idemvox.encoders.base import Scoring
+from idemvox.embedder import Scoring
 from idemvox.frameworks.base import Paired
 from idemvox.losses.prototypical import prototypical
 from idemvox.registry import FRAMEWORKS, Memory

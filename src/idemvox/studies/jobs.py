@@ -118,7 +118,7 @@ def _keep_initial(job: Job) -> None:
         encoder, provenance = build_encoder(recipe.encoder, recipe.frontend), {"recipe": "untrained"}
     else:
         given = load_model(start)
-        encoder, provenance = given.encoder, given.provenance
+        encoder, provenance = given.network, given.provenance
     folder = job.folder / "model"
     save_model(folder, encoder, recipe.encoder, recipe.frontend, provenance, scoring="cosine")
 

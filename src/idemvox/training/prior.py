@@ -41,7 +41,7 @@ def load_prior(path: Path, corpus: Corpus, device: torch.device) -> npt.NDArray[
         ModelError: the folder holds no model.
     """
     if path.is_dir():
-        return _embed(load_model(path).encoder.to(device), corpus, device)
+        return _embed(load_model(path).network.to(device), corpus, device)
     try:
         with path.open("rb") as file:
             found = np.load(file, allow_pickle=False)

@@ -285,7 +285,7 @@ def load_calibration(folder: str | Path, scoring: str | None = None) -> Calibrat
 def _weights_hash(folder: Path) -> str:
     """Return the SHA-256 of the names and contents of all weights in a model folder."""
     whole = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.onnx")]):
         with path.open("rb") as file:
             whole.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return whole.hexdigest()

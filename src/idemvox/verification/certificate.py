@@ -290,7 +290,7 @@ def _model_files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.glob("*")
-        if path.name in ("model.json", "model.safetensors") or path.name.startswith("backend")
+        if path.name in ("model.json", "model.onnx", "model.safetensors") or path.name.startswith("backend")
     )
 
 

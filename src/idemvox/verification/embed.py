@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from idemvox.audio.read import SAMPLE_RATE, probe, read
 from idemvox.corpus.manifest import Manifest, Utterance
+from idemvox.embedder import Embedder
 from idemvox.errors import AudioError, CorpusError, IdemvoxError, ModelError
 from idemvox.files import atomic_write
-from idemvox.modules import evaluating
+from idemvox.onnx_encoder import OnnxEncoder
 from idemvox.processes import read_ahead
 from idemvox.progress import task_bar
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = [
     "Crops",
-    "Embedder",
     "Embeddings",
     "embed_files",
     "embed_waves",
@@ -36,8 +37,6 @@ __all__ = [
 
 Floats = NDArray[np.float32]
 Precision = Literal["fp32", "bf16"]
-Embedder: TypeAlias = Callable[[torch.Tensor, torch.Tensor], Any]
-"""(wave (B, T) float32 at 16 kHz, valid samples (B,)) -> (B, D), a tensor or an array."""
 WHOLE = "whole utterances"
 _AHEAD = 3  # batches of audio being read or waiting to be embedded
 _SHORTEST = 400  # samples: one 25 ms window
@@ -236,15 +235,16 @@ def embed_waves(
                 f"cannot embed {name}: {len(wave)} samples at 16 kHz are too few (at least {_SHORTEST});"
                 " use a longer recording, or leave it out"
             )
-    place = _move(encoder, device)
-    lengths = torch.tensor([len(wave) for wave in waves])
-    padded = torch.zeros(len(waves), int(lengths.max()))  # (B, T)
+    lengths = np.array([len(wave) for wave in waves], np.int64)
+    padded = np.zeros((len(waves), lengths.max()), np.float32)  # (B, T)
     for row, wave in zip(padded, waves, strict=True):
-        row[: len(wave)] = torch.from_numpy(wave)
-    mode = evaluating(encoder) if isinstance(encoder, nn.Module) else nullcontext()
-    with mode, torch.autocast(place.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        vectors = encoder(padded.to(place), lengths.to(place))  # (B, D)
-    matrix: Floats = torch.as_tensor(vectors).float().cpu().numpy()
+        row[: len(wave)] = wave
+    if isinstance(encoder, OnnxEncoder):
+        matrix = encoder(padded, lengths)
+    else:
+        from idemvox.verification.forward import forward
+
+        matrix = forward(encoder, padded, lengths, device, precision)
     for name, vector in zip(names, matrix, strict=True):
         if not np.isfinite(vector).all():
             raise ModelError(
@@ -252,20 +252,6 @@ def embed_waves(
                 " use an earlier checkpoint"
             )
     return matrix
-
-
-def _move(encoder: Embedder, device: str | torch.device | None) -> torch.device:
-    """Move a module to ``device``; return the device for the encoder's input."""
-    if not isinstance(encoder, nn.Module):
-        return torch.device(device or "cpu")
-    tensor = next(iter([*encoder.parameters(), *encoder.buffers()]), None)
-    here = torch.device("cpu") if tensor is None else tensor.device
-    place = here if device is None else torch.device(device)
-    if place.type != here.type or place.index not in (None, here.index):
-        encoder.to(
-            place
-        )  # not otherwise: it takes an LSTM's weights apart, which another thread may be using
-    return place
 
 
 def _jobs(source: Manifest | Sequence[str | Path], max_seconds: float | None) -> list[_Job]:

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from idemvox.audio.read import probe
@@ -23,6 +22,9 @@ from idemvox.verification.metrics import Costs, eer_of, min_dcf_of
 from idemvox.verification.report import Report, library_versions
 from idemvox.verification.scoring import Scorer, missing_ids
 from idemvox.verification.trials import Trials
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "Scored",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from idemvox.encoders.base import Scoring
+from idemvox.embedder import Scoring
 from idemvox.errors import CorpusError, ModelError
 from idemvox.model import Model
 from idemvox.verification.backend import BackEnd

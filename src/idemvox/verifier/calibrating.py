@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.table import Table
 
@@ -29,6 +28,9 @@ from idemvox.verification.scoring import Scorer
 from idemvox.verification.trials import Trials
 from idemvox.verifier.listening import Facts
 from idemvox.verifier.verifier import Verifier, Voice
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Calibrated", "HeardTrials", "calibrate", "hear_trials"]
 

@@ -6,17 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from idemvox.audio.recording import Recording, open_recording
+from idemvox.embedder import Embedder
 from idemvox.errors import AudioError
 from idemvox.model import fingerprint, load_model
+from idemvox.onnx_encoder import OnnxEncoder
 from idemvox.verification.calibration import Calibration, load_calibration
-from idemvox.verification.embed import Embedder, embed_waves
+from idemvox.verification.embed import embed_waves
 from idemvox.verification.report import Report, load_report
 from idemvox.verification.scoring import Scorer
 from idemvox.verifier.enrolment import Added, Voiceprint
@@ -26,6 +27,9 @@ from idemvox.verifier.opening import opened
 from idemvox.verifier.roster import Combining
 from idemvox.verifier.store import SpeakerStore
 from idemvox.verifier.verdict import Limits, Verdict, examine, judge, no_speech
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Verifier", "Voice"]
 
@@ -58,10 +62,11 @@ class Verifier:
     same speaker: LLR 5.31 is at or above the threshold 2.10 for 1 % false accepts (calibrated on ...); ...
 
     Args:
-        encoder: an :class:`~idemvox.encoders.base.Encoder`, or any other callable with its signature.
+        encoder: an :class:`~idemvox.encoders.base.Encoder`, an exported one, or any other callable with its
+            signature.
         scorer: how embeddings are compared.
         report: the model's evaluation; without a calibration, verdicts mention its threshold.
-        device: of the encoder; ``None`` leaves it where it is.
+        device: of the encoder; ``None`` leaves it where it is. An exported one runs on the processor.
         calibration: ``None`` for a model that is not calibrated: it gives scores, but no decisions.
         limits: when to abstain.
         folder: the model folder; stores of speakers are checked to be of this model.
@@ -78,8 +83,10 @@ class Verifier:
         limits: Limits | None = None,
         folder: Path | None = None,
     ) -> None:
-        if isinstance(encoder, nn.Module):
-            encoder.eval().to(device)
+        if not isinstance(encoder, OnnxEncoder):
+            from idemvox.verification.forward import settle
+
+            settle(encoder, device)
         self.encoder = encoder
         self.scorer = scorer
         self.report = report
@@ -97,7 +104,7 @@ class Verifier:
         *,
         limits: Limits | None = None,
     ) -> Verifier:
-        """Load a model folder, with its calibration and its report if it has them.
+        """Load a model folder, trained or exported, with its calibration and its report if it has them.
 
         Raises:
             ModelError: not a model folder, or its calibration is for other weights or another scoring.

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from idemvox.encoders.base import Encoder, Scoring
+from idemvox.embedder import Scoring
+from idemvox.encoders.base import Encoder
 from idemvox.files import read_json
 from idemvox.model import save_model
 from idemvox.processes import command_line

@@ -50,7 +50,7 @@ def begin_from(source: Path, recipe: Recipe, framework: Framework, optimizer: Op
 
 
 def _load_encoder(source: Path, framework: Framework) -> None:
-    encoder = load_model(source).encoder
+    encoder = load_model(source).network
     theirs, ours = encoder.frontend.settings, framework.encoder.frontend.settings
     if theirs != ours:
         raise RunError(
