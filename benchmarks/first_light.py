@@ -67,11 +67,11 @@ SSPS = (
 )
 
 
-def split(folder: Path, out: Path, name: str) -> Manifest:
-    """Return a split of the corpora as a checked manifest."""
-    path = out / f"{name}.csv"
+def split(folder: Path, out: Path, name: str, min_seconds: float = 1.5) -> Manifest:
+    """Return a split of the corpora as a checked manifest, without utterances with less speech than that."""
+    path = out / (f"{name}.csv" if min_seconds == 1.5 else f"{name}-{min_seconds:g}.csv")
     if not path.is_file():
-        prepare_table(folder / "manifest.csv", path, where={"split": name}, min_seconds=1.5)
+        prepare_table(folder / "manifest.csv", path, where={"split": name}, min_seconds=min_seconds)
     return load_manifest(path)
 
 
@@ -131,10 +131,11 @@ def build(out: Path, channel: str, choose: bool) -> tuple[Path, list[TestSet]]:
     dev = split(folder, out, "dev")
     test = simulated(dev.select(lambda u: source(u) == "speechocean762"), out / "dev", channel, 4, 3)
     listed = out / "dev" / "manifest.csv"
+    split(folder, out, "dev", 0.1)  # the list of real calls has shorter utterances too
     return learn, [
         TestSet.make(make_trials(test, "across", name="cross-simulated"), listed, out),
         TestSet.make(make_trials(test, "within", name="within-simulated"), listed, out),
-        TestSet("cross-wuw", folder / "trials" / "wuw_cross.txt", out / "dev.csv"),
+        TestSet("cross-wuw", folder / "trials" / "wuw_cross.txt", out / "dev-0.1.csv"),
     ]
 
 
