@@ -64,6 +64,11 @@ def times(rates: Mapping[str, list[float]], name: str, base: str) -> float:
     return statistics.median(a / b for a, b in zip(rates[name], rates[base], strict=True))
 
 
+def description(doc: str) -> str:
+    """Return the part of a benchmark's docstring that goes into its results page."""
+    return doc.split("\n\n", 2)[2].rsplit("\n\n", 1)[0]
+
+
 def publish(
     folder: Path,
     name: str,
@@ -73,6 +78,6 @@ def publish(
     notes: str = "",
     **more: Any,
 ) -> None:
-    """Write NAME.json and NAME.md, with the part of a docstring between its usage and its last paragraph."""
-    about = doc.split("\n\n", 2)[2].rsplit("\n\n", 1)[0]
-    write_results(folder, name, title, f"python benchmarks/{command_line()}", rows, about + notes, **more)
+    """Write NAME.json and NAME.md, with the docstring between its usage and its last paragraph."""
+    command = f"python benchmarks/{command_line()}"
+    write_results(folder, name, title, command, rows, description(doc) + notes, **more)

@@ -54,9 +54,8 @@ BASE = (
     "training.lr_decay=0.4",
     "training.lr_every=4",
 )
-MORE = (
-    "training.lr=2.5e-3",
-)  # multiplied by 0.4 every 4 epochs, counted from the start of the base: 4e-4, then 1.6e-4
+MORE = ("training.lr=2.5e-3",)
+"""The rate is multiplied by 0.4 every 4 epochs, counted from the start of the base: 4e-4, then 1.6e-4."""
 SSPS = (
     "positives.clusters=4200",
     "positives.neighbours=1",

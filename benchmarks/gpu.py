@@ -1,21 +1,22 @@
-"""Make the most of one short loan of a GPU: is it right, how fast is it, and what does SSPS gain at scale.
+"""One short loan of a GPU: is training correct there, how fast is it, and what does SSPS gain at scale?
 
     python benchmarks/gpu.py [--minutes 8] [--out gpu-results] [--bundle FOLDER] [--device cuda] [--tiny]
         [--only STEP ...]
 
-Steps, each in a process of its own with a limit of its own; the most valuable come first, and what no time is
-left for is skipped. Each writes OUT/STEP.json whenever it knows more, so one that fails or runs out of time
-leaves what it had. OUT/log.txt has what they print, OUT/plan.json how each ended.
+Each step is a process of its own with its own time limit. The most valuable steps come first, and steps for
+which no time is left are skipped. A step updates OUT/STEP.json with every new result, so that a step that
+fails or runs out of time still leaves what it has measured. OUT/log.txt has their output, OUT/plan.json how
+each ended.
 
-* peak: versions, the peak of a bf16 matrix product, the bandwidth of a copy.
-* right: every framework with and without SSPS, on both encoders: losses and gradients on the GPU against the
-  CPU; resuming to the same bits; torchrun with NCCL; how often a step waits for the GPU.
-* sizes: k-means and agglomeration of 1,092,009 vectors, and what SSPS costs a step at that size.
-* speed: training steps of the papers' recipes, eager and compiled; from them the hours of whole schedules.
-* study: benchmarks/ssps_gain.py with the speech of a bundle (benchmarks/gpu_bundle.py), several runs at once,
-  for as long as there is time; the recordings are made in the background from the start.
+* peak: versions, the peak speed of a bf16 matrix product, the bandwidth of a copy.
+* right: every framework with and without SSPS, on both encoders: losses and gradients on the GPU compared
+  with the CPU, resuming bit for bit, torchrun with NCCL, and how often a step waits for the GPU.
+* sizes: k-means and agglomeration of 1,092,009 vectors, and what SSPS adds to a step at that size.
+* speed: training steps of the papers' recipes, eager and compiled, and the hours of whole schedules.
+* study: benchmarks/ssps_gain.py on the speech of a bundle (benchmarks/gpu_bundle.py), several runs at once,
+  for as long as there is time. The recordings are simulated in the background from the start.
 
-``--device cpu --tiny`` runs all of it in a minute or two without a GPU.
+``--device cpu --tiny`` runs every step in a minute or two without a GPU.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from idemvox.files import write_json
 
 HERE = Path(__file__).resolve().parent
 SHARES = {"peak": 0.1, "right": 0.16, "sizes": 0.12, "speed": 0.24, "study": 1.0}
-"""What of the whole time a step may take; the last one has the rest."""
+"""Share of the whole time that a step may take; the last one gets the rest."""
 CLOSING = 8.0  # seconds kept for the end
-SHORTEST = 5.0  # seconds: with fewer, a step is not begun
+SHORTEST = 5.0  # seconds; with less time left, a step is not started
 
 
 def command(step: str, args: Any, seconds: float) -> list[str]:
@@ -55,13 +56,13 @@ def command(step: str, args: Any, seconds: float) -> list[str]:
 
 
 def start(words: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a command in a process group of its own, which prints to the log."""
+    """Start a command in a process group of its own; its output goes to the log."""
     with log.open("ab") as file:
         return subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 def finish(process: subprocess.Popen[bytes], seconds: float) -> str:
-    """Wait for a process so long, then end it; return how it ended."""
+    """Wait so many seconds for a process, then end it; return how it ended."""
     try:
         code = process.wait(max(seconds, 0.1))
         return "done" if code == 0 else f"failed with exit code {code}: see log.txt"
@@ -71,19 +72,21 @@ def finish(process: subprocess.Popen[bytes], seconds: float) -> str:
                 os.killpg(process.pid, sign)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(3)
-        return "out of time; what it had is written"
+        return "out of time; its results so far are written"
 
 
 def main() -> None:
-    """Carry the plan out."""
+    """Run the steps."""
     parser = parser_of(__doc__)
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--out", type=Path, default=Path("gpu-results"))
     parser.add_argument(
-        "--bundle", type=Path, help="folder made by benchmarks/gpu_bundle.py; without, no study"
+        "--bundle", type=Path, help="folder made by benchmarks/gpu_bundle.py; the study needs one"
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="a little of everything, to see that it runs")
+    parser.add_argument(
+        "--tiny", action="store_true", help="a small part of every step, to check that it runs"
+    )
     parser.add_argument("--only", nargs="+", choices=list(SHARES), metavar="STEP")
     args = parser.parse_args()
     began, total = time.monotonic(), 60 * args.minutes

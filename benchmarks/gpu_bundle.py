@@ -1,10 +1,11 @@
-"""Pack what a GPU machine without a network needs for benchmarks/gpu.py: packages that it lacks, and speech.
+"""Packs what benchmarks/gpu.py needs on a GPU machine without a network: missing packages, and speech.
 
     python benchmarks/gpu_bundle.py [--out gpu-bundle] [--python 3.12] [--packages soundfile pydantic ...]
 
-Speech and augmentation audio of ``IDEMVOX_CORPORA`` become Ogg Opus at 12 kbit/s in one tar file, each
-utterance cut to its first 4.2 seconds, so that the folder stays below 60 MiB; wheels of the packages are
-fetched for that Python on Linux. There, give the folder to ``benchmarks/gpu.py --bundle``.
+The speech and the augmentation audio in ``IDEMVOX_CORPORA`` become Ogg Opus at 12 kbit/s in one tar file.
+Each utterance is cut to its first 4.2 seconds, so that the folder stays below 60 MiB. Wheels of the packages
+are downloaded for the given version of Python on Linux. On the GPU machine, pass the folder to
+``benchmarks/gpu.py --bundle``.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ PACKAGES = [
     "lightning-fabric",
 ]
 SECONDS, BITS = 4.2, 12_000
-PER_VOICE = 120  # of a voice of the densest source at most
+PER_VOICE = 120  # at most so many utterances of a voice of gcompris, which has the most
 PLATFORMS = [f"manylinux_2_{n}_x86_64" for n in (17, 24, 27, 28, 31, 34)]
 PLATFORMS += ["manylinux2014_x86_64", "manylinux1_x86_64"]
 
@@ -66,7 +67,7 @@ def opus(path: Path, seconds: float = SECONDS) -> bytes:
 
 
 def wanted(folder: Path, scratch: Path) -> list[Utterance]:
-    """Choose utterances of the train and dev splits; each is named after its place in the bundle."""
+    """Choose utterances of the train and dev splits; an id is the path in the bundle."""
     chosen: list[Utterance] = []
     for split in ("train", "dev"):
         path = scratch / f"{split}.csv"
@@ -109,7 +110,7 @@ def main() -> None:
     paths = [Path(u.path) for u in utterances] + extra
     lengths = [SECONDS] * len(utterances) + [20.0] * len(extra)
     spoken = {u.id for u in utterances}
-    archive = args.out / "speech.tar.gz"  # Opus does not get smaller, the headers of so many files do
+    archive = args.out / "speech.tar.gz"  # gzip is for the many headers; Opus itself does not shrink
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar, ProcessPoolExecutor(os.cpu_count()) as pool:
         for name, data in zip(names, pool.map(attempt, paths, lengths, chunksize=32), strict=True):
             if not data and name in spoken:
@@ -125,7 +126,7 @@ def main() -> None:
 
 
 def attempt(path: Path, seconds: float) -> bytes:
-    """Return the file as Opus, nothing if it cannot be read (a broken noise)."""
+    """Return the file as Opus, or nothing if it cannot be read (some noise files are broken)."""
     try:
         return opus(path, seconds)
     except IdemvoxError:
@@ -133,7 +134,7 @@ def attempt(path: Path, seconds: float) -> bytes:
 
 
 def fetch(folder: Path, python: str, packages: list[str]) -> None:
-    """Download wheels for Linux and that version of Python; newer versions than there are win there."""
+    """Download wheels for Linux and a version of Python, of the package versions installed here."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--python-version", python, "--implementation", "cp", "-d", str(folder)]
     command += [word for name in PLATFORMS for word in ("--platform", name)]

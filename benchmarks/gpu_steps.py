@@ -1,4 +1,4 @@
-"""The steps of benchmarks/gpu.py, which says what each does; run one alone with the command in its log.
+"""The steps of benchmarks/gpu.py, where they are described; each can be run alone.
 
     python benchmarks/gpu_steps.py STEP --out FOLDER [--device cuda] [--seconds 60] [--tiny] [--bundle FOLDER]
 
@@ -67,7 +67,7 @@ WHOLE = {
 
 
 class Notes:
-    """What a step has found so far, written whenever there is more."""
+    """The results of a step so far, written again after each new one."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.file, self.found = args.out / f"{args.step}.json", dict[str, Any]()
@@ -79,12 +79,12 @@ class Notes:
         return self.until - time.monotonic()
 
     def put(self, **values: Any) -> None:
-        """Write down more."""
+        """Add results."""
         self.found |= values
         write_json(self.file, self.found)
 
     def attempt(self, name: str, work: Callable[[], Any]) -> None:
-        """Write down what some work returns, or how it failed."""
+        """Record what a function returns, or how it failed."""
         try:
             self.put(**{name: work()})
         except Exception:  # noqa: BLE001  # one failure must not cost the rest of the loan
@@ -95,13 +95,13 @@ class Notes:
 
 
 def wait(device: torch.device) -> None:
-    """Let the device finish."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def timed(work: Callable[[], Any], device: torch.device, rounds: int = 1) -> list[float]:
-    """Return the seconds of each of so many calls."""
+    """Return the seconds that each call takes."""
     seconds = []
     for _ in range(rounds):
         wait(device)
@@ -116,7 +116,7 @@ def timed(work: Callable[[], Any], device: torch.device, rounds: int = 1) -> lis
 
 
 def step_peak(args: argparse.Namespace, notes: Notes, device: torch.device) -> None:
-    """What the machine is and can do."""
+    """The machine, and its peak speeds."""
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     notes.put(device=name, cores=os.cpu_count(), versions=library_versions())
     size = 512 if args.tiny else 8192
@@ -132,7 +132,7 @@ def step_peak(args: argparse.Namespace, notes: Notes, device: torch.device) -> N
 
 
 def step_right(args: argparse.Namespace, notes: Notes, device: torch.device) -> None:
-    """Losses and gradients against the CPU's, exact resuming, torchrun, waits."""
+    """Losses and gradients compared with the CPU's, exact resuming, torchrun, waits for the GPU."""
     with tempfile.TemporaryDirectory() as folder:
         manifest = synthetic_voices(Path(folder) / "voices", 8, 6, 0).root / "manifest.csv"
         notes.attempt("resume", lambda: resumed(manifest, Path(folder), args.device))
@@ -176,11 +176,11 @@ def sized(name: str, positives: str, encoder: str, manifest: Path, device: str, 
 def compared(
     name: str, positives: str, encoder: str, manifest: Path, device: str, steps: int
 ) -> dict[str, Any]:
-    """Train the same batches on the CPU and on the device; return how far apart they are.
+    """Train on the same batches on the CPU and on the device; return how far the results differ.
 
     The first loss and gradient are compared with those of the CPU in float64. The losses of all steps are
-    compared with those of the CPU in fp32, since pseudo-positives are drawn otherwise in float64. All begin
-    with the same weights and clusters.
+    compared with those of the CPU in fp32, because float64 draws other pseudo-positives. All start with the
+    same weights and clusters.
     """
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False
@@ -244,7 +244,7 @@ def moved(batch: Batch, device: torch.device, double: bool) -> Batch:
 
 
 def waits(work: Callable[[], Any]) -> list[str]:
-    """Return where some work waits for the GPU without need: places in the code."""
+    """Return the places in the code where a call waits for the GPU."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
@@ -254,7 +254,7 @@ def waits(work: Callable[[], Any]) -> list[str]:
 
 
 def augmented(manifest: Path, device: torch.device) -> dict[str, Any]:
-    """Augment the same batch on the CPU and on the device, and count the waits of getting one there."""
+    """Augment the same batch on the CPU and on the device; list where augmenting waits for the device."""
     given = {}
     for where in ("cpu", device.type):
         recipe = sized("simclr", "same", "fast_resnet34", manifest, where)
@@ -267,7 +267,7 @@ def augmented(manifest: Path, device: torch.device) -> dict[str, Any]:
 
 
 def resumed(manifest: Path, folder: Path, device: str) -> dict[str, Any]:
-    """Compare two epochs at once with one and one, and with two once more, bit for bit."""
+    """Compare a run of two epochs, bit for bit, with the same run repeated and with one that is resumed."""
     out = {}
     for system in (("simclr", "ssps"), ("dino", "same")):
         recipe = sized(
@@ -291,14 +291,14 @@ def under_torchrun(manifest: Path, folder: Path, device: str) -> dict[str, Any]:
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", "-m"]
     words += ["idemvox.cli", "train", str(folder / "nccl.yaml"), "--out", str(folder / "nccl")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
-    return {"exit": done.returncode, "said": (done.stdout + done.stderr)[-600:] if done.returncode else ""}
+    return {"exit": done.returncode, "output": (done.stdout + done.stderr)[-600:] if done.returncode else ""}
 
 
 # -- sizes ---------------------------------------------------------------------------------------------
 
 
 def step_sizes(args: argparse.Namespace, notes: Notes, device: torch.device) -> None:
-    """What clustering and SSPS's step cost at VoxCeleb2's size."""
+    """The cost of clustering, and of a step of SSPS, at VoxCeleb2's size."""
     n, k = (4_000, 100) if args.tiny else (VOXCELEB2, 25_000)
     notes.put(utterances=n, clusters=k)
     notes.attempt("ssps_ms_per_step", lambda: ssps_ms(n, k, device))
@@ -312,7 +312,7 @@ def step_sizes(args: argparse.Namespace, notes: Notes, device: torch.device) -> 
 
 
 def ssps_ms(n: int, k: int, device: torch.device) -> dict[str, list[float]]:
-    """Return the milliseconds of a step of several samplers: taking references in, choosing, storing."""
+    """Return the milliseconds that several samplers take per step: add references, choose, store targets."""
     found = {}
     for m, queue in ((0, k), (1, k), (1, n)):
         setting = Setting(n, 512, 512, seed=0)
@@ -388,14 +388,14 @@ def speed_recipe(name: str, pack: Path, args: argparse.Namespace, *more: str) ->
 
 
 def speed(recipe: Recipe, device: torch.device, variant: str, tiny: bool) -> dict[str, Any]:
-    """Take some steps as a run does, then some under the profiler."""
+    """Time some steps as in a run, then profile some more."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     run, batches = begun(recipe)
     row: dict[str, Any] = {}
     if variant == "channels-last":
         run.framework.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if variant != "compiled":  # what is compiled runs out of the counter's sight
+    if variant != "compiled":  # the counter does not see compiled code
         row |= first_step(run, [next(batches)])
     ahead = OneAhead(batches, device.type == "cuda")
 
@@ -419,7 +419,7 @@ def speed(recipe: Recipe, device: torch.device, variant: str, tiny: bool) -> dic
 
 
 def profiled(work: Callable[[], None], count: int, each: float, device: torch.device) -> dict[str, Any]:
-    """Return how busy the GPU is, and what takes longest on it and on the host, in ms of a step."""
+    """Return how busy the GPU is, and what takes longest on it and on the host, in ms per step."""
     kinds = torch.profiler.ProfilerActivity
     known = [kinds.CPU, kinds.CUDA] if device.type == "cuda" else [kinds.CPU]
     parts = ((Augmenter, "augmentation"), (LogMel, "features"), (SSPS, "SSPS"), (Watch, "checks"))
@@ -449,7 +449,7 @@ def profiled(work: Callable[[], None], count: int, each: float, device: torch.de
 
 @contextmanager
 def named(owner: type, method: str, name: str) -> Iterator[None]:
-    """Have the profiler see a method under a name of ours."""
+    """Give a method a name of its own in the profile."""
     whole: Callable[..., Any] = getattr(owner, method)
 
     def inside(*args: Any, **kwargs: Any) -> Any:
@@ -467,7 +467,7 @@ def named(owner: type, method: str, name: str) -> Iterator[None]:
 
 
 def step_prepare(args: argparse.Namespace, notes: Notes, device: torch.device) -> None:
-    """Unpack the bundle and make the recordings, in the background."""
+    """Unpack the bundle and simulate the recordings, in the background."""
     os.nice(5)
     at = scratch(args)
     with tarfile.open(args.bundle / "speech.tar.gz") as tar:
@@ -488,18 +488,18 @@ def step_prepare(args: argparse.Namespace, notes: Notes, device: torch.device) -
         notes.put(**{name: {**shown, "seconds": time.perf_counter() - began}})
 
 
-HELD = 64  # of a tiny study: every so many speakers
+HELD = 64  # a tiny study holds out every 64th speaker
 
 
 def scratch(args: argparse.Namespace) -> Path:
-    """Return where the study works: outside OUT, which is brought home."""
+    """Return the study's working folder: outside OUT, which is copied back."""
     at = Path(tempfile.gettempdir()) / f"idemvox-gpu-{args.out.resolve().name}"
     at.mkdir(exist_ok=True)
     return at
 
 
 def step_study(args: argparse.Namespace, notes: Notes, device: torch.device) -> None:
-    """Train and score as many runs as there is time for."""
+    """Train and score as many systems as time allows."""
     at, every = scratch(args), []
     speech = at / "speech"
     banks = (f"augment.noise={speech / 'noise'}", f"augment.music={speech / 'music'}", "training.workers=2")
@@ -534,19 +534,19 @@ def step_study(args: argparse.Namespace, notes: Notes, device: torch.device) -> 
         keep(every, args.out)
     gather(every, notes, failed)
     sys.stdout.flush()
-    os._exit(0)  # runs that are still under way end with this process
+    os._exit(0)  # unfinished runs end with this process
 
 
 TINY = ("encoder.channels=16", "encoder.mfa_channels=24", "training.batch=16", "training.workers=0")
 
 
 def ordered(jobs: list[Job]) -> list[Job]:
-    """Put the bases first, then the runs of every first seed."""
+    """Sort: the bases first, then the runs by seed."""
     return sorted(jobs, key=lambda job: (bool(job.tests), job.recipe.seed))
 
 
 def gather(jobs: list[Job], notes: Notes, failed: list[str]) -> None:
-    """Write down what has been scored, and the last epoch of every run."""
+    """Record the scores so far, and the last epoch of every run."""
     rows = []
     for job in jobs:
         run = "/".join(job.folder.parts[-4:])
@@ -562,7 +562,7 @@ def gather(jobs: list[Job], notes: Notes, failed: list[str]) -> None:
 
 
 def keep(jobs: list[Job], out: Path) -> None:
-    """Write what benchmarks/ssps_gain.py keeps of each seed; copy it to docs/results/ssps-gain."""
+    """Write the records of benchmarks/ssps_gain.py; copy them to docs/results/ssps-gain."""
     for folder in sorted({job.folder.parent for job in jobs}):
         mine = [job for job in jobs if job.folder.parent == folder]
         if any(job.done and job.tests for job in mine):
@@ -590,8 +590,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--jobs", type=int, default=6, help="runs of the study at a time")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the study's numbers of epochs")
+    parser.add_argument(
+        "--jobs", type=int, default=6, help="runs of the study that are trained at the same time"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of the study's numbers of epochs")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     print(f"--- {args.step}", flush=True)

@@ -1,17 +1,17 @@
-"""Does training go on bit for bit after kill -9?  SimCLR, DINO and CEL with SSPS, killed at random moments.
+"""Does training resume bit for bit after kill -9? SimCLR, DINO and CEL with SSPS, killed at random moments.
 
     python benchmarks/kill.py [--kills 10] [--quick]
 
-Each framework is trained once undisturbed, on synthetic voices: 3 epochs of 6 steps, a pass that fills the
-queues and k-means before each. Then it is trained anew until it has been killed so many times: by SIGKILL, at
-a moment drawn uniformly from the time that the undisturbed run took, and gone on with (`--resume`); every
-other run is killed once more while it goes on. Checkpoints are written after every other step and every
-other batch of the pass (`training.save_steps: 2`).
+Each framework is first trained without interruption on synthetic voices: 3 epochs of 6 steps, each after a
+pass that fills the queues and k-means. Then the training is repeated until it has been killed the given
+number of times: by SIGKILL, at a moment drawn uniformly from the duration of the uninterrupted run. It is
+then resumed (`--resume`); every other run is killed a second time after resuming. Checkpoints are written
+after every second step and every second batch of the pass (`training.save_steps: 2`).
 
-Compared are all tensors and numbers of the last checkpoint (weights, teacher, batch statistics, optimiser,
-both queues, cluster assignments, the sampler's place), the model folder's weights, and every line of the log
-and of the learning curves: bit for bit, but for what was read off the clock. A line that is missing or comes
-twice is a difference too.
+Everything that the runs leave is compared bit for bit: the tensors and numbers of the last checkpoint
+(weights, teacher, batch statistics, optimiser, both queues, cluster assignments, the sampler's position), the
+model folder's weights, and every line of the log and of the learning curves, except for values read from the
+clock. A line that is missing or repeated counts as a difference too.
 
 Writes docs/results/kill.{md,json}.
 """
@@ -66,13 +66,13 @@ def recipe_of(framework: str, manifest: Path) -> Recipe:
 
 
 def attempt(recipe: Recipe, folder: Path) -> None:
-    """Do a process's work."""
+    """Train, resuming what is there; runs in a process of its own."""
     torch.set_num_threads(1)
     train(recipe, folder, resume=True, progress=False)
 
 
 def run(recipe: Recipe, folder: Path, seconds: float | None = None) -> bool:
-    """Train in a process of its own, or kill it after a time; return whether it came to its end."""
+    """Train in a process of its own, or kill it after a time; return whether it finished."""
     process = multiprocessing.get_context("forkserver").Process(target=attempt, args=(recipe, folder))
     process.start()
     process.join(seconds)
@@ -86,7 +86,7 @@ def run(recipe: Recipe, folder: Path, seconds: float | None = None) -> bool:
 
 
 def left(folder: Path) -> dict[str, Any]:
-    """Return all that a run has left, by name."""
+    """Return everything that a run has left, by name."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     found = {
         "checkpoint": load_checkpoint(last_checkpoint(folder / "checkpoints")),
@@ -98,7 +98,7 @@ def left(folder: Path) -> dict[str, Any]:
 
 
 def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the tensors and values below, with their names, but for what was read off the clock."""
+    """Yield the tensors and values of a tree with their names, except those read from the clock."""
     if isinstance(tree, dict | list | tuple):
         for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
             if key not in CLOCK:
@@ -108,7 +108,7 @@ def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Return the names of what differs in any bit, or is in one only."""
+    """Return the names of values that differ in any bit, or that only one run has."""
 
     def bits(found: dict[str, Any], name: str) -> Any:
         value = found.get(name, "missing")
@@ -118,7 +118,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def newest(folder: Path) -> str:
-    """Return what a killed run goes on from: nothing, or after an epoch, some fill batches or some steps."""
+    """Return where a killed run resumes: from nothing, or after an epoch, some fill batches or some steps."""
     path = last_checkpoint(folder / "checkpoints")
     if path is None:
         return "nothing"
@@ -126,14 +126,14 @@ def newest(folder: Path) -> str:
 
 
 def trial(framework: str, manifest: Path, scratch: Path, kills: int) -> dict[str, Any]:
-    """Train undisturbed and killed; return a row of the results."""
+    """Train uninterrupted and killed; return the row of a framework."""
     recipe = recipe_of(framework, manifest)
     began = time.perf_counter()
     run(recipe, scratch / recipe.name / "whole")
     seconds = time.perf_counter() - began
     expected, rng = left(scratch / recipe.name / "whole"), random.Random(0)
     after: list[float] = []
-    went_on: Counter[str] = Counter()
+    resumed_from: Counter[str] = Counter()
     different: list[str] = []
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task(f"killing {recipe.name}", total=kills)
@@ -142,7 +142,7 @@ def trial(framework: str, manifest: Path, scratch: Path, kills: int) -> dict[str
             for moment in [rng.uniform(0, seconds) for _ in range(1 + number % 2)]:
                 if len(after) < kills and not run(recipe, folder, moment):
                     after.append(moment)
-                    went_on[newest(folder)] += 1
+                    resumed_from[newest(folder)] += 1
             run(recipe, folder)
             different += differences(left(folder), expected)
             bar.update(task, completed=len(after))
@@ -156,28 +156,28 @@ def trial(framework: str, manifest: Path, scratch: Path, kills: int) -> dict[str
         "differences": len(different),
         "runs": number + 1,
         "compared_in_each": len(expected),
-        "undisturbed_seconds": seconds,
-        "went_on_from": ", ".join(f"{name} {count}" for name, count in sorted(went_on.items())),
+        "uninterrupted_seconds": seconds,
+        "resumed_from": ", ".join(f"{name} {count}" for name, count in sorted(resumed_from.items())),
         "killed_after_seconds": after,
     }
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     parser = measuring(__doc__, quick="two kills of SimCLR; writes nothing")
-    parser.add_argument("--kills", type=int, default=10, help="of each framework")
+    parser.add_argument("--kills", type=int, default=10, help="number of kills of each framework")
     args = parser.parse_args()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["idemvox.training.loop"])  # then a process begins at once, as it should
+    context.set_forkserver_preload(["idemvox.training.loop"])  # so that a process starts training at once
     frameworks = KILLED[:1] if args.quick else KILLED
     with tempfile.TemporaryDirectory() as name:
         manifest = synthetic_voices(Path(name) / "voices", 12, 4, 0).root / "manifest.csv"
-        run(recipe_of("simclr", manifest), Path(name) / "first")  # the import, once
+        run(recipe_of("simclr", manifest), Path(name) / "first")  # imports everything once
         rows = [trial(f, manifest, Path(name), 2 if args.quick else args.kills) for f in frameworks]
     for row in rows:
         print(f"{row['system']:<12} {row['kills']} kills, {row['differences']} differences")
     if not args.quick:
-        publish(args.out, "kill", "Training killed and gone on with", __doc__ or "", rows, per="kill")
+        publish(args.out, "kill", "Training killed and resumed", __doc__ or "", rows, per="kill")
     if any(row["differences"] for row in rows):
         sys.exit("some results differ")
 

@@ -1,11 +1,11 @@
-"""Are the results the same after kill -9?  `idemvox prepare` and `idemvox pack`, killed at random moments.
+"""Are the results the same after kill -9? `idemvox prepare` and `idemvox pack`, killed at random moments.
 
     python benchmarks/killed.py [--kills 20] [--files 300] [--quick]
 
-Each command runs once undisturbed on real speech (the dev split in IDEMVOX_CORPORA; noise where there are no
-corpora), and then so many times anew: killed (SIGKILL) at a moment drawn uniformly from the time that the
-undisturbed run takes, started again with the same command, and compared byte by byte with the undisturbed
-result. Every other time it is killed once more while it goes on.
+Each command first runs without interruption on real speech (the dev split in IDEMVOX_CORPORA; noise if there
+are no corpora). Then it is run again the given number of times. Each time it is killed (SIGKILL) at a moment
+drawn uniformly from the duration of the uninterrupted run and started again with the same command; every
+other run is killed a second time. The result is compared byte by byte with that of the uninterrupted run.
 
 Writes docs/results/killed.{md,json}.
 """
@@ -36,7 +36,7 @@ Command = Callable[[Path], list[str]]
 
 
 def listed(scratch: Path, most: int) -> Path:
-    """Return a table of real speech, or of noise where there is none, of at most so many rows."""
+    """Write a table of at most so many files of real speech, or of noise if there are no corpora."""
     corpora = Path(os.environ.get("IDEMVOX_CORPORA", "../shared/corpora")).resolve()
     table = scratch / "table.csv"
     if (corpora / "manifest.csv").is_file():
@@ -65,26 +65,26 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def run(command: list[str], seconds: float | None = None) -> bool:
-    """Run a command, or kill it after a time; return whether it came to its end."""
+    """Run a command, or kill it after a time; return whether it finished."""
     with subprocess.Popen([*IDEMVOX, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
-            _, said = process.communicate(timeout=seconds)
+            _, errors = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             return False
     if process.returncode:
-        sys.exit(f"{' '.join(command)} failed: {said.decode()}")
+        sys.exit(f"{' '.join(command)} failed: {errors.decode()}")
     return True
 
 
 def journalled(folder: Path) -> int:
-    """Return how many lines the journal of a killed run has."""
+    """Return the number of lines in the journal of a killed run."""
     files = [path for path in folder.rglob("*") if path.name == "journal" or path.suffix == ".partial"]
     return sum(path.read_bytes().count(b"\n") for path in files)
 
 
 def trial(name: str, command: Command, scratch: Path, kills: int) -> dict[str, Any]:
-    """Run a command undisturbed and killed; return a row of the results."""
+    """Run a command uninterrupted and killed; return its row."""
     whole = scratch / name / "whole"
     whole.mkdir(parents=True)
     began = time.perf_counter()
@@ -108,17 +108,17 @@ def trial(name: str, command: Command, scratch: Path, kills: int) -> dict[str, A
         "kills": len(after),
         "runs": kills,
         "identical": same,
-        "undisturbed_seconds": seconds,
+        "uninterrupted_seconds": seconds,
         "killed_after_seconds": after,
         "journal_lines_when_killed": done,
     }
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     parser = measuring(__doc__, quick="few files, few kills; writes nothing")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--files", type=int, default=300, help="that are prepared and packed")
+    parser.add_argument("--files", type=int, default=300, help="number of files to prepare and pack")
     args = parser.parse_args()
     kills, most = (3, 60) if args.quick else (args.kills, args.files)
     with tempfile.TemporaryDirectory() as name:
@@ -144,7 +144,7 @@ def main() -> None:
         console.print(
             f"{row['system']:<8} {row['runs']} runs, {row['kills']} kills after "
             f"{statistics.median(row['killed_after_seconds'] or [0.0]):.1f} s (median) of "
-            f"{row['undisturbed_seconds']:.1f} s: {row['identical']} of {row['runs']} byte-identical"
+            f"{row['uninterrupted_seconds']:.1f} s: {row['identical']} of {row['runs']} byte-identical"
         )
     if not args.quick:
         publish(

@@ -1,20 +1,20 @@
-"""How fast spherical k-means is, and how good, beside scikit-learn and faiss.
+"""How fast and how good spherical k-means is, compared with scikit-learn and faiss.
 
     python benchmarks/kmeans.py [--device cpu] [--threads 1] [--rounds 5] [--quick]
 
-On a CPU: 100,000 vectors of 512, 2,500 clusters, 10 iterations and the assignment to what they end with, by
-scikit-learn's KMeans (lloyd), faiss' spherical Kmeans with all vectors, and idemvox, from the same start and
-with the same number of threads. All take turns, several rounds; "idemvox times as fast" is the median of
-the ratios within a round. "Mean cosine" is that of the vectors with the nearest unit centroid at the end,
-computed by one function for all. On a GPU (`--device cuda`): idemvox alone, at VoxCeleb2's size, 1,092,009
-vectors and 25,000 clusters.
+On a CPU: 10 iterations for 2,500 clusters of 100,000 vectors of 512 numbers, and the assignment to the final
+centroids, by scikit-learn's KMeans (lloyd), faiss' spherical Kmeans with all vectors, and idemvox, with the
+same initial centroids and the same number of threads. All take turns for several rounds. "idemvox times as
+fast" is the median of the ratios within a round. "Mean cosine" is between each vector and its nearest final
+centroid, scaled to unit length, and is computed by the same function for all. On a GPU (`--device cuda`):
+idemvox alone, at VoxCeleb2's size, with 1,092,009 vectors and 25,000 clusters.
 
-"fp32 alone" does without the product in low precision that rules out most centroids, as CPUs without matrix
-units have to; the centroids are the same up to the order of sums.
+"fp32 alone" leaves out the product in low precision that rules out most centroids, as on CPUs without matrix
+units. The centroids are the same up to the order of sums.
 
-The vectors stand for those of a half-trained encoder: normal noise of four sources, with cosines of 0.3
-between speakers, 0.55 within a speaker and 0.75 within a recording; 182 vectors per speaker and 7.5 per
-recording on average, as in VoxCeleb2.
+The vectors resemble those of a half-trained encoder. They are sums of normal noise from four sources, with
+cosines of 0.3 between speakers, 0.55 within a speaker and 0.75 within a recording. There are 182 vectors per
+speaker and 7.5 per recording on average, as in VoxCeleb2.
 
 Writes docs/results/kmeans.{md,json}; on a GPU kmeans-cuda.{md,json}.
 """
@@ -43,7 +43,7 @@ DIM, ITERATIONS, SEED = 512, 10, 0
 
 
 def embeddings(count: int) -> Tensor:
-    """Return (count, 512) unit vectors: what all share, a speaker's, a recording's and their own."""
+    """Return (count, 512) unit vectors: sums of a common, a speaker's, a recording's and a random part."""
     generator = torch.Generator().manual_seed(SEED)
 
     def directions(rows: int, share: float) -> Tensor:
@@ -58,7 +58,7 @@ def embeddings(count: int) -> Tensor:
 
 
 def mean_cosine(x: Tensor, centroids: Tensor) -> float:
-    """Return the mean cosine of the vectors with their nearest centroid, by products in fp32 alone."""
+    """Return the mean cosine of the vectors with their nearest centroid, computed in fp32."""
     unit = F.normalize(centroids.to(x), dim=1)
     best = [(block @ unit.T).amax(dim=1) for block in x.split(4096)]
     return float(torch.cat(best).double().mean())
@@ -75,7 +75,7 @@ def scikit_learn(x: Tensor, start: Tensor) -> Tensor:
 
 
 def faiss_spherical(x: Tensor, start: Tensor) -> Tensor:
-    """Return the centroids after 10 iterations, the vectors assigned to them as the others do."""
+    """Return the centroids after 10 iterations, and assign the vectors to them as the others do."""
     import faiss
 
     kmeans = faiss.Kmeans(
@@ -92,7 +92,7 @@ def faiss_spherical(x: Tensor, start: Tensor) -> Tensor:
 
 
 def idemvox(x: Tensor, k: int, dtype: torch.dtype) -> Tensor:
-    """Return the centroids after 10 iterations, the first products of each in this type."""
+    """Return the centroids after 10 iterations, with the first product of each iteration in this type."""
     with mock.patch("idemvox.clustering.nearest.fastest_type", lambda device: dtype):
         centroids = spherical_kmeans(x, k, ITERATIONS, SEED).centroids
     if x.is_cuda:

@@ -1,16 +1,16 @@
-"""How many utterances a second one core gets ready for the device, against the usual way.
+"""How many utterances per second one core prepares for the device, compared with per-file loading.
 
     python benchmarks/loader.py [--rounds 5] [--quick]
 
-An utterance is what SimCLR with SSPS takes of it in a step: two 2-second crops and a 4-second reference.
-All ways read the same 4-second WAV files of real speech (IDEMVOX_CORPORA), from the page cache, in one
-process with one thread, in turn, several rounds; ratios are taken within a round.
+An utterance means the crops of it that SimCLR with SSPS takes in a step: two 2-second crops and a 4-second
+reference. All variants read the same 4-second WAV files of real speech (IDEMVOX_CORPORA) from the page cache,
+in one process with one thread. They take turns for several rounds, and ratios are taken within a round.
 
-* usual: as the public toolkits load: decode the whole file, crop, and for each augmented view read one noise
-  and one room file from disk, convolve by scipy, mix; float32 batches.
-* delivered: 16-bit batches from a pack, on their way to the device; augmentation is the device's work.
-* augmented: the same, and the policy ``always`` on that one core too.
-* unpacked: as augmented, from the WAV files instead of the pack.
+* usual: what the public toolkits do: decode the whole file, crop it, and for each augmented view read one
+  noise file and one room file from disk, convolve with scipy, and mix; float32 batches.
+* delivered: 16-bit batches from a pack, ready to go to the device, which does the augmentation.
+* augmented: the same, with the policy ``always`` applied on that one core too.
+* unpacked: as augmented, but from the WAV files instead of the pack.
 
 Writes docs/results/loader.{md,json}.
 """
@@ -53,7 +53,7 @@ Wave = npt.NDArray[np.float32]
 
 
 def make_corpus(folder: Path, utterances: int, noises: int, rooms: int) -> Path:
-    """Write 4-second WAV files of real speech, pieces of real noise and simulated rooms; return the list."""
+    """Write 4-second WAV files of real speech, real noise and simulated rooms; return the manifest's path."""
     rng = np.random.default_rng(0)
     listed = [u for u in load_table(corpora() / "manifest.csv") if u.seconds > 2]
     rows, joined, n = [], np.zeros(0, np.float32), 0
@@ -84,7 +84,7 @@ def load_table(file: Path) -> Manifest:
 
 
 class Usual:
-    """A map-style dataset as the public toolkits write it: everything from disk, on the CPU, each time."""
+    """A map-style dataset like those of the public toolkits: it reads everything from disk every time."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.files = [str(manifest.path(u)) for u in manifest]
@@ -116,7 +116,7 @@ class Usual:
 
 
 def usual(data: Usual, utterances: int) -> None:
-    """Load float batches of shuffled utterances."""
+    """Load float32 batches of shuffled utterances."""
     order = np.random.default_rng(1).permutation(len(data.files))[:utterances]
     for ids in np.split(order, range(BATCH, utterances, BATCH)):
         items = [data[i] for i in ids.tolist()]
@@ -125,7 +125,7 @@ def usual(data: Usual, utterances: int) -> None:
 
 
 def ffts(augmenter: Augmenter, utterances: int) -> None:
-    """Do nothing but the transforms that ``augmented`` does: one there and one back for each view."""
+    """Only do the transforms of ``augmented``: one forward and one inverse for each view."""
     draws = augmenter.draw(range(2 * utterances), 2 * SAMPLE_RATE)
     sizes = augmenter.reverb.transform_lengths(2 * SAMPLE_RATE, draws.room).tolist()
     for size in set(sizes):

@@ -2,13 +2,13 @@
 
     python benchmarks/long_file.py [--hours 10] [--quick]
 
-Real speech (5 minutes of it, repeated; simulated without the corpora) is written as FLAC at 16 kHz, mono: a
-minute, and `--hours`. Each file is embedded by a new process with a small, untrained Fast ResNet-34,
-on one thread. "MiB" is the highest memory of that process, and "over a minute" what it has more than the
-process that embeds one minute. Files of up to 3 minutes are decoded once, longer ones twice.
+Five minutes of real speech (simulated without the corpora) are repeated and written as FLAC at 16 kHz, mono:
+one file of a minute and one of `--hours`. Each file is embedded by a new process with a small, untrained Fast
+ResNet-34, on one thread. "MiB" is the peak memory of that process. "Over a minute" is how much more that is
+than for the file of one minute. Files of up to 3 minutes are decoded once, longer ones twice.
 
-What grows with the length are the powers of 10-ms frames, among which speech is found. "Frames alone" is the
-highest memory that those of ten hours take, as counted by tracemalloc without the audio.
+Only the powers of the 10-ms frames, in which speech is found, grow with the length. "Frames alone" is the
+peak memory of finding speech in ten hours of frames, as counted by tracemalloc, without the audio.
 
 Writes docs/results/long_file.{md,json}.
 """
@@ -67,7 +67,7 @@ def write(path: Path, wave: np.ndarray, hours: float, rate: int, channels: int) 
 
 
 def child(path: str) -> None:
-    """Embed a file and print what it took."""
+    """Embed a file; print its time and memory."""
     import torch
 
     from idemvox.encoders.fast_resnet34 import FastResNet34
@@ -105,7 +105,7 @@ def measure(wave: np.ndarray, hours: float, rate: int, channels: int, folder: Pa
 
 
 def frames_alone(hours: float) -> float:
-    """Return the MiB at most that finding speech among the frames of so many hours takes."""
+    """Return the peak memory, in MiB, of finding speech in the frames of so many hours."""
     at = np.arange(10 * SAMPLE_RATE) / SAMPLE_RATE
     activity = Activity(SAMPLE_RATE)
     tracemalloc.start()
