@@ -2,10 +2,10 @@
 
     python benchmarks/metrics.py
 
-40 million simulated float32 log-likelihood ratios (two normal distributions); 1 % or half of the trials are
-targets, since the more targets, the more corners a curve can have. All metrics come from one sort of a copy.
-Ties: the same scores rounded to 0.001. One process and one thread; `peak` is the most memory that the process
-has had by then, of which the list itself takes 191 MiB (5 bytes a trial).
+The scores are 40 million simulated float32 log-likelihood ratios, drawn from two normal distributions. 1 % or
+half of the trials are targets, because a curve can have more corners with more targets. All metrics use one
+sorted copy. "Ties" are the same scores rounded to 0.001. One process and one thread; `peak` is the most
+memory that the process has used so far, of which the list itself takes 191 MiB (5 bytes per trial).
 
 Writes docs/results/metrics.{md,json}.
 """

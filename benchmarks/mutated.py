@@ -3,13 +3,14 @@
     python benchmarks/mutated.py [--files 2000] [--seed 0] [--quick]
 
 Three seconds of real speech (simulated without the corpora) are written as WAV (16 and 24 bits, float or
-mu-law), FLAC, Ogg Vorbis, Ogg Opus and MP3, and by PyAV as MP4 and Matroska. Each file is one of these with
-damage: bits flipped, bytes overwritten (with extreme values too), parts deleted, repeated or inserted, the
-end cut off; most of it near the header, where it hurts. The verifier compares each with an intact recording.
+mu-law), FLAC, Ogg Vorbis, Ogg Opus and MP3, and by PyAV as MP4 and Matroska. Each test file is one of these
+with damage: bits flipped, bytes overwritten (also with extreme values), parts deleted, repeated or inserted,
+or the end cut off. Most of the damage is near the header, where it does the most harm. The verifier compares
+each file with an intact recording.
 
-There are three good outcomes: a verdict, an abstention, and an `IdemvoxError` with a message. The bad ones:
-any other exception; the end of the process; more than 20 s for one file; more than 1 GiB of memory over that
-of intact files. The work is done in a child process, which is started again after it has died.
+There are three good outcomes: a verdict, an abstention, and an `IdemvoxError` with a message. The bad ones
+are any other exception, the end of the process, more than 20 s for one file, and more than 1 GiB of memory
+over that of intact files. The work is done in a child process, which is restarted if it dies.
 
 Writes docs/results/mutated.{md,json}.
 """
@@ -121,7 +122,7 @@ def _damage(data: bytearray, rng: np.random.Generator) -> None:
 
 
 def outcome(verifier: Verifier, path: Path, data: bytes, other: Path) -> str:
-    """Return what comes of comparing a damaged file: "verdict", "abstains", "error" or the exception."""
+    """Compare a damaged file with another; return "verdict", "abstains", "error" or the exception."""
     path.write_bytes(data)
     try:
         verdict = verifier.verify(path, other)
@@ -140,7 +141,7 @@ def tiny_verifier() -> Verifier:
 
 
 def child(start: int, count: int, seed: int, folder: Path) -> None:
-    """Print a line of JSON for each of the files from ``start`` on."""
+    """Test the files from ``start`` on; print a line of JSON for each."""
     files, verifier = intact(speech()), tiny_verifier()
     other = folder / "other.wav"
     other.write_bytes(files["PCM_16.wav"])
@@ -162,25 +163,25 @@ def child(start: int, count: int, seed: int, folder: Path) -> None:
 
 
 def run(count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Yield the outcome of every file; a child that dies costs one file."""
+    """Yield the outcome of every file; if a child dies, the next one continues after that file."""
     with tempfile.TemporaryDirectory() as folder:
         number = 0
         while number < count:
             command = [sys.executable, __file__, "--child", str(number), str(count), str(seed), folder]
             before = number
-            with Path(folder, "stderr").open("w+") as said:
-                done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+            with Path(folder, "stderr").open("w+") as errors:
+                done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
                 assert done.stdout is not None
                 for line in done.stdout:
                     row = json.loads(line)
                     number = row["number"] + 1
                     yield row
                 done.wait()
-                said.seek(0)
-                error = said.read()
+                errors.seek(0)
+                error = errors.read()
             if number < count:
                 if number == before and done.returncode > 0 and "Timeout" not in error:
-                    sys.exit(f"the child does not begin: {error}")
+                    sys.exit(f"the child process does not start: {error}")
                 last = error.strip().splitlines()[-1:] or ["no message"]
                 yield {
                     "number": number,

@@ -1,14 +1,14 @@
-"""Parity with other toolkits: imported weights must give the embeddings of the toolkit's own code.
+"""Parity with other toolkits: imported weights must give the same embeddings as the toolkit's own code.
 
     python benchmarks/parity.py resemblyzer [--out docs/results]
 
-Runs where the toolkits named are installed; they are no dependency of idemvox. Weights are those in the
-toolkit's package or, where it ships none, random ones with random statistics of batch normalisation, which
-test the same arithmetic. Each recording is embedded by the toolkit's own front end and network, and by the
-model folder that `idemvox import-weights` writes.
+Run it where the named toolkits are installed; idemvox does not depend on them. The weights are those in the
+toolkit's package. If it has none, they are random, with random batch-norm statistics, which tests the same
+arithmetic. Each recording is embedded by the toolkit's own front end and network, and by the model folder
+that `idemvox import-weights` writes.
 
 "largest difference" is the largest absolute difference between two embeddings, as a share of the largest
-absolute number in the toolkit's; "lowest cosine" is between the two embeddings of one recording.
+absolute number in the toolkit's. "lowest cosine" is the lowest between the two embeddings of one recording.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Theirs = Callable[[Wave], NDArray[Any]]
 
 
 def live(module: torch.nn.Module) -> torch.nn.Module:
-    """Give a random network statistics as after training, and put it into eval mode."""
+    """Give a random network batch-norm statistics as if trained, and put it into eval mode."""
     torch.manual_seed(1)
     with torch.no_grad():
         for part in module.modules():
@@ -49,7 +49,7 @@ def live(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def resemblyzer(folder: Path) -> tuple[Path, Theirs, str]:
-    """The pretrained weights of the package; its level normalisation, without its detector of speech."""
+    """The pretrained weights in the package, with its level normalisation and without its speech detector."""
     import scipy.ndimage
 
     old = types.ModuleType("scipy.ndimage.morphology")  # a name that newer SciPy no longer has
@@ -69,7 +69,7 @@ def resemblyzer(folder: Path) -> tuple[Path, Theirs, str]:
 
 
 def speechbrain(folder: Path) -> tuple[Path, Theirs, str]:
-    """The sizes of spkrec-ecapa-voxceleb, its ``Fbank`` and its normalisation."""
+    """An ECAPA-TDNN of the size of spkrec-ecapa-voxceleb, with SpeechBrain's ``Fbank`` and normalisation."""
     from speechbrain.lobes.features import Fbank
     from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
     from speechbrain.processing.features import InputNormalization
@@ -101,7 +101,7 @@ def sslsv_network(folder: Path, network: Any) -> tuple[Path, Theirs, str]:
 
 
 def sslsv_ecapa(folder: Path) -> tuple[Path, Theirs, str]:
-    """The sizes of the SSPS paper, 40 mels."""
+    """sslsv's ECAPA-TDNN of the size in the SSPS paper, with 40 mels."""
     from sslsv.encoders.ECAPATDNN import ECAPATDNN, ECAPATDNNConfig
 
     torch.manual_seed(0)
@@ -110,7 +110,7 @@ def sslsv_ecapa(folder: Path) -> tuple[Path, Theirs, str]:
 
 
 def sslsv_resnet(folder: Path) -> tuple[Path, Theirs, str]:
-    """Its Fast ResNet-34, 40 mels."""
+    """sslsv's Fast ResNet-34, with 40 mels."""
     from sslsv.encoders.ResNet34 import ResNet34, ResNet34Config
 
     torch.manual_seed(0)
@@ -126,7 +126,7 @@ TOOLKITS = {
 
 
 def real_waves(recordings: int) -> list[Wave]:
-    """Read real recordings of several sources and lengths, a very short one and a long one."""
+    """Return real recordings of several sources and lengths, then a very short one and a long one."""
     speech = corpora() / "speech"
     found = sorted(p for p in speech.rglob("*") if p.suffix in (".wav", ".opus", ".ogg", ".flac"))
     waves = [read(path) for path in found[:: max(1, len(found) // recordings)][:recordings]]
@@ -159,7 +159,7 @@ def compare(toolkit: str, waves: Sequence[Wave]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Compare the toolkits given with our imports of their weights."""
+    """Compare the given toolkits with our imports of their weights."""
     parser = measuring(__doc__, quick="five recordings; writes nothing")
     parser.add_argument("toolkits", nargs="+", choices=sorted(TOOLKITS))
     arguments = parser.parse_args()

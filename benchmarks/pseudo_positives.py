@@ -1,10 +1,11 @@
-"""How good would the pseudo-positives of SSPS be?  Right speakers against K, M and reference length.
+"""How good would the pseudo-positives of SSPS be? Counts right speakers by K, M and length of the reference.
 
     python benchmarks/pseudo_positives.py RUN MANIFEST [--clusters 300 1000] [--neighbours 0 1] [--whiten 0]
 
-RUN is a finished run or model folder, MANIFEST labelled utterances (the labels only count what is right):
-those that SSPS would go on with, or held-out speakers.  Two tables: the nearest neighbour by length of the
-reference, then what the sampler itself draws, everything in its queue, for each K, M and power of whitening.
+RUN is a finished run or a model folder. MANIFEST lists labelled utterances: those that SSPS would train on,
+or those of held-out speakers; the labels are only used for counting. There are two tables. The first has the
+nearest neighbour, by length of the reference. The second has what the sampler itself draws with all
+utterances in its queue, for each K, M and power of whitening.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from idemvox.verification.embed import embed_files
 
 
 def numbers(names: list[str | None]) -> Tensor:
-    """Number names in order; everyone must have one."""
+    """Number names in sorted order; None is not allowed."""
     return torch.from_numpy(np.unique(np.array(names, dtype=str), return_inverse=True)[1])
 
 
@@ -40,7 +41,7 @@ def references(folder: Path, manifest: Manifest, seconds: float) -> Tensor:
 
 
 def nearest(vectors: Tensor) -> Tensor:
-    """Return (N,) the nearest other row."""
+    """Return (N,) the index of the nearest other row."""
     return torch.cat(
         [
             (vectors[rows] @ vectors.T).scatter_(1, rows[:, None], -2.0).argmax(1)
@@ -50,7 +51,7 @@ def nearest(vectors: Tensor) -> Tensor:
 
 
 def draw(vectors: Tensor, clusters: int, neighbours: int, whiten: float = 0.0) -> Tensor:
-    """Return (N,) the pseudo-positive that SSPS draws for each utterance, -1 for none."""
+    """Return (N,) the utterance that SSPS draws as pseudo-positive of each utterance, or -1."""
     n, dim = vectors.shape
     options = SSPS.Options(clusters=clusters, neighbours=neighbours, queue=n, whiten=whiten)
     ssps = SSPS(options, Setting(n, dim, dim, 0, None))
@@ -63,13 +64,13 @@ def draw(vectors: Tensor, clusters: int, neighbours: int, whiten: float = 0.0) -
 
 
 def right(chosen: Tensor, labels: Tensor) -> str:
-    """Return the share of those chosen that have the anchor's label, in %."""
+    """Return the share of the chosen utterances that have the anchor's label, in %."""
     hit = chosen >= 0
     return f"{100 * (labels[chosen[hit]] == labels[hit]).float().mean():.1f}"
 
 
 def main() -> None:
-    """Run it."""
+    """Print both tables."""
     parser = parser_of(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("manifest", type=Path)

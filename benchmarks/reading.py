@@ -1,16 +1,17 @@
-"""How near random crops of a pack come to reading it from end to end, and what a million utterances cost.
+"""How close random crops of a pack come to reading it from end to end, and what a million utterances cost.
 
     python benchmarks/reading.py [--rounds 7] [--gib 1] [--quick]
 
-Reading alone, one process: 2-second crops (64 KB) of random utterances at random places, against the limit:
-the same shards read in order by 1-MiB reads into one buffer. Both from the page cache, and both from the disk
-(the shards are dropped from the cache before each round). Ratios are taken within a round; medians of all.
+Reading alone, in one process: 2-second crops (64 KB) of random utterances at random positions. The limit is
+the same shards read in order, 1 MiB at a time, into one buffer. Both are read from the page cache, and both
+from the disk (the shards are dropped from the cache before each round). Ratios are taken within a round, and
+their median is given.
 
-* page cache, crops: into one buffer, as the limit does; "into batches": into the rows of batches of 256.
-* disk, crops: one read at a time, and 16 threads, as a disk is only busy with several reads under way.
-* memory, copy: NumPy copying an array of the size of the pack by 1-MiB blocks into one buffer.
-* N rows: an index of so many rows made with repeated references into the same shards; opened in a process of
-  its own. "index MB" is by how much the process grows, all of the index and the labels read.
+* page cache, crops: into one buffer, like the limit; "into batches": into the rows of batches of 256.
+* disk, crops: one read at a time, and with 16 threads, because a disk needs several reads in flight.
+* memory, copy: NumPy copies an array of the size of the pack into one buffer, 1 MiB at a time.
+* N rows: an index of N rows that refer repeatedly to the same shards. "opening ms" is measured in a process
+  of its own, and "index mb" is how much that process grows when it reads the whole index and the labels.
 
 Writes docs/results/reading.{md,json}.
 """
@@ -74,7 +75,7 @@ def make_pack(folder: Path, gib: float) -> Path:
 
 
 def repeated(base: Path, folder: Path, rows: int) -> Path:
-    """Make a pack of so many rows that refer to the base's shards, each to many times."""
+    """Make a pack of so many rows that refer repeatedly to the shards of another pack."""
     source = PackedSource(base)
     folder.mkdir()
     for name in (*source.header.shards, SPEAKERS, RECORDINGS):
@@ -86,7 +87,7 @@ def repeated(base: Path, folder: Path, rows: int) -> Path:
 
 
 def places(source: PackedSource, count: int, seed: int) -> list[tuple[int, int]]:
-    """Draw utterances, and where in each a crop begins."""
+    """Draw utterances, and the start of a crop in each."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, len(source), count)
     starts = rng.integers(0, source.lengths[ids] - CROP + 1)
@@ -118,7 +119,7 @@ def straight(files: list[Path]) -> None:
 
 
 def copy(memory: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-    """Copy memory by blocks."""
+    """Copy memory block by block."""
     buffer = np.empty(BLOCK, np.uint8)
     for position in range(0, len(memory), BLOCK):
         block = memory[position : position + BLOCK]
@@ -126,7 +127,7 @@ def copy(memory: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
 
 
 def drop(files: list[Path]) -> None:
-    """Let the page cache forget the shards."""
+    """Drop the shards from the page cache."""
     for file in files:
         descriptor = os.open(file, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -134,7 +135,7 @@ def drop(files: list[Path]) -> None:
 
 
 def from_disk(ways: dict[str, tuple[Callable[[], object], float]], files: list[Path], rounds: int) -> Rate:
-    """Time every way in every round with nothing in the page cache."""
+    """Time every variant in every round, each with an empty page cache."""
     rates: Rate = {name: [] for name in ways}
     for _ in range(rounds):
         for name, (run, things) in ways.items():
@@ -170,7 +171,7 @@ def opened(folder: Path) -> dict[str, float]:
 
 
 def shares(rates: Rate, limit: str, size: dict[str, float]) -> list[dict[str, Any]]:
-    """Return a row for each way: GB/s by round, and its share of the limit."""
+    """Return a row for each variant: GB/s by round, and its share of the limit."""
     return [
         {
             "system": name,
@@ -217,7 +218,7 @@ def main() -> None:
         opening(args.open)
         return
     rounds, gib = (2, 0.06) if args.quick else (args.rounds, args.gib)
-    count = int(gib * 2**30 / (2 * CROP))  # as many bytes as there are
+    count = int(gib * 2**30 / (2 * CROP))  # as many bytes as the pack has
     with tempfile.TemporaryDirectory(dir=args.scratch) as name:
         scratch = Path(name)
         base = make_pack(scratch, gib)

@@ -1,17 +1,18 @@
-"""AS-norm of a trial list of the size of VOiCES 2019 dev: seconds and memory, against a loop over trials.
+"""AS-norm of a trial list of the size of VOiCES 2019 dev: seconds and memory, and those of a loop.
 
     python benchmarks/scoring.py
 
-4,038,656 trials, all pairs of 256 first and 15,776 second sides, of 15,904 utterances, and a cohort of 10,000
-utterances of which the top 300 count: random embeddings of 512 numbers, no speech. All ways use one thread
-and run in turn, in every round; seconds are of the processor, medians over rounds, and `ours is faster` the
-median of the ratios within rounds. `peak_mib` is the most memory that the process had after our first
-scoring, PyTorch and all.
+4,038,656 trials are all pairs of 256 first and 15,776 second sides, out of 15,904 utterances. The cohort has
+10,000 utterances, of which the 300 highest scores count. The embeddings are 512 random numbers, not speech.
+All variants use one thread and take turns in every round. Seconds are CPU time and medians over the rounds;
+`ours is faster` is the median of the ratios within a round. `peak_mib` is the most memory that the process
+has used after our first scoring, including PyTorch.
 
-The loop, for each utterance, takes a matrix product with the cohort, its 300 highest scores, their mean and
-deviation; then, for each trial, the cosine of its two embeddings and both normalisations. It is timed on
-1,000 utterances and 100,000 trials between them, and extrapolated to all; its scores are compared with ours.
-The last row is the same loop without a memory of utterances: each trial meets the cohort with both sides.
+The loop first computes, for each utterance, a matrix product with the cohort, the 300 highest scores, and
+their mean and deviation. Then it computes, for each trial, the cosine of the two embeddings and both
+normalisations. It is timed on 1,000 utterances and 100,000 trials between them and extrapolated to all; its
+scores are compared with ours. The last row is the same loop without stored statistics: each trial scores both
+sides against the cohort.
 
 Writes docs/results/scoring.{md,json}.
 """
@@ -44,7 +45,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def statistics_loop(rows: np.ndarray, cohort: np.ndarray) -> list[tuple[float, float]]:
-    """Return the mean and deviation of each row's highest scores, one row at a time."""
+    """Return the mean and standard deviation of each row's highest scores, one row at a time."""
     found = []
     for row in rows:
         highest = np.partition(cohort @ row, len(cohort) - TOP)[-TOP:]
@@ -81,7 +82,7 @@ def main() -> None:
     few = min(LOOP_UTTERANCES, utterances)
     within = np.flatnonzero(tested < few)
     some = rng.choice(within, min(LOOP_TRIALS, len(within)), replace=False)
-    ours, loop, anew, peak, apart = [], [], [], 0.0, 0.0
+    ours, loop, repeated, peak, apart = [], [], [], 0.0, 0.0
     to_mib = 2**20 if sys.platform == "darwin" else 2**10
     with threadpool_limits(1):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / to_mib
@@ -100,7 +101,7 @@ def main() -> None:
             one_by_one = trials_loop(rows, of, *pairs)
             each_trial = (time.process_time() - began) / len(some)
             loop.append(each_utterance * utterances + each_trial * len(trials))
-            anew.append((2 * each_utterance + each_trial) * len(trials))
+            repeated.append((2 * each_utterance + each_trial) * len(trials))
             apart = max(apart, float(np.abs(scores[some] - one_by_one).max()))
             console.print(
                 f"ours {ours[-1]:.2f} s, loop {loop[-1]:.1f} s ({1e6 * each_trial:.1f} us a trial, "
@@ -114,7 +115,10 @@ def main() -> None:
             "mib_before": round(before),
         }
     ]
-    for system, seconds in (("loop over trials", loop), ("loop that meets the cohort in each trial", anew)):
+    for system, seconds in (
+        ("loop over trials", loop),
+        ("loop that scores the cohort in each trial", repeated),
+    ):
         ratio = statistics.median(b / a for a, b in zip(ours, seconds, strict=True))
         result.append(
             {
@@ -124,8 +128,8 @@ def main() -> None:
             }
         )
     load = os.getloadavg()[0]
-    notes = f"\n\nLargest difference of a score: {apart:.1e}. The machine's load was {load:.1f} on "
-    notes += f"{os.cpu_count()} cores, busy with other work if that is more."
+    notes = f"\n\nLargest difference between two scores: {apart:.1e}. The machine's load was {load:.1f} on "
+    notes += f"{os.cpu_count()} cores; if the load is higher, the machine was busy with other work."
     console.print(result, notes)
     if not args.quick:
         publish(args.out, "scoring", "AS-norm of four million trials", __doc__ or "", result, notes)

@@ -1,16 +1,16 @@
-"""The SSPS paper's systems beside each other: DINO, three ways to go on from it, and the grid of Table 2.
+"""The SSPS paper's systems compared: DINO, three ways to continue it, and the grid of Table 2.
 
     python benchmarks/ssps.py [--out FOLDER] [--first-light FOLDER] [--seeds 3]
 
 DINO learns from the same utterances as SimCLR in first_light.py (mild channels) and is scored on the same
-trials; then it goes on with positives of the same utterance (``dino``), with pseudo-positives (``dino-ssps``)
-and with positives by label (``dino-supervised``).  The SimCLR rows are those of docs/results/first-light.
-The grid goes on from SimCLR's base of seed 0, with every K and M of its own, scored on training speakers
-held out and not on those of the other rows.
+trials. It is then continued with positives of the same utterance (``dino``), with pseudo-positives
+(``dino-ssps``) and with positives by label (``dino-supervised``). The SimCLR rows are those of
+docs/results/first-light. The grid continues SimCLR's base of seed 0 with every combination of K and M. It is
+scored on held-out training speakers, not on the speakers of the other rows.
 
-Small for two cores: ECAPA-TDNN of 128 channels, DINO with crops of 1.5 and 1 s and 2,048 outputs.  How DINO
-learns was chosen on the speakers held out too.  It can be interrupted and run again; it goes on where it was.
-Writes docs/results/ssps.{md,json}.
+The models are small enough for two cores: an ECAPA-TDNN of 128 channels, and DINO with crops of 1.5 and 1 s
+and 2,048 outputs. DINO's training settings were also chosen on the held-out speakers. An interrupted run
+resumes. Writes docs/results/ssps.{md,json}.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ GRID_EPOCHS = 2
 
 
 def dino(out: Path, learn: Path, tests: Any, seeds: int) -> Study:
-    """Return the study of DINO."""
+    """Return DINO's study."""
     plan = Plan(DINO_BASE, DINO_MORE, tuple(range(seeds)), (*DINO, *banks()), (), SSPS, "dino")
     return Study(out / "dino", learn, tests, plan)
 
 
 def grid(out: Path, light: Path, learn: Path, tests: Any) -> Sweep:
-    """Train SimCLR's base if first_light.py has not, and return the sweep that goes on from it."""
+    """Train SimCLR's base unless first_light.py has; return the sweep that continues it."""
     ssps = (*SSPS, "positives.queue=null")  # as many as clusters
     plan = Plan(BASE_EPOCHS, GRID_EPOCHS, (0,), (*BASE, *banks()), MORE, ssps)
     base = light / "study" / "seed-0" / plan.base_name
@@ -72,13 +72,13 @@ def grid(out: Path, light: Path, learn: Path, tests: Any) -> Sweep:
 
 
 def beside() -> list[dict[str, Any]]:
-    """Return the SimCLR rows of the first report."""
+    """Return the SimCLR rows of first-light."""
     rows = read_json(Path(__file__).resolve().parents[1] / "docs" / "results" / "first-light.json")["rows"]
     return [row for row in rows if row["system"].startswith("simclr")]
 
 
 def main() -> None:
-    """Run it."""
+    """Run the study."""
     parser = parser_of(__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/ssps"))
     parser.add_argument("--first-light", type=Path, default=Path("runs/first-light"))
@@ -100,18 +100,22 @@ def main() -> None:
 
 
 NOTES = f"""\
-`dino`, `dino-ssps` and `dino-supervised` go on for {DINO_MORE} epochs from one DINO run of {DINO_BASE}, with
-positives of the same utterance, with pseudo-positives (K = 4,200 of 4,454 utterances, M = 1, whitened
-references), with positives by label. `simclr`: of [first-light](first-light.md), 8 epochs and 4 more.
-`clusters K, neighbours M`: Table 2's grid, SSPS for {GRID_EPOCHS} epochs from SimCLR's base of seed 0, on 25
-*training* speakers held out (`held-...`), a queue of K; one seed, so half a point means little, and the base
-has about 21 utterances of a speaker where the paper has 182: no K or M stands out. Coverage is the share of
-positives replaced (with M = 0 and K = 4,200 nearly every cluster is the anchor alone), speaker and recording
-accuracy that of the replaced ones (labels are read for these columns only); all in the last epoch.
-DINO is far from trained after so few and so short epochs, and its cosine schedule leaves the last two
-little to change: these rows say nothing of what SSPS does for it. (Four more epochs, at a higher rate,
-on the held-out speakers, one seed, by hand: 24.5 before, 24.3 with positives of the same utterance, 23.9 % by
-label.) All runs here but SimCLR's took about 1 h 40 of two cores by their logs.
+`dino`, `dino-ssps` and `dino-supervised` continue one DINO run of {DINO_BASE} epochs for {DINO_MORE} more:
+with positives of the same utterance, with pseudo-positives (K = 4,200 of 4,454 utterances, M = 1, whitened
+references), and with positives by label. `simclr` is taken from [first-light](first-light.md): 8 epochs and 4
+more.
+
+`clusters K, neighbours M` is the grid of Table 2: SSPS continues SimCLR's base of seed 0 for {GRID_EPOCHS}
+epochs with a queue of K, scored on 25 held-out *training* speakers (`held-...`). No K or M stands out. With
+one seed, a difference of half a point means little, and the base has about 21 utterances per speaker where
+the paper has 182. Coverage is the share of positives that were replaced (with M = 0 and K = 4,200, nearly
+every cluster holds the anchor alone). Speaker and recording accuracy are those of the replaced positives;
+labels are read for these columns only. All three are for the last epoch.
+
+DINO is far from converged after so few and such short epochs, and its cosine schedule leaves little to change
+in the last two, so these rows do not show what SSPS does for it. (Four more epochs by hand, at a higher rate
+and with one seed, on the held-out speakers: 24.5 % before, 24.3 % with positives of the same utterance,
+23.9 % by label.) According to their logs, all runs here except SimCLR's took about 1 h 40 min on two cores.
 """
 
 

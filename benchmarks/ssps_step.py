@@ -1,18 +1,19 @@
-"""What SSPS adds to a training step, and what its queues weigh, at VoxCeleb2's scale.
+"""What SSPS adds to a training step, and how much memory its queues take, at VoxCeleb2's scale.
 
     python benchmarks/ssps_step.py [--rounds 7] [--quick]
 
-A batch of 256 of 1,092,009 utterances, K = 25,000 clusters, targets and references of 512 (SimCLR), fp32, on
-one CPU thread. Timed is what a step does besides passing the reference crops through the encoder: taking the
-references in, choosing, swapping, storing the targets. The references are random directions and the clusters
-random too, set without k-means, all about as large (anchors that share large ones have more to draw from,
-which takes a little longer). Every step has other utterances.
+A batch is 256 of 1,092,009 utterances. There are K = 25,000 clusters, and targets and references have 512
+numbers (SimCLR). Everything runs in fp32 on one CPU thread. The time is what SSPS adds to a step, except for
+the encoder's pass over the reference crops: adding the references, choosing, swapping, and storing the
+targets. The references are random directions. The clusters are random too, set without k-means and of about
+equal size. (Anchors in large clusters have more to draw from, which takes a little longer.) Every step has
+other utterances.
 
-* ms per step: the mean of 50 steps; 1 of "neighbour", which compares the batch with all that is stored.
-* coverage: the share of targets that were replaced in the last of them.
+* ms per step: the mean of 50 steps, or one of "neighbour", which compares the batch with the whole queue.
+* coverage: the share of targets that were replaced in the last of these steps.
 * of which: parts of the step of "M = 1, |Q'| = K".
-* memory: the bytes of both queues' buffers, with what it takes to look up and draw, and by how much a process
-  of its own grows when it makes and fills them and takes a step; k-means at an epoch's start is not in it.
+* memory: the size of both queues' buffers, including those for looking up and drawing, and how much a process
+  of its own grows when it makes and fills them and takes a step, without k-means at the start of an epoch.
 
 Writes docs/results/ssps_step.{md,json}.
 """
@@ -54,7 +55,7 @@ class Scale:
 
 
 def directions(rows: int) -> Tensor:
-    """Return (rows, DIM) random unit vectors, made in place."""
+    """Return (rows, DIM) random unit vectors, normalised in place."""
     found = torch.empty(rows, DIM)
     for part in found.split(10_000):
         F.normalize(part.normal_(), dim=1, out=part)
@@ -62,7 +63,7 @@ def directions(rows: int) -> Tensor:
 
 
 def sampler(scale: Scale, name: str = "ssps", **options: Any) -> Any:
-    """Return a positive sampler with nothing in its queues."""
+    """Return a positive sampler with empty queues."""
     cls = POSITIVES[name]
     if issubclass(cls, ClusterSampler):
         options["clusters"] = scale.clusters
@@ -70,7 +71,7 @@ def sampler(scale: Scale, name: str = "ssps", **options: Any) -> Any:
 
 
 def cluster(ssps: ClusterSampler) -> None:
-    """Put utterances in clusters at random, instead of by k-means, and call the next clusters the nearest."""
+    """Assign utterances to random clusters instead of by k-means; the next clusters count as the nearest."""
     ssps.assignment.random_(0, ssps.clusters)
     hop = torch.arange(ssps.near.shape[1]) + min(ssps.options.neighbours, 1)
     ssps.near[: ssps.clusters].copy_((torch.arange(ssps.clusters)[:, None] + hop) % ssps.clusters)
@@ -83,7 +84,7 @@ def fill(ssps: Any) -> None:
 
 
 def stepping(ssps: Any, count: int = STEPS) -> Callable[[], Tensor]:
-    """Return a function that takes so many steps, and returns what was replaced in the last one."""
+    """Return a function that takes so many steps and returns which targets the last one replaced."""
     batches = cycle(torch.randperm(ssps.setting.utterances).split(BATCH)[:-1])
     reference, targets = directions(BATCH), directions(BATCH)
 
@@ -101,7 +102,7 @@ def stepping(ssps: Any, count: int = STEPS) -> Callable[[], Tensor]:
 
 
 def parts(ssps: Any) -> dict[str, Callable[[], None]]:
-    """Return functions that do one part of so many steps."""
+    """Return functions that repeat one part of a step."""
     batches = cycle(torch.randperm(ssps.setting.utterances).split(BATCH)[:-1])
     vectors = directions(BATCH)
 
@@ -113,14 +114,14 @@ def parts(ssps: Any) -> dict[str, Callable[[], None]]:
         return run
 
     return {
-        "of which taking references in": repeat(lambda ids: ssps.observe(ids, vectors)),
+        "of which adding references": repeat(lambda ids: ssps.observe(ids, vectors)),
         "of which choosing": repeat(ssps.choose),
         "of which storing targets": repeat(lambda ids: ssps.store(ids, vectors)),
     }
 
 
 def systems(scale: Scale) -> dict[str, dict[str, Any]]:
-    """Name what is timed, and give its options."""
+    """Return the variants to time: name -> options."""
     k, n = scale.clusters, scale.utterances
     sizes = {"K": k, "N": n}
     found: dict[str, dict[str, Any]] = {
@@ -137,7 +138,7 @@ def systems(scale: Scale) -> dict[str, dict[str, Any]]:
 
 
 def timed(scale: Scale, rounds: int) -> list[dict[str, Any]]:
-    """Return a row for each system; they share the references and the queue of all, as memory is short."""
+    """Return a row for each variant; they share the references and the largest queue, to save memory."""
     reference = directions(scale.utterances)
     table: EmbeddingQueue | None = None
     samplers: dict[str, Any] = {}
@@ -170,9 +171,9 @@ def resident() -> int:
 
 
 def weigh(scale: Scale, queue: int) -> dict[str, float]:
-    """Make both queues, fill them, take a step, and return what that takes, in MB."""
+    """Make both queues, fill them, take a step, and return the memory that this takes, in MB."""
     step = stepping(sampler(Scale(1000, 10)))
-    step()  # what a first step loads is no queue's
+    step()  # what the first step loads is not part of the queues
     before = resident()
     ssps = sampler(scale, queue=queue)
     cluster(ssps)
@@ -190,7 +191,7 @@ def weigh(scale: Scale, queue: int) -> dict[str, float]:
 
 
 def weighed(scale: Scale, queue: int) -> dict[str, float]:
-    """Do so in a fresh process."""
+    """Call :func:`weigh` in a fresh process."""
     given = json.dumps([scale.utterances, scale.clusters, queue])
     done = subprocess.run(
         [sys.executable, __file__, "--weigh", given], capture_output=True, text=True, check=True
@@ -224,7 +225,7 @@ def main() -> None:
         publish(
             args.out,
             "ssps_step",
-            "What SSPS adds to a step, and what its queues weigh",
+            "What SSPS adds to a step, and the memory of its queues",
             __doc__ or "",
             rows,
             per="round",

@@ -1,15 +1,15 @@
-"""How long does identification among 100,000 speakers take, and what does a change of the store cost?
+"""How long does it take to identify one of 100,000 speakers, and what does a change of the store cost?
 
     python benchmarks/store.py [--speakers 100000] [--rounds 30] [--quick]
 
-Random embeddings of 192 and of 512 numbers, one per speaker, in an SQLite store; cosine scores, with and
-without AS-norm (top 300 of a cohort of 2,000). One thread. Each round times, one after the other: an
-identification (the embedding is given, candidates and scores come out), the enrolment of one more speaker,
-the first identification after it, which reads what is new, the deletion of that speaker, and the first
-identification after that. Times are medians of the rounds, and the slowest identification; `cpu` is the
-time of this process on the processor, which a busy machine changes less, and `load` the machine's load
-average. Loading is the first identification of a process, measured once; filling enrols everybody in one
-transaction.
+Random embeddings of 192 and of 512 numbers, one per speaker, are kept in an SQLite store and compared by the
+cosine, with and without AS-norm (the top 300 of a cohort of 2,000), on one thread. Each round times, one
+after the other: an identification (from the embedding to candidates and scores), the enrolment of one more
+speaker, the first identification after that, which reads the change, the deletion of that speaker, and the
+first identification after that. Times are medians over the rounds, and also the slowest identification.
+`cpu` is the CPU time of this process, which other work on the machine changes less, and `load` is the
+machine's load average. Loading is the first identification of a process, measured once. Filling enrols all
+speakers in one transaction.
 
 Writes docs/results/store.{md,json}.
 """
@@ -40,7 +40,7 @@ COHORT, TOP = 2000, 300
 
 
 def milliseconds(run: Callable[[], Any]) -> tuple[float, float]:
-    """Return how long something takes, and its time on the processor."""
+    """Return how many milliseconds a call takes, in real time and in CPU time."""
     began, worked = time.perf_counter(), time.process_time()
     run()
     return 1000 * (time.perf_counter() - began), 1000 * (time.process_time() - worked)

@@ -1,20 +1,21 @@
-"""How fast a training step is, how near to what the machine can do, and where its time goes.
+"""How fast a training step is, how close to the machine's limit, and where its time goes.
 
     python benchmarks/train_step.py [--frameworks simclr simclr+ssps dino] [--encoders ecapa_tdnn]
         [--device cuda] [--batch 256] [--rounds 5] [--quick] [training.precision=bf16 ...]
 
-Steps as in a run, with crops and options of the framework's paper unless recipe keys are given, on synthetic
-audio in a pack on disk: nothing is downloaded. `+ssps` stands for SSPS as a run has it, with the clean
-reference crops that it embeds; its queues are of the few utterances here. On a CPU one thread works.
+The steps are those of a real run, with the crops and options of the framework's paper unless recipe keys are
+given, on synthetic audio in a pack on disk; nothing is downloaded. `+ssps` is SSPS as in a run, with the
+clean reference crops that it embeds, but its queues only hold the few utterances here. On a CPU, one thread
+is used.
 
-* utterances per second: of the training corpus; each has several crops.
-* share of peak: operations of matrix products and convolutions, forward and backward, in the time of a whole
-  step, references and what is recomputed included, against a large matrix product in the same precision.
-* the parts' shares of a step's time: reading (here it waits for each batch; in a run threads read ahead),
-  augmentation, log-mel features, the rest of the forward pass and of the loss, backward, optimiser (with the
-  teacher's following), and SSPS (choosing, storing, embedding references); what is left are checks.
-* activations: what one forward pass keeps for the backward pass, for each utterance of the batch; peak: the
-  most memory that PyTorch held on a GPU, or else the process, which is each system's own.
+* utterances per second: utterances of the training corpus, each of which has several crops.
+* share of peak: the operations of matrix products and convolutions in the time of a whole step, compared with
+  a large matrix product in the same precision. Forward and backward pass, references and recomputation count.
+* the parts' shares of a step's time: reading (here a step waits for each batch; in a run, threads read
+  ahead), augmentation, log-mel features, the rest of the forward pass and of the loss, backward, optimiser
+  (and updating the teacher), and SSPS (choosing, storing, embedding references). The rest is checks.
+* activations: what one forward pass keeps for the backward pass, per utterance of the batch. peak: the most
+  memory that PyTorch held on a GPU, or on a CPU that the process used; each system has its own process.
 
 Writes docs/results/train_step.{md,json}, with -cuda added for a GPU.
 """
@@ -56,7 +57,7 @@ PARTS = ("reading", "augmentation", "features", "forward", "backward", "optimise
 
 
 class Clock:
-    """Tells parts of a step apart; a part within another counts for itself alone."""
+    """Times the parts of a step; the time of a part inside another counts for the inner one only."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -65,7 +66,7 @@ class Clock:
         self._mark = time.perf_counter()
 
     def charge(self) -> None:
-        """Put the time since the last call down to the part under way."""
+        """Add the time since the last call to the current part."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
@@ -84,7 +85,7 @@ class Clock:
             self._within.pop()
 
     def timing(self, owner: Any, method: str, name: str) -> AbstractContextManager[Any]:
-        """Time a method of an object in a block."""
+        """Return a context in which a method of an object is timed."""
         whole: Callable[..., Any] = getattr(owner, method)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -95,7 +96,7 @@ class Clock:
 
 
 def corpus(folder: Path, utterances: int) -> Path:
-    """Pack noise in syllables, two utterances of each speaker."""
+    """Pack noise with the rhythm of syllables, two utterances per speaker."""
     rng = np.random.default_rng(0)
     size = int(SECONDS * SAMPLE_RATE)
     rhythm = 0.1 + np.abs(np.sin(np.arange(size) / SAMPLE_RATE * 10))
@@ -138,7 +139,7 @@ def peak(device: torch.device, precision: str, size: int) -> float:
 
 
 def begun(recipe: Recipe) -> tuple[Run, Iterator[Batch]]:
-    """Return a run before a step, and its batches without end."""
+    """Return a run before its first step, and an endless stream of its batches."""
     run = Run(recipe)
     if "reference" in run.positives.views():
         ids = torch.arange(run.batches.size, device=run.fabric.device)
@@ -149,14 +150,14 @@ def begun(recipe: Recipe) -> tuple[Run, Iterator[Batch]]:
 
 
 def kept_mb(run: Run, batch: Batch) -> float:
-    """Return what a forward pass keeps for the backward pass, in MB for each utterance."""
+    """Return the memory that a forward pass keeps for the backward pass, in MB per utterance."""
     weights = {p.untyped_storage().data_ptr() for p in run.framework.parameters()}
     shapes = {shape for p in run.framework.parameters() for shape in (p.shape, p.shape[::-1])}
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(value: Tensor) -> Tensor:
         storage = value.untyped_storage()
-        if storage.data_ptr() not in weights and value.shape not in shapes:  # nor a cast of a weight
+        if storage.data_ptr() not in weights and value.shape not in shapes:  # neither a weight nor its cast
             kept[storage.data_ptr()] = storage
         return value.detach()  # a tensor given back to its own graph would never be freed
 
@@ -167,7 +168,7 @@ def kept_mb(run: Run, batch: Batch) -> float:
 
 
 def first_step(run: Run, batches: list[Batch]) -> dict[str, float]:
-    """Take a step; return its operations and what it keeps, by utterance."""
+    """Take a step; return its operations and the memory it keeps, per utterance."""
     with FlopCounterMode(display=False) as counter:
         run.step(batches, 0, 0.1)
     utterances = sum(len(batch.ids) for batch in batches)
@@ -178,7 +179,7 @@ def first_step(run: Run, batches: list[Batch]) -> dict[str, float]:
 
 
 def measured(recipe: Recipe, rounds: int, most: float) -> dict[str, Any]:
-    """Time so many steps, after two to warm up; ``most``: operations per second of the machine."""
+    """Time so many steps after two to warm up; ``most`` is the machine's peak, in operations per second."""
     torch.set_num_threads(1)
     with ExitStack() as timing:
         run, batches = begun(recipe)
@@ -234,7 +235,7 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="+", choices=learning, metavar="NAME", help=", ".join(learning))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, help="default: 256 on a GPU, 32 on a CPU")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the recipe, for all")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="recipe keys for every system")
     args = parser.parse_intermixed_args()
     device, console = torch.device(args.device), Console()
     torch.set_num_threads(1)

@@ -2,9 +2,10 @@
 
     python benchmarks/trials.py
 
-4,038,656 trials between 256 first and 15,776 second sides of 196 speakers, in ids as long as the real ones
-(a file of 680 MiB), and 512 random numbers for each of 15,904 utterances: no speech. One process and one
-thread; `peak` is the most memory that the process has had by then, PyTorch and all.
+There are 4,038,656 trials between 256 first and 15,776 second sides, of 196 speakers. The ids are as long as
+the real ones, which makes a file of 680 MiB. The embeddings of the 15,904 utterances are 512 random numbers,
+not speech. One process and one thread; `peak` is the most memory that the process has used so far, including
+PyTorch.
 
 Writes docs/results/trials.{md,json}.
 """
@@ -35,7 +36,7 @@ FIRST, SECOND, UTTERANCES, SPEAKERS, DIM = 256, 15_776, 15_904, 196, 512
 
 
 def write_keys(path: Path) -> dict[str, str]:
-    """Write lines ``model file tgt|imp``, models called like their files; return the speaker of each file."""
+    """Write lines ``model file tgt|imp``, with models named after their files; return each file's speaker."""
     names = [
         f"sid_dev/sp{i % SPEAKERS:04d}/Lab41-SRI-VOiCES-rm{i % 4 + 1}-babb-sp{i % SPEAKERS:04d}-"
         f"ch{127535 + i}-sg{i % 90:04d}-mc{i % 12:02d}-stu-clo-dg080.wav"
@@ -51,7 +52,7 @@ def write_keys(path: Path) -> dict[str, str]:
 
 
 def model(file: str) -> str:
-    """Return what the lists call the enrolment model made of a file: its name."""
+    """Return the name of the enrolment model of a file: the file's own name."""
     return Path(file).stem
 
 

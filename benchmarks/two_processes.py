@@ -1,17 +1,17 @@
-"""Do several processes train as one does?  Every framework, with and without SSPS, both ways.
+"""Do several processes train as one does? Trains every framework with and without SSPS, both ways.
 
     python benchmarks/two_processes.py [--devices 2] [--quick]
 
-Each recipe is trained on synthetic voices by one process and by several with the same batch of all, for
-6 steps; with SSPS a pass that fills the queues and k-means come before. SGD, as Adam makes whole steps of
-what is only rounding, and a low rate, as rounding grows from step to step.
+Each recipe is trained on synthetic voices for 6 steps, by one process and by several with the same total
+batch. With SSPS, a pass that fills the queues and k-means come first. The optimiser is SGD, because Adam
+turns rounding errors into full steps, and the rate is low, because rounding errors grow from step to step.
 
 * first loss, any loss: the relative difference of the first step's losses, and the largest of any step's.
-* update: the norm of the difference between both ways' weights, statistics, teachers and centres at the end,
-  relative to that of all they have moved.
-* choices: of the numbers that say who is in which slot of a queue and which cluster, how many differ.
+* update: the norm of the final difference between both runs' weights, statistics, teachers and centres,
+  relative to the norm of their change since the start.
+* choices: how many of the integers that record queue slots and cluster assignments differ.
 
-Tolerated by tests/training/test_launch.py: 2e-3 of any loss, 0.02 of the update, no choice.
+tests/training/test_launch.py tolerates 2e-3 for any loss, 0.02 for the update, and no different choice.
 
 Writes docs/results/two_processes.{md,json}.
 """
@@ -44,7 +44,7 @@ MEASURED = {
     "bottleneck": 16,
     "outputs": 64,
 }
-"""Sizes of the published results, instead of a framework's tiny ones: in those rounding grows faster."""
+"""Sizes used for the published results; with a framework's tiny sizes, rounding errors grow faster."""
 
 
 def recipe_of(framework: str, positives: str, manifest: Path) -> Recipe:
@@ -77,13 +77,13 @@ def run(recipe: Recipe, folder: Path, devices: int) -> tuple[Tensor, dict[str, A
 
 
 def weights(state: dict[str, Any]) -> Tensor:
-    """Return all that is learnt or followed, in one row."""
+    """Return weights, statistics and teachers as one vector."""
     numbers = [v for k, v in state.items() if isinstance(v, Tensor) and "num_batches" not in k]
     return torch.cat([v.flatten().double() for v in numbers])
 
 
 def compare(recipe: Recipe, scratch: Path, devices: int) -> dict[str, Any]:
-    """Train both ways; return a row of the results."""
+    """Train with one process and with several; return the row of a recipe."""
     begin = weights(assemble(recipe).framework.state_dict())
     (one, alone), (other, together) = (run(recipe, scratch / f"{recipe.name}-{n}", n) for n in (1, devices))
     first, second = weights(alone["framework"]), weights(together["framework"])
@@ -100,7 +100,7 @@ def compare(recipe: Recipe, scratch: Path, devices: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     parser = measuring(__doc__, quick="two frameworks; writes nothing")
     parser.add_argument("--devices", type=int, default=2)
     args = parser.parse_args()
