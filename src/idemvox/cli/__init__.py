@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from idemvox.cli import decide
+from idemvox.cli.adapt import adapt
 from idemvox.cli.backend import backend
 from idemvox.cli.calibrate import calibrate
 from idemvox.cli.corpus import doctor, pack
@@ -42,7 +43,7 @@ app.add_typer(prepare, name="prepare")
 app.add_typer(speakers, name="speakers")
 app.command(cls=CorporaCommand)(doctor)
 for command in (
-    *(pack, train, average, sweep, recipes, import_weights),
+    *(pack, train, average, sweep, recipes, import_weights, adapt),
     *(
         backend,
         evaluate,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from idemvox.arrays import Numbers, Pcm
@@ -62,8 +63,8 @@ class HeldOut:
             pcm[2, at] = to_pcm(places[at % CHANNELS].apply(from_pcm(pcm[1, at]), at))
         self._pcm = torch.from_numpy(pcm)
 
-    def measure(self, embedder: nn.Module, device: torch.device) -> dict[str, float]:
-        """Return the gauges of an encoder by name, each with ``gauge_`` in front; its mode is restored."""
+    def embed(self, embedder: nn.Module, device: torch.device) -> NDArray[np.float32]:
+        """Return (3, U, D) the embeddings of the first, second and heard crops; the mode is restored."""
         with evaluating(embedder):
             embedded = torch.stack(
                 [
@@ -72,10 +73,15 @@ class HeldOut:
                     )
                     for crops in self._pcm
                 ]
-            )  # (3, U, D)
-        if not embedded.isfinite().all():
+            )
+        return embedded.numpy()
+
+    def measure(self, embedder: nn.Module, device: torch.device) -> dict[str, float]:
+        """Return the gauges of an encoder by name, each with ``gauge_`` in front; its mode is restored."""
+        embedded = self.embed(embedder, device)
+        if not np.isfinite(embedded).all():
             return {}  # the run is about to stop, and says why
         known = self.recordings if (self.recordings >= 0).any() else None
-        first, second, heard = embedded.numpy()
+        first, second, heard = embedded
         found = gauge(first, second, heard, self.channels, known)
         return {f"gauge_{name}": value for name, value in asdict(found).items() if value is not None}
