@@ -240,6 +240,8 @@ def test_a_sweep_scores_every_combination_and_goes_on_where_it_was(home, trained
     rows = json.loads((home / "sweep" / "sweep.json").read_text())["rows"]
     assert [row["system"] for row in rows] == ["clusters 4", "clusters 5", "clusters 6"]
     assert all(len(row["eer"]) == 1 and 0 <= row["coverage"][0] <= 1 for row in rows)
+    differences = [row.get("EER against the first") for row in rows]
+    assert differences[0] is None and all(" points (" in text and " to " in text for text in differences[1:])
     assert "other data or with other settings" in refused(*common, "training.lr=0.1", clusters)
 
 

@@ -154,7 +154,7 @@ def sweep(
     from idemvox.recipe import load_recipe
     from idemvox.reports.results import write_results
     from idemvox.studies.jobs import TestSet
-    from idemvox.studies.sweep import Sweep, read_grid
+    from idemvox.studies.sweep import CHANGE, Sweep, read_grid
 
     plain, grid = read_grid(overrides)
     if not grid:
@@ -167,8 +167,8 @@ def sweep(
         runs.run(console, progress=not quiet)
     rows = runs.rows()
     table = Table(title=f"{common.name}: {len(runs.points())} combinations, {seeds} of each")
-    for heading in ("settings", "trials", "EER %", "minDCF p=0.01", "replaced %", "right speaker %"):
-        table.add_column(heading, justify="left" if heading in ("settings", "trials") else "right")
+    for heading in ("settings", "trials", "EER %", "minDCF p=0.01", "replaced %", "right speaker %", CHANGE):
+        table.add_column(heading, justify="left" if heading in ("settings", "trials", CHANGE) else "right")
     for row in rows:
         shown = [
             f"{scale * sum(row[key]) / seeds:.{digits}f}" if key in row else ""
@@ -179,7 +179,7 @@ def sweep(
                 ("speaker_accuracy", 100, 0),
             )
         ]
-        table.add_row(row["system"], row["trials"], *shown)
+        table.add_row(row["system"], row["trials"], *shown, row.get(CHANGE, ""))
     console.print(table)
     written = write_results(folder, "sweep", f"Sweep of {common.name}", command_line(), rows)
     console.print(f"written: {', '.join(map(str, written))}", highlight=False)

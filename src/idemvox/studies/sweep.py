@@ -17,11 +17,14 @@ from idemvox.corpus.manifest import load_manifest
 from idemvox.errors import RecipeError
 from idemvox.recipe import Part, Recipe
 from idemvox.registry import ENCODERS, FRAMEWORKS, POSITIVES
-from idemvox.studies.jobs import Job, TestSet, claim, results_row, run_job, run_jobs
+from idemvox.studies.jobs import Job, TestSet, claim, eer_change, results_row, run_job, run_jobs
 from idemvox.verification.evaluation import trial_utterances
 from idemvox.verification.trials import load_trials
 
-__all__ = ["Sweep", "read_grid"]
+__all__ = ["CHANGE", "Sweep", "read_grid"]
+
+CHANGE = "EER against the first"
+"""The key of a row's paired difference to the first combination, with its interval."""
 
 
 def read_grid(assignments: Sequence[str]) -> tuple[list[str], dict[str, list[Any]]]:
@@ -115,9 +118,28 @@ class Sweep:
         run_jobs(jobs, self.jobs, progress)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the results: one row per combination and test set, with a value per seed."""
+        """Return the results: one row per combination and test set, with a value per seed.
+
+        If speakers are known, each row but the first of a test set has :data:`CHANGE`.
+        """
         rows = []
-        for test, point in itertools.product(self.tests, self.points()):
-            settings = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in point.items())
-            rows.append(results_row(settings, test, [self.job(point, seed) for seed in self.seeds]))
+        for test in self.tests:
+            first, *others = self.points()
+            base = self._jobs(first)
+            rows.append(results_row(_in_words(first), test, base))
+            for point in others:
+                jobs = self._jobs(point)
+                row = results_row(_in_words(point), test, jobs)
+                if change := eer_change(test, base, jobs):
+                    row[CHANGE] = change
+                rows.append(row)
         return rows
+
+    def _jobs(self, point: Mapping[str, Any]) -> list[Job]:
+        """Return the jobs of one combination, one per seed."""
+        return [self.job(point, seed) for seed in self.seeds]
+
+
+def _in_words(point: Mapping[str, Any]) -> str:
+    """Return a combination in words, such as ``clusters 6000, neighbours 1``."""
+    return ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in point.items())
