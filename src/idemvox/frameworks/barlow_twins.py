@@ -21,6 +21,8 @@ class BarlowTwins(Projected):
     With SSPS the positive view's projection is replaced.
     """
 
+    against_collapse = "a larger training.batch, over which correlations are measured"
+
     @dataclass(frozen=True, slots=True)
     class Options:
         """Defaults: those of the SSPS authors' code.

@@ -35,6 +35,9 @@ class Framework(nn.Module):
     tiny: ClassVar[Mapping[str, Any]] = {}
     """Options that make the framework small enough to train in a test."""
 
+    against_collapse: ClassVar[str] = "a larger training.batch, more training.warmup_epochs"
+    """What helps if all embeddings become alike; the message that ends such a run says it."""
+
     partnered: ClassVar[frozenset[str]] = frozenset({"positive"})
     """The views that a sampler of views cuts from the partner of an utterance."""
 

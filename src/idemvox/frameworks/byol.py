@@ -33,6 +33,8 @@ class BYOL(Projected):
     With SSPS the teacher's projection of the positive view is that of a pseudo-positive.
     """
 
+    against_collapse = "framework.momentum nearer to 1, more training.warmup_epochs"
+
     @dataclass(frozen=True, slots=True)
     class Options:
         """Defaults: those of the SSPS authors' code, which are the paper's.

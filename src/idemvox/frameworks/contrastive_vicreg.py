@@ -41,6 +41,8 @@ class ContrastiveVICReg(Paired):
         "outputs": 8,
     }
 
+    against_collapse = "a larger framework.weight or framework.variance, or a larger training.batch"
+
     @dataclass(frozen=True, slots=True)
     class Options:
         """Defaults: those of the authors' code.

@@ -51,6 +51,10 @@ class DINO(Framework):
         "outputs": 32,
     }
 
+    against_collapse = (
+        "framework.momentum nearer to 1, a lower framework.teacher_temperature, more training.warmup_epochs"
+    )
+
     @dataclass(frozen=True, slots=True)
     class Options:
         """Settings of teacher, heads and crops; the defaults are the paper's.

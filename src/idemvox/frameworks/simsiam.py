@@ -36,6 +36,8 @@ class SimSiam(Projected):
     compares the utterance's own crops.
     """
 
+    against_collapse = "framework.regularisation above 0 (SSReg), though a very large one collapses too"
+
     @dataclass(frozen=True, slots=True)
     class Options:
         """Defaults: those of the SSPS authors' code.

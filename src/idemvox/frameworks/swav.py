@@ -42,6 +42,11 @@ class SwAV(Projected):
         "frozen_epochs": 1,
     }
 
+    against_collapse = (
+        "a larger framework.epsilon, which spreads utterances "
+        "over the prototypes, or more framework.iterations"
+    )
+
     @dataclass(frozen=True, slots=True)
     class Options:
         """Defaults: those of the SSPS authors' code for ECAPA-TDNN.

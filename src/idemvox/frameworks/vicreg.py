@@ -22,6 +22,10 @@ class VICReg(Projected):
     stands in for it, which has no gradient.
     """
 
+    against_collapse = (
+        "a larger framework.variance, which keeps dimensions apart from 0, or a larger training.batch"
+    )
+
     @dataclass(frozen=True, slots=True)
     class Options:
         """Defaults: those of the SSPS authors' code for ECAPA-TDNN.

@@ -88,7 +88,7 @@ class Run:
         self.labels = parts.classes.sha256 if parts.classes else None
         """SHA-256 of the table of classes, if there is one."""
         self.swap = Gathered(self.positives)
-        self.watch = Watch(self.framework, recipe.training, parts.names)
+        self.watch = Watch(self.framework, recipe.framework.name, recipe.training, parts.names)
         self.held_out: HeldOut | None = None
         """Audio for label-free gauges, on the first rank; ``None`` without ``data.held_out``."""
         if recipe.data.held_out is not None and is_first():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from idemvox.errors import IdemvoxError
 from idemvox.frameworks.dino import DINO
 from idemvox.frameworks.simclr import SimCLR
 from idemvox.positives.queue import EmbeddingQueue
+from idemvox.recipe import Training
+from idemvox.registry import FRAMEWORKS
 from idemvox.training import run as steps
 from idemvox.training.loop import train
 from idemvox.training.run import Run
@@ -200,9 +204,21 @@ def collapsed(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
 def test_a_collapsed_run_stops_and_says_what_to_try(tiny_recipe, tmp_path, monkeypatch):
     collapsed(monkeypatch, {1, 2, 4, 5, 6})
     with pytest.raises(
-        IdemvoxError, match=r"nearly equal for 3 steps, last at epoch 2, step 3 .*lower training\.lr"
+        IdemvoxError,
+        match=r"simclr has collapsed: .* for 3 steps, last at epoch 2, step 3 .*larger training\.batch",
     ):
         train(tiny_recipe("training.collapse_steps=3"), tmp_path / "a", progress=False)
+
+
+@pytest.mark.parametrize("name", sorted(FRAMEWORKS))
+def test_advice_against_a_collapse_names_keys_that_exist(name):
+    framework = FRAMEWORKS[name]
+    known = {
+        "framework": {field.name for field in fields(framework.Options)},
+        "training": set(Training.model_fields),
+    }
+    keys = re.findall(r"\b(framework|training)\.(\w+)", framework.against_collapse)
+    assert keys and all(key in known[part] for part, key in keys)
 
 
 def test_alike_for_a_while_is_no_collapse(tiny_recipe, tmp_path, monkeypatch):

@@ -47,9 +47,10 @@ class Watch:
     :func:`likeness` above 0.999, for ``training.collapse_steps`` in a row.
     """
 
-    def __init__(self, framework: Framework, training: Training, names: Sequence[str]) -> None:
-        """Watch a framework; ``names`` (N,) are those of the utterances."""
+    def __init__(self, framework: Framework, name: str, training: Training, names: Sequence[str]) -> None:
+        """Watch a framework with a registered name; ``names`` (N,) are those of the utterances."""
         self.training, self.names = training, names
+        self._framework, self._advice = name, framework.against_collapse
         self.bad = 0  # bad steps in a row
         self.alike = 0
         self.skipped = 0  # bad steps in this epoch
@@ -140,10 +141,9 @@ class Watch:
         most = self.training.collapse_steps
         if most is not None and self.alike >= most:
             raise RunError(
-                f"the embeddings of different utterances were nearly equal for {self.alike} steps, last at "
-                f"{where} (cosine {cosine:.5f}): training has collapsed. Try a lower training.lr, more "
-                "training.warmup_epochs, a larger training.batch; with a teacher, framework.momentum nearer "
-                "to 1 or a lower framework.teacher_temperature; or another seed"
+                f"{self._framework} has collapsed: the embeddings of different utterances were nearly equal "
+                f"for {self.alike} steps, last at {where} (cosine {cosine:.5f}). With {self._framework}, try "
+                f"{self._advice}; else a lower training.lr, or another seed"
             )
 
 
