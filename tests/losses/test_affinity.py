@@ -1,4 +1,4 @@
-"""Generalised contrastive loss against a loop written from its formula, and against what it generalises."""
+"""Generalised contrastive loss, compared with a loop from its formula and with the loss it generalises."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_equals_the_formula(t):
         assert rows.tolist() == pytest.approx(expected, abs=1e-10)
 
 
-def test_without_labels_it_is_nt_xent():
+def test_without_labels_it_equals_nt_xent():
     query, target = some(10)[0].chunk(2)
     related = torch.rand(5, 5, generator=torch.Generator().manual_seed(1)) < 0.4
     pairs = affinities(torch.arange(5))
@@ -56,7 +56,7 @@ def test_without_labels_it_is_nt_xent():
         assert float(found) == pytest.approx(float(nt_xent(query, target, 0.2, out)), abs=1e-12)
 
 
-def test_who_belongs_together():
+def test_affinities_of_labels_and_views():
     ids, labels = torch.tensor([7, 3, 5, 9]), torch.tensor([2, -1, 2, -1])
     found = affinities(ids, labels)
     for i in range(8):

@@ -1,4 +1,4 @@
-"""DINO's loss against the formula, pair by pair."""
+"""DINO's loss, compared with the formula, pair by pair."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def logits(*shape: int, seed: int = 0) -> Tensor:
 
 
 def oracle(student: Tensor, teacher: Tensor, temperature: float, average: bool) -> list[float]:
-    """Of each utterance, the sum over teacher's views and other student's views, as the paper writes it."""
+    """For each utterance, sum over teacher views and the other student views, as in the paper."""
     batch, views, outputs = teacher.shape
     rows = []
     for i in range(batch):
@@ -47,7 +47,7 @@ def test_is_the_mean_over_all_pairs_of_different_views(student_views, teacher_vi
     assert rows.tolist() == pytest.approx(expected, abs=1e-10)
 
 
-def test_gradient_is_of_the_students_alone():
+def test_only_the_student_gets_a_gradient():
     student, teacher = (
         logits(2, 4, 5).float().requires_grad_(),
         logits(2, 2, 5, seed=1).float().requires_grad_(),
@@ -71,12 +71,12 @@ def test_the_teacher_is_centred_then_sharpened():
     assert (entropy(found) < entropy(sharpened(given, centre, 1.0))).all()
 
 
-def test_entropy_from_none_to_all():
+def test_entropy_ranges_from_0_to_the_log_of_the_outputs():
     assert float(entropy(torch.eye(8))) == 0
     assert float(entropy(torch.full((3, 8), 1 / 8))) == pytest.approx(math.log(8))
 
 
-def test_half_precision_in_full_precision_inside():
+def test_half_precision_inputs_are_computed_in_single_precision():
     student, teacher = logits(2, 3, 9).bfloat16(), logits(2, 2, 9, seed=1).softmax(-1).float()
     with torch.autocast("cpu", torch.bfloat16):
         found = self_distillation(student, teacher, 0.1)

@@ -1,4 +1,4 @@
-"""GE2E against a loop written from the formula."""
+"""GE2E, compared with a loop written from the formula."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from idemvox.losses.prototypical import angular_contrastive
 
 
 def slow(embedding: Tensor, scale: float, bias: float) -> list[float]:
-    """Wan et al. (2018): eq. 4 normalises, 8 leaves the utterance out, 9 compares, 6 is each one's loss."""
+    """Wan et al. (2018): eq. 4 normalises, 8 leaves the utterance out, 9 compares, 6 is the loss of each."""
     units = [[e / e.norm() for e in speaker] for speaker in embedding]
 
     def similarity(j: int, i: int, k: int) -> float:
@@ -46,8 +46,8 @@ def test_equals_the_formula(speakers, utterances, scale, bias):
     assert rows.flatten().tolist() == pytest.approx(expected, abs=1e-10)
 
 
-def test_of_two_utterances_neither_sees_itself():
-    """Its own centroid is then the other one: pulled apart, the two lose, however long they are."""
+def test_an_utterance_is_left_out_of_its_own_centroid():
+    """With two utterances, its centroid is the other one, so moving them apart costs at any norm."""
     embedding = torch.eye(4, dtype=torch.float64).view(2, 2, 4)
     together = embedding[:, :1].expand(-1, 2, -1)
     assert float(ge2e(embedding, 10.0, 0.0)) == pytest.approx(math.log(2))
@@ -55,7 +55,7 @@ def test_of_two_utterances_neither_sees_itself():
     assert ge2e(together, 10.0, 0.0) < angular_contrastive(*embedding.unbind(1), 10.0, 0.0)
 
 
-def test_gradient_and_the_scale_learns():
+def test_gradient_also_of_the_scale():
     for reduction in ("mean", "none"):
         assert torch.autograd.gradcheck(lambda e, r=reduction: ge2e(e, 5.0, -1.0, r), some().requires_grad_())
     scale, bias = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (10.0, -5.0))
@@ -64,7 +64,7 @@ def test_gradient_and_the_scale_learns():
     assert abs(float(scale.grad)) > 1e-3 and float(bias.grad) == pytest.approx(0, abs=1e-12)
 
 
-def test_the_norm_and_the_order_of_speakers_and_utterances_do_not_count():
+def test_norms_and_the_order_of_speakers_and_utterances_do_not_matter():
     embedding = some()
     value = float(ge2e(embedding, 10.0, -5.0))
     lengths = torch.rand(4, 3, 1, dtype=torch.float64) + 0.5

@@ -1,4 +1,4 @@
-"""Losses of classes against loops written from the formulas."""
+"""Classification losses, compared with loops written from the formulas."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cross_entropy(logits: list[float], y: int) -> float:
 
 
 def arc(theta: float, margin: float) -> float:
-    """What ArcFace makes of the cosine of the right class."""
+    """ArcFace's logit of the right class, from its cosine."""
     if theta < math.pi - margin:
         return math.cos(theta + margin)
     return math.cos(theta) - margin * math.sin(margin)
@@ -105,7 +105,7 @@ def test_adacos_equals_the_formula(batch, near):
     assert rows.tolist() == pytest.approx(losses, abs=1e-10) and same == scale
 
 
-def test_the_scale_of_adacos_has_no_gradient_and_the_rest_has():
+def test_only_the_scale_of_adacos_has_no_gradient():
     embedding, weight, labels = some(classes=40)
     scale = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
     loss, later = adacos(embedding.requires_grad_(), weight.requires_grad_(), labels, scale)
@@ -118,15 +118,15 @@ def test_the_scale_of_adacos_has_no_gradient_and_the_rest_has():
     torch.testing.assert_close(torch.autograd.grad(rows.mean(), (embedding, weight)), expected)
 
 
-def test_adacos_with_few_classes_stays_above_zero():
+def test_the_scale_of_adacos_stays_positive_with_few_classes():
     """One wrong class, opposite to the embeddings: log(B_avg) is -5."""
     weight, labels = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.zeros(3, dtype=torch.int64)
     assert adacos(weight[labels], weight, labels, torch.tensor(5.0))[1] == 1.0
 
 
 @pytest.mark.parametrize("classes", [5, 1211])
-def test_the_scale_that_adacos_begins_with(classes):
-    """With every angle a right one but those of the right classes, 45 degrees, the scale stays there."""
+def test_the_initial_scale_of_adacos(classes):
+    """With 45 degrees to the right class and 90 to all others, the scale keeps its initial value."""
     start = torch.tensor(adacos_start(classes), dtype=torch.float64)
     weight = torch.eye(classes + 1, dtype=torch.float64)[:classes]
     embedding = weight[:5] + torch.eye(classes + 1, dtype=torch.float64)[-1]
@@ -142,16 +142,16 @@ def towards(angle: float) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("margin", [0.2, 0.5])
-def test_beyond_pi_less_margin(margin):
+def test_angles_beyond_pi_minus_the_margin(margin):
     angles = torch.linspace(math.pi - margin - 0.3, math.pi - 1e-4, 40).tolist()
     found = [float(aam_softmax(*towards(a), 30.0, margin)) for a in angles]
     assert found == pytest.approx([slow(*towards(a), 30.0, margin)[0] for a in angles], abs=1e-8)
-    # the loss goes on rising where cos(theta + margin) would turn; at the junction it may step a little
+    # the loss keeps rising where cos(theta + margin) would turn; where both pieces meet it may jump a little
     beyond = [value for angle, value in zip(angles, found, strict=True) if angle > math.pi - margin]
     assert len(beyond) > 10 and all(a < b for a, b in pairwise(beyond))
 
 
-def test_no_margin_is_a_softmax_of_cosines():
+def test_without_a_margin_it_is_a_softmax_of_cosines():
     embedding, weight, labels = some()
     normal = torch.nn.functional.normalize
     plain = torch.nn.functional.cross_entropy(30 * normal(embedding) @ normal(weight).T, labels)
@@ -174,7 +174,7 @@ def test_gradient(reduction, beyond, loss):
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_on_top_of_a_class_vector_the_gradient_is_finite(sign):
+def test_the_gradient_is_finite_exactly_at_a_class_vector(sign):
     weight = torch.eye(3)
     embedding = (sign * weight[:2]).requires_grad_()
     aam_softmax(embedding, weight, torch.tensor([0, 1])).backward()

@@ -1,4 +1,4 @@
-"""The loss of MoCo against a loop written from its formula."""
+"""The loss of MoCo, compared with a loop written from its formula."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tensors() -> tuple[Tensor, ...]:
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
 @pytest.mark.parametrize("some", [False, True])
-def test_is_the_formula(tensors, temperature, some):
+def test_equals_the_formula(tensors, temperature, some):
     out = (torch.rand(5, 9) < 0.4) & some
     expected = slow(*tensors, temperature, out)
     rows = memory_nce(*tensors, temperature, out if some else None, reduction="none")
@@ -46,13 +46,13 @@ def test_is_the_formula(tensors, temperature, some):
     assert float(memory_nce(*tensors, temperature, out)) == pytest.approx(mean(expected), rel=1e-9)
 
 
-def test_with_the_batch_as_its_memory_it_is_the_one_sided_loss(tensors):
+def test_with_the_batch_as_memory_it_equals_the_one_sided_loss(tensors):
     query, key, _ = tensors
     itself = torch.eye(5, dtype=torch.bool)
     torch.testing.assert_close(memory_nce(query, key, key, 0.2, itself), info_nce(query, key, 0.2))
 
 
-def test_an_empty_memory_costs_nothing_and_teaches_nothing(tensors):
+def test_an_empty_memory_gives_zero_loss_and_gradient(tensors):
     query, key, negatives = tensors
     query.requires_grad_()
     loss = memory_nce(query, key, negatives, leave_out=torch.ones(5, 9, dtype=torch.bool))
@@ -60,7 +60,7 @@ def test_an_empty_memory_costs_nothing_and_teaches_nothing(tensors):
     assert float(loss.detach()) == 0 and not query.grad.any()
 
 
-def test_gradients(tensors):
+def test_gradient(tensors):
     query, key, negatives = (x.requires_grad_() for x in tensors)
     assert torch.autograd.gradcheck(lambda q, k, n: memory_nce(q, k, n, 0.3), (query, key, negatives))
 

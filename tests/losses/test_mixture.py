@@ -1,4 +1,4 @@
-"""The loss of mixtures against a loop."""
+"""The loss of mixtures, compared with a loop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHARE = torch.tensor([0.9, 0.5, 0.7, 1.0, 0.6, 0.8], dtype=torch.float64)
 
 
 @pytest.mark.parametrize("some", [False, True])
-def test_is_the_formula(pair, some):
+def test_equals_the_formula(pair, some):
     query, target = pair
     out = (torch.rand(6, 6) < 0.5) & some
     expected = []
@@ -42,12 +42,12 @@ def test_is_the_formula(pair, some):
     assert float(mixed_nce(query, target, PARTNER, SHARE, 0.3, out)) == pytest.approx(fmean(expected))
 
 
-def test_unmixed_it_is_the_one_sided_loss(pair):
+def test_without_mixing_it_equals_the_one_sided_loss(pair):
     whole = torch.ones(6, dtype=torch.float64)
     torch.testing.assert_close(mixed_nce(*pair, PARTNER, whole, 0.3), info_nce(*pair, 0.3))
 
 
-def test_gradients(pair):
+def test_gradient(pair):
     query, target = (x.requires_grad_() for x in pair)
     assert torch.autograd.gradcheck(lambda q, z: mixed_nce(q, z, PARTNER, SHARE, 0.3), (query, target))
 

@@ -1,4 +1,4 @@
-"""Contrastive losses against loops written from the formulas."""
+"""Contrastive losses, compared with loops written from the formulas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cosine(a: Tensor, b: Tensor) -> float:
 def slow_info_nce(
     query: Tensor, target: Tensor, temperature: float, out: Tensor | None = None
 ) -> list[float]:
-    """Eq. 1 of the SSPS paper, term by term, without those that are left out: of each row."""
+    """Eq. 1 of the SSPS paper for each row, term by term, without the excluded pairs."""
     rows = []
     for i in range(len(query)):
         terms = {
@@ -34,7 +34,7 @@ def slow_info_nce(
 
 
 def slow_nt_xent(query: Tensor, target: Tensor, temperature: float, out: Tensor | None = None) -> list[float]:
-    """Every one of the 2B embeddings is an anchor; itself is no candidate, nor is who is left out."""
+    """Each of the 2B embeddings is an anchor; candidates are all others that are not excluded."""
     both, batch = [*query, *target], len(query)
     rows = [0.0] * batch
     for i in range(2 * batch):
@@ -67,14 +67,14 @@ def test_equals_the_formula(fast, slow, temperature, batch):
 
 
 def pairs(batch: int, share: float = 0.4) -> Tensor:
-    """Whom to leave out, in one direction only, with something on the diagonal."""
+    """Random pairs to exclude, not symmetric, and also on the diagonal."""
     return torch.rand(batch, batch, generator=torch.Generator().manual_seed(batch)) < share
 
 
 @pytest.mark.parametrize(("fast", "slow"), ORACLES)
 @pytest.mark.parametrize("temperature", [0.03, 0.5])
 @pytest.mark.parametrize("batch", [1, 2, 7])
-def test_equals_the_formula_without_those_left_out(fast, slow, temperature, batch):
+def test_with_exclusions_it_equals_the_formula(fast, slow, temperature, batch):
     query, target = pair(batch)
     for out in (pairs(batch), pairs(batch, 0.0), torch.ones(batch, batch, dtype=torch.bool)):
         rows = slow(query, target, temperature, out)
@@ -83,8 +83,8 @@ def test_equals_the_formula_without_those_left_out(fast, slow, temperature, batc
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_with_everybody_left_out_the_positive_alone_is_certain(loss):
-    """A similarity set to 0 instead would count exp(0)."""
+def test_with_all_negatives_excluded_the_loss_is_zero(loss):
+    """Setting the similarity to 0 instead would add exp(0)."""
     query, target = pair()
     query.requires_grad_()
     value = loss(query, target, 0.5, torch.ones(5, 5, dtype=torch.bool))
@@ -93,13 +93,13 @@ def test_with_everybody_left_out_the_positive_alone_is_certain(loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_gradient_without_those_left_out(loss):
+def test_gradient_with_exclusions(loss):
     query, target = (x.requires_grad_() for x in pair(4, 3))
     assert torch.autograd.gradcheck(lambda q, t: loss(q, t, 0.3, pairs(4)), (query, target))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_nobody_left_out_is_the_plain_loss(loss):
+def test_without_exclusions_it_equals_the_plain_loss(loss):
     query, target = pair()
     assert loss(query, target, 0.1, torch.zeros(5, 5, dtype=torch.bool)) == loss(query, target, 0.1)
 
@@ -110,7 +110,7 @@ def test_the_default_temperature_is_the_papers():
         assert loss(query, target) == loss(query, target, 0.03)
 
 
-def test_a_single_pair_has_nothing_to_be_told_from():
+def test_a_single_pair_has_no_negatives():
     """A self-similarity left in, even as a 0, would be a negative here."""
     query, target = pair(1)
     assert float(nt_xent(query, target, 0.5)) == 0.0
@@ -127,7 +127,7 @@ def test_reordering_the_batch_reorders_the_gradient(loss):
     assert float(shuffled.detach()) == pytest.approx(float(value.detach()), abs=1e-12)
     for here, there in zip(gradients, torch.autograd.grad(shuffled, (query, target)), strict=True):
         torch.testing.assert_close(here, there)
-    one_sided = loss(query[order], target, 0.1)  # only the pairing counts, not the row numbers
+    one_sided = loss(query[order], target, 0.1)  # only the pairing matters, not the order of rows
     assert abs(float(one_sided.detach()) - float(value.detach())) > 1e-3
 
 
@@ -138,7 +138,7 @@ def test_symmetric_in_the_two_views():
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_norm_is_of_no_account(loss):
+def test_the_norm_does_not_matter(loss):
     query, target = pair()
     scaled = loss(query * torch.tensor([[0.1], [9.0], [3.0], [1.0], [2.0]]), 7 * target, 0.1)
     assert float(scaled) == pytest.approx(float(loss(query, target, 0.1)), abs=1e-12)
@@ -180,7 +180,7 @@ def harder(cosine: float, margin: float, angular: bool) -> float:
 
 @pytest.mark.parametrize("angular", [False, True])
 @pytest.mark.parametrize("margin", [0.1, 0.5, 2.5])
-def test_a_margin_is_taken_from_each_positive(angular, margin):
+def test_the_margin_is_applied_to_each_positive(angular, margin):
     query, target = pair()
     negatives, t = torch.randn(3, 4, dtype=torch.float64), 0.4
     sided, memory, both = [], [], []

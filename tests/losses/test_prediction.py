@@ -1,4 +1,4 @@
-"""Losses of prediction against loops."""
+"""Losses of prediction, compared with loops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from idemvox.losses.prediction import negative_cosine, spread, unit_distance
 
 
-def test_is_minus_the_cosine_and_gives_the_target_no_gradient():
+def test_equals_the_negative_cosine_and_stops_the_targets_gradient():
     p, z = (torch.randn(6, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
     expected = [
         -sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
@@ -37,7 +37,7 @@ def test_spread_is_1_on_the_sphere_and_0_in_a_collapse():
     assert float(spread(torch.ones(7, 3))) == 0
 
 
-def test_unit_distance_is_that_of_directions():
+def test_unit_distance_only_depends_on_directions():
     a, b = (torch.randn(6, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
     expected = [
         sum((x / math.hypot(*p) - y / math.hypot(*q)) ** 2 for x, y in zip(p, q, strict=True))

@@ -1,4 +1,4 @@
-"""Losses with prototypes against loops."""
+"""Losses with prototypes, compared with loops."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def unit(n: int, d: int = 4) -> Tensor:
     return normalize(torch.randn(n, d, dtype=torch.float64), dim=1)
 
 
-def test_concentration_is_the_formula():
+def test_concentration_equals_the_formula():
     assignment = torch.tensor([0] * 6 + [1] * 4 + [2] * 5 + [3] + [4] * 4 + [6] * 3)
     x, centroids = unit(len(assignment)), unit(7)
     raw = {}
@@ -31,7 +31,7 @@ def test_concentration_is_the_formula():
         members = [i for i in range(len(x)) if assignment[i] == c]
         distance = sum(float((x[i] - centroids[c]).norm()) for i in members)
         raw[c] = distance / (len(members) * math.log(len(members) + 10))
-    raw[3] = max(value for c, value in raw.items() if c != 3)  # a single member tells nothing
+    raw[3] = max(value for c, value in raw.items() if c != 3)  # one member gives no spread
     values = torch.tensor(list(raw.values()), dtype=torch.float64)
     low, high = (float(values.quantile(q)) for q in (0.1, 0.9))
     clipped = {c: min(max(value, low), high) for c, value in raw.items()}
@@ -41,14 +41,14 @@ def test_concentration_is_the_formula():
     assert expected[5] == 0 and min(expected[:5]) < max(expected[:5])
 
 
-def test_without_a_cluster_of_several_all_are_alike():
+def test_with_single_members_all_concentrations_are_equal():
     x = unit(3)
     assert concentration(x, torch.cat([x, unit(1)]), torch.arange(3)).tolist() == pytest.approx(
         [0.07, 0.07, 0.07, 0]
     )
 
 
-def test_proto_nce_is_the_formula_and_leaves_empty_clusters_out():
+def test_proto_nce_equals_the_formula_without_empty_clusters():
     query, centroids = 3 * unit(6), unit(5)
     phi, right = torch.tensor([0.1, 0.0, 0.5, 0.2, 0.3]).double(), torch.tensor([0, 2, 3, 4, 4, 0])
     expected = []
@@ -65,13 +65,13 @@ def test_proto_nce_is_the_formula_and_leaves_empty_clusters_out():
     assert torch.autograd.gradcheck(lambda q: proto_nce(q, centroids, phi, right), query)
 
 
-def test_the_nearest_prototype_is_one_that_has_members():
+def test_the_nearest_prototype_is_never_an_empty_one():
     x, centroids, phi = unit(30), unit(6), torch.tensor([0.1, 0.0, 0.2, 0.3, 0.0, 0.1])
     for row, found in zip(x, nearest_prototype(x, centroids, phi).tolist(), strict=True):
         assert found == max((j for j in range(6) if phi[j] > 0), key=lambda j: float(row @ centroids[j]))
 
 
-def test_sinkhorn_is_the_loop():
+def test_sinkhorn_equals_the_loop():
     scores = unit(7) @ unit(3).T
     matrix = [[math.exp(s / 0.1) for s in row] for row in scores.tolist()]
     for _ in range(3):
@@ -83,20 +83,20 @@ def test_sinkhorn_is_the_loop():
     torch.testing.assert_close(sinkhorn(scores, 0.1, 3), torch.tensor(matrix, dtype=torch.float64))
 
 
-def test_rows_that_do_not_count_change_nothing():
+def test_masked_rows_change_nothing():
     scores, counted = unit(9) @ unit(3).T, torch.tensor([1, 1, 0, 1, 0, 1, 1, 0, 1]).bool()
     codes = sinkhorn(scores, 0.1, 3, counted)
     torch.testing.assert_close(codes[counted], sinkhorn(scores[counted], 0.1, 3))
     assert not codes[~counted].any()
 
 
-def test_sinkhorn_shares_evenly_in_the_end():
+def test_sinkhorn_converges_to_equal_shares():
     codes = sinkhorn(unit(12) @ unit(4).T, 0.5, 200)
     torch.testing.assert_close(codes.sum(0), torch.full((4,), 3.0, dtype=torch.float64))
     torch.testing.assert_close(codes.sum(1), torch.ones(12, dtype=torch.float64))
 
 
-def test_swapped_prediction_is_the_formula():
+def test_swapped_prediction_equals_the_formula():
     scores, codes = torch.randn(5, 3, dtype=torch.float64), torch.rand(5, 3, dtype=torch.float64)
     codes = codes / codes.sum(1, keepdim=True)
     expected = []

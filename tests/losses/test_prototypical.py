@@ -1,4 +1,4 @@
-"""Losses on prototypes against loops written from the formulas."""
+"""Prototypical losses, compared with loops written from the formulas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from idemvox.losses.prototypical import angular_contrastive, angular_prototypica
 
 
 def cross_entropy(logits: list[list[float]], out: Tensor | None) -> list[float]:
-    """Of each row, whose right answer is on the diagonal, without those that are left out."""
+    """Cross-entropy of each row with the target on the diagonal, without the excluded pairs."""
     rows = []
     for i, row in enumerate(logits):
         terms = {j: math.exp(x) for j, x in enumerate(row) if j == i or out is None or not out[i, j]}
@@ -40,7 +40,7 @@ def slow_angular_prototypical(
 def slow_angular_contrastive(
     anchor: Tensor, prototype: Tensor, scale: float, bias: float, out: Tensor | None = None
 ) -> list[float]:
-    """Eq. 6: every crop is an anchor in turn, those of the other view are its candidates."""
+    """Eq. 6: each crop is an anchor, and the crops of the other view are its candidates."""
     forth = slow_angular_prototypical(anchor, prototype, scale, bias, out)
     back = slow_angular_prototypical(prototype, anchor, scale, bias, out)
     return [(f + b) / 2 for f, b in zip(forth, back, strict=True)]
@@ -65,7 +65,7 @@ def pair(batch: int = 5, dim: int = 4, dtype: torch.dtype = torch.float64) -> tu
 
 
 def pairs(batch: int, share: float = 0.4) -> Tensor:
-    """Whom to leave out, in one direction only, with something on the diagonal."""
+    """Random pairs to exclude, not symmetric, and also on the diagonal."""
     return torch.rand(batch, batch, generator=torch.Generator().manual_seed(batch)) < share
 
 
@@ -89,7 +89,7 @@ def test_gradient(loss):
 
 
 @pytest.mark.parametrize("loss", [angular_prototypical, angular_contrastive])
-def test_the_scale_learns_and_the_bias_cancels(loss):
+def test_the_scale_has_a_gradient_and_the_bias_cancels(loss):
     anchor, prototype = pair()
     scale, bias = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (10.0, -5.0))
     assert torch.autograd.gradcheck(lambda s: loss(anchor, prototype, s, -5.0), scale)
@@ -98,14 +98,14 @@ def test_the_scale_learns_and_the_bias_cancels(loss):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_norm_counts_for_the_plain_prototypes_alone(loss):
+def test_the_norm_only_matters_for_plain_prototypes(loss):
     anchor, prototype = pair()
     plain, scaled = (float(loss(a, p)) for a, p in ((anchor, prototype), (0.5 * anchor, 3 * prototype)))
     assert (plain == pytest.approx(scaled, abs=1e-12)) == (loss is not prototypical)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_reordering_the_batch_changes_nothing_but_mismatching_it_does(loss):
+def test_reordering_the_batch_changes_nothing_but_mismatched_pairs_do(loss):
     anchor, prototype = pair(6)
     order = torch.tensor([4, 0, 5, 2, 1, 3])
     value = float(loss(anchor, prototype))

@@ -1,4 +1,4 @@
-"""VICReg and Barlow Twins against loops written from their formulas."""
+"""VICReg and Barlow Twins, compared with loops written from their formulas."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def slow_covariance(x: Tensor) -> float:
     return total / len(means)
 
 
-def test_vicreg_is_the_formula(views):
+def test_vicreg_equals_the_formula(views):
     a, b = views
     invariance = fmean((p - q) ** 2 for x, y in zip(a, b, strict=True) for p, q in zip(x, y, strict=True))
     found = vicreg(a, b)
@@ -45,7 +45,7 @@ def test_vicreg_is_the_formula(views):
 
 
 @pytest.mark.parametrize("weight", [0.005, 0.5])
-def test_barlow_twins_is_the_formula(views, weight):
+def test_barlow_twins_equals_the_formula(views, weight):
     columns = [[column.tolist() for column in view.T] for view in views]
     expected = 0.0
     for d, p in enumerate(columns[0]):
@@ -57,7 +57,7 @@ def test_barlow_twins_is_the_formula(views, weight):
     assert float(barlow_twins(*views, weight)) == pytest.approx(expected)
 
 
-def test_what_is_constant_costs_most_and_what_is_white_least():
+def test_constant_embeddings_cost_most_and_white_ones_least():
     white = torch.randn(64, 6, dtype=torch.float64)
     white = white - white.mean(0)
     white = white @ torch.linalg.inv(torch.linalg.cholesky(white.T @ white / 63)).T
@@ -74,7 +74,7 @@ def test_gradients_of_the_terms(views, name):
     assert torch.autograd.gradcheck(getattr(redundancy, name), views[0].requires_grad_())
 
 
-def test_gradients(views):
+def test_gradients_of_both_losses(views):
     a, b = (x.requires_grad_() for x in views)
     assert torch.autograd.gradcheck(lambda p, q: tuple(vicreg(p, q)), (a, b))
     assert torch.autograd.gradcheck(barlow_twins, (a, b))

@@ -1,4 +1,4 @@
-"""Uniformity against a loop written from the formula."""
+"""Uniformity, compared with a loop written from the formula."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from idemvox.losses.uniformity import uniformity
 
 
 def slow(x: Tensor, t: float, out: Tensor | None = None) -> float:
-    """The mean over the ordered pairs i != j that are not left out: that over i < j where none is."""
+    """The mean over the ordered pairs i != j that are not excluded; without exclusions, that over i < j."""
     unit = [row / math.sqrt(float(row @ row)) for row in x]
     potentials = [
         math.exp(-t * float(((a - b) ** 2).sum()))
@@ -29,7 +29,7 @@ def some(batch: int = 6, dim: int = 4, dtype: torch.dtype = torch.float64) -> Te
 
 
 def pairs(batch: int) -> Tensor:
-    """Whom to leave out, in one direction only, with something on the diagonal."""
+    """Random pairs to exclude, not symmetric, and also on the diagonal."""
     return torch.rand(batch, batch, generator=torch.Generator().manual_seed(1)) < 0.4
 
 
@@ -46,7 +46,7 @@ def test_equals_the_formula(t, batch):
         assert abs(found - slow(x, t)) > 1e-3
 
 
-def test_equation_3_as_printed_is_log_2_more():
+def test_equation_3_as_printed_is_larger_by_log_2():
     x = some(5)
     unit = F.normalize(x, dim=1)
     printed = sum(
@@ -56,7 +56,7 @@ def test_equation_3_as_printed_is_log_2_more():
 
 
 def test_known_values():
-    assert float(uniformity(torch.ones(4, 3))) == pytest.approx(0, abs=1e-6)  # all in one place
+    assert float(uniformity(torch.ones(4, 3))) == pytest.approx(0, abs=1e-6)  # all points equal
     assert float(uniformity(torch.tensor([[1.0, 0], [-2, 0]]))) == pytest.approx(-8)  # opposite: -t 2^2
     assert float(uniformity(torch.eye(5))) == pytest.approx(-4)  # at right angles: -t 2
 
@@ -67,14 +67,14 @@ def test_gradient(out):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_where_there_is_no_pair_there_is_no_loss_and_no_gradient(batch):
+def test_without_pairs_loss_and_gradient_are_zero(batch):
     x = some(batch).requires_grad_()
     value = uniformity(x, 2.0, torch.ones(batch, batch, dtype=torch.bool))
     value.backward()
     assert float(value.detach()) == 0 and torch.equal(x.grad, torch.zeros_like(x))
 
 
-def test_following_the_gradient_spreads_a_heap():
+def test_gradient_descent_spreads_points_apart():
     x = (1 + 0.1 * some(8, 3, torch.float32)).requires_grad_()
     before = float(uniformity(x).detach())
     optimizer = torch.optim.SGD([x], lr=0.5)

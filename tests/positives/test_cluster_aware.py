@@ -1,4 +1,4 @@
-"""CA-DINO's positives: several utterances of the anchor's cluster, and crops that take turns in them."""
+"""CA-DINO's positives: several utterances of the anchor's cluster, and crops that take turns over them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sampler(monkeypatch):
     return build
 
 
-def test_partners_are_the_other_members_of_the_cluster_evenly(sampler):
+def test_partners_are_drawn_evenly_from_the_other_members_of_the_cluster(sampler):
     made, drawn = sampler(utterances=3), Counter()
     for epoch in range(300):
         partners = made.partners(epoch)
@@ -48,7 +48,7 @@ def test_partners_are_the_other_members_of_the_cluster_evenly(sampler):
 
 
 class Source:
-    """Utterances whose samples are their own number."""
+    """A source in which every sample of an utterance is the utterance's number."""
 
     lengths = np.array([40_000] * 10)
 
@@ -60,7 +60,7 @@ class Source:
         return len(out)
 
 
-def test_crops_take_turns_in_them():
+def test_crops_take_turns_over_the_partners():
     views = {"global": Crop(2, 0.5), "local": Crop(3, 0.5), "same": Crop(3, 0.5, cut_as="local")}
     cropper = Cropper(Source(), views, seed=0, partnered={"local", "same"})
     partners, ids = np.arange(20).reshape(10, 2) % 10, np.array([4, 7])
@@ -71,18 +71,18 @@ def test_crops_take_turns_in_them():
         turns = [partners[i, 0], partners[i, 1], partners[i, 0]]
         assert out["local"][row, :, 0].tolist() == out["same"][row, :, 0].tolist() == turns
     several = cropper.starts(ids, 0, partners)["local"][1]
-    for column in (0, 1):  # each starts where it would if that utterance were the only partner
+    for column in (0, 1):  # each crop starts where it would with that utterance as the only partner
         one = cropper.starts(ids, 0, partners[:, column])["local"][1]
         assert np.array_equal(several[:, column::2], one[:, column::2])
 
 
-def test_all_partners_are_counted():
+def test_all_partners_count_towards_coverage_and_accuracy():
     gauge = PositiveGauge(np.array([0, 0, 1, 1]), np.full(4, -1))
     partners = np.array([[1, 2], [0, 1], [3, 3], [0, 3]])
     assert gauge.partners(partners) == {"coverage": 6 / 8, "speaker_accuracy": 4 / 6}
 
 
 @pytest.mark.parametrize("wrong", [{"neighbours": 1}, {"utterances": 0}, {"level": "embedding"}])
-def test_options_that_cannot_be(wrong):
+def test_impossible_options_are_refused(wrong):
     with pytest.raises(RecipeError, match="cluster_aware draws"):
         ClusterAware.Options(**wrong)

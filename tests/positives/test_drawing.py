@@ -1,4 +1,4 @@
-"""Which clusters are near, which of them is drawn, and which of its members."""
+"""Which clusters are near, which one is drawn, and which of its members."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_bucket_gives_each_member_an_equal_part_of_the_unit_interval():
 
 
 @pytest.mark.parametrize("without", [0, 2, 5, 7])
-def test_a_bucket_leaves_one_member_out_and_the_rest_stay_equal(without):
+def test_leaving_out_a_member_keeps_the_others_equally_likely(without):
     grid = (torch.arange(30) + 0.5) / 30
     found = Buckets(CLUSTER, 5).draw(torch.full((30,), 2), torch.full((30,), without), grid)
     assert found.bincount(minlength=8).tolist() == [
@@ -40,8 +40,8 @@ def test_a_bucket_leaves_one_member_out_and_the_rest_stay_equal(without):
 @pytest.mark.parametrize(
     "pushed", [[], [0], [2, 6], [0, 5, 7], [1, 2, 5, 7], [0, 1, 2, 3, 4, 5, 6, 7], [5, 2, 7, 0, 5, 1, 2]]
 )
-def test_of_those_that_a_queue_holds_each_is_as_likely(pushed, without):
-    """Also where some have been overwritten, or stored twice."""
+def test_utterances_in_the_queue_are_equally_likely(pushed, without):
+    """Also when utterances have been overwritten or stored twice."""
     queue = EmbeddingQueue(5, 1, 8)
     for utterance in pushed:
         queue.push(torch.tensor([utterance]), torch.ones(1, 1))
@@ -49,7 +49,7 @@ def test_of_those_that_a_queue_holds_each_is_as_likely(pushed, without):
     for cluster, members in ((0, {1, 4}), (2, {0, 2, 5, 7}), (4, {6}), (1, set()), (-1, set())):
         left = sorted(members & set(pushed[-5:]) - {without})
         grid = (torch.arange(12) + 0.5) / 12
-        others = torch.tensor([0, 1, 4])  # that their clusters are drawn from too changes nothing
+        others = torch.tensor([0, 1, 4])  # drawing from their clusters too changes nothing
         slots = draw_slots(
             queue,
             cluster_of,
@@ -65,7 +65,7 @@ def test_of_those_that_a_queue_holds_each_is_as_likely(pushed, without):
         assert left or (slots == -1).all()
 
 
-def test_a_queue_and_a_batch_whose_product_needs_more_than_32_bits():
+def test_queue_size_times_batch_size_may_exceed_32_bits():
     size, clusters = 1 << 20, 1 << 12
     queue, utterances = EmbeddingQueue(size, 1, size + 1), torch.arange(size)
     queue.push(utterances, torch.ones(size, 1))
@@ -77,7 +77,7 @@ def test_a_queue_and_a_batch_whose_product_needs_more_than_32_bits():
         assert (drawn != anchors).all()
 
 
-def test_leaving_out_somebody_elsewhere_changes_nothing():
+def test_leaving_out_a_member_of_another_cluster_changes_nothing():
     buckets = Buckets(CLUSTER, 5)
     grid = (torch.arange(40) + 0.5) / 40
     plain = buckets.draw(torch.full((40,), 2), torch.full((40,), NOBODY), grid)
@@ -85,7 +85,7 @@ def test_leaving_out_somebody_elsewhere_changes_nothing():
         assert torch.equal(buckets.draw(torch.full((40,), 2), torch.full((40,), other), grid), plain)
 
 
-def test_nobody_to_draw():
+def test_an_empty_choice_draws_nothing():
     buckets = Buckets(CLUSTER, 5)
     cluster = torch.tensor([-1, 1, 3, 4, 4])
     without = torch.tensor([NOBODY, NOBODY, 0, 6, NOBODY])
@@ -94,7 +94,7 @@ def test_nobody_to_draw():
     assert nobody.draw(torch.tensor([0, -1]), torch.tensor([NOBODY, 2]), torch.rand(2)).tolist() == [-1, -1]
 
 
-def test_the_ends_of_the_unit_interval():
+def test_draws_at_the_ends_of_the_unit_interval():
     last = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
     found = Buckets(CLUSTER, 5).draw(
         torch.tensor([2, 2]), torch.tensor([NOBODY, NOBODY]), torch.stack([0 * last, last])
@@ -103,7 +103,7 @@ def test_the_ends_of_the_unit_interval():
 
 
 @pytest.mark.parametrize("block", [1, 50, 1 << 26])
-def test_nearest_clusters_by_brute_force(block, monkeypatch):
+def test_nearest_clusters_match_brute_force(block, monkeypatch):
     monkeypatch.setattr(drawing, "_BLOCK", block)
     generator = torch.Generator().manual_seed(0)
     centroids = normalize(torch.randn(20, 4, generator=generator), dim=1)
@@ -116,7 +116,7 @@ def test_nearest_clusters_by_brute_force(block, monkeypatch):
         assert near[c].tolist() == others[:5]
 
 
-def test_too_few_occupied_neighbours_end_in_minus_one():
+def test_missing_neighbours_are_marked_by_minus_one():
     angles = torch.tensor([0.0, 10.0, 30.0, 61.0]).deg2rad()
     centroids = torch.stack([angles.cos(), angles.sin()], 1)
     near = nearest_clusters(centroids, torch.tensor([True, True, False, True]), 4)
@@ -125,8 +125,8 @@ def test_too_few_occupied_neighbours_end_in_minus_one():
 
 @pytest.mark.parametrize("decay", [0.0, 0.7, 3.0])
 @pytest.mark.parametrize("available", [1, 3, 5])
-def test_a_rank_has_its_weights_share_of_the_unit_interval(available, decay):
-    """By a walk along the interval; ranks that are not there have no part of it."""
+def test_a_rank_is_drawn_in_proportion_to_its_weight(available, decay):
+    """Compared with a walk along the interval; missing ranks have no part of it."""
     weights = [math.exp(-decay * r) for r in range(5)]
     for u in torch.arange(0.005, 1, 0.01).tolist():
         left, slow = u * sum(weights[:available]), 0
@@ -136,13 +136,13 @@ def test_a_rank_has_its_weights_share_of_the_unit_interval(available, decay):
         assert found.tolist() == [slow]
 
 
-def test_the_ends_of_ranks():
+def test_ranks_at_the_ends_of_the_unit_interval():
     last = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
     found = draw_rank(torch.tensor([0, 4, 4]), torch.ones(4), torch.stack([last, last, 0 * last]))
     assert found.tolist() == [0, 3, 0]
 
 
-def test_all_members_of_some_clusters():
+def test_members_of_several_clusters_are_listed():
     members, begin = Buckets(CLUSTER, 5).all_of(torch.tensor([1, 2, -1, 0, 2, 3]))
     assert members.tolist() == [0, 2, 5, 7, 1, 4, 0, 2, 5, 7] and begin.tolist() == [0, 0, 4, 4, 6, 10]
     nobody, begin = Buckets(CLUSTER, 5).all_of(torch.tensor([-1, 1]))

@@ -1,4 +1,4 @@
-"""What reaches a sampler from the loop, and what comes back."""
+"""The values that the loop passes to a sampler, and those it gets back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETTING = Setting(utterances=6, dim=3, embedding_dim=2, seed=0)
 
 
 class Reporting(Positives):
-    """A sampler of views that also says what its targets are of."""
+    """A sampler of views that also reports which utterances its targets are from."""
 
     def forward(self, ids: Tensor, targets: Tensor) -> Swap:
         return Swap(targets, replaced=torch.ones_like(ids, dtype=torch.bool), chosen=ids.flip(0))
@@ -33,7 +33,7 @@ class Storing(Positives):
         self.stored.append((ids, targets))
 
 
-def test_a_sampler_of_views_that_reports_them_keeps_its_gradient():
+def test_targets_of_a_sampler_of_views_keep_their_gradient():
     targets = torch.randn(6, 2, requires_grad=True)
     swap = Gathered(Reporting(None, SETTING))(torch.arange(6), targets)
     assert swap.replaced.all() and swap.chosen.tolist() == [5, 4, 3, 2, 1, 0]
@@ -41,7 +41,7 @@ def test_a_sampler_of_views_that_reports_them_keeps_its_gradient():
     assert torch.equal(targets.grad, torch.ones(6, 2))
 
 
-def test_what_a_step_offered_is_stored_and_nothing_where_it_offered_nothing():
+def test_only_offered_targets_are_stored():
     sampler = Storing(None, SETTING)
     gathered, ids, targets = Gathered(sampler), torch.tensor([4, 1]), torch.randn(2, 2)
     gathered.learnt(ids, Swap(torch.zeros(2, 2)))
@@ -53,7 +53,7 @@ def test_what_a_step_offered_is_stored_and_nothing_where_it_offered_nothing():
 
 @pytest.mark.parametrize("name", [*POSITIVES])
 def test_choosing_stores_nothing(name):
-    """A sampler's state is as before, but for the number of the step, which its draws depend on."""
+    """The sampler's state stays the same except for the step number, on which its draws depend."""
     cls = POSITIVES[name]
     options = {"clusters": 2} if hasattr(cls.Options, "clusters") else {}
     classes = np.arange(6) // 2 if cls.supervised else None

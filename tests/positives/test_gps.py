@@ -1,4 +1,4 @@
-"""GPS: neighbours in a frozen embedding against a loop, and where that embedding comes from."""
+"""GPS: neighbours in a frozen embedding, compared with a loop, and the sources of that embedding."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def nearest(prior: np.ndarray, count: int) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("block", [1, 100, 10_000])
-def test_neighbours_are_the_nearest_others(monkeypatch, block):
+def test_neighbours_are_the_nearest_other_utterances(monkeypatch, block):
     monkeypatch.setattr(gps, "_BLOCK", block)
     assert sampler().near.tolist() == nearest(PRIOR, 4)
 
 
-def test_each_epoch_draws_evenly_among_them():
+def test_each_epoch_draws_evenly_from_the_neighbours():
     found, near, drawn = sampler(), nearest(PRIOR, 4), Counter()
     for epoch in range(400):
         partners = found.partners(epoch).tolist()
@@ -55,18 +55,18 @@ def test_each_epoch_draws_evenly_among_them():
     assert not np.array_equal(found.partners(1), sampler(seed=1).partners(1))
 
 
-def test_restored_it_needs_no_search():
+def test_a_restored_sampler_does_not_search_again():
     resumed = GPS(GPS.Options(), Setting(30, 2, 2, 0, prior=np.zeros_like(PRIOR)))
     resumed.load_state_dict(sampler().state_dict())
     resumed.start_epoch(3)
     assert np.array_equal(resumed.partners(3), sampler().partners(3))
 
 
-def test_fewer_utterances_than_neighbours():
+def test_there_may_be_fewer_utterances_than_neighbours():
     assert sampler(PRIOR[:3], neighbours=9).near.tolist() == nearest(PRIOR[:3], 2)
 
 
-def test_without_an_embedding_it_says_what_to_set():
+def test_a_missing_embedding_names_the_option_to_set():
     assert GPS.prior(GPS.Options()) is None and GPS.prior(GPS.Options("a.npy")) == "a.npy"
     with pytest.raises(RecipeError, match=r"positives\.embeddings"):
         GPS(GPS.Options(), Setting(30, 2, 2, 0))
@@ -87,7 +87,7 @@ def test_reads_npy_by_order_and_npz_by_id(corpus, tmp_path):
     assert np.array_equal(load_prior(tmp_path / "a.npz", opened, CPU), rows.astype(np.float32))
 
 
-def test_embeds_by_a_model_folder_the_same_as_elsewhere(corpus, tmp_path):
+def test_a_model_folder_gives_the_usual_embeddings(corpus, tmp_path):
     part = Part(name="fast_resnet34", channels=[4, 4, 8, 8], dim=6)
     encoder = build_encoder(part, {"mels": 20}).eval()
     save_model(tmp_path / "model", encoder, part, {"mels": 20}, {}, scoring="cosine")
@@ -97,7 +97,7 @@ def test_embeds_by_a_model_folder_the_same_as_elsewhere(corpus, tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_refuses_what_does_not_fit(corpus, tmp_path):
+def test_embeddings_that_do_not_fit_are_refused(corpus, tmp_path):
     opened = open_corpus((corpus.labelled,))
     np.save(tmp_path / "short.npy", np.zeros((23, 3)))
     np.save(tmp_path / "nan.npy", np.full((24, 3), np.nan))

@@ -1,4 +1,4 @@
-"""The embedding queue against a plain-Python model of it."""
+"""The embedding queue, compared with a plain-Python model of it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pushes(draw: st.DrawFn) -> tuple[int, int, list[list[int]]]:
 
 @settings(max_examples=120)
 @given(pushes())
-def test_behaves_like_the_model(case: tuple[int, int, list[list[int]]]) -> None:
+def test_behaves_like_the_plain_python_model(case: tuple[int, int, list[list[int]]]) -> None:
     size, utterances, batches = case
     queue, model = EmbeddingQueue(size, 2, utterances), Model(size, utterances)
     value = 0.0
@@ -66,7 +66,7 @@ def push(queue: EmbeddingQueue, *ids: int, value: float = 0.0) -> None:
 def test_the_oldest_is_overwritten_first():
     queue = EmbeddingQueue(4, 1, 20)
     push(queue, 5, 6, 7)
-    push(queue, 8, 9)  # 9 takes the place of 5
+    push(queue, 8, 9)  # 9 overwrites 5
     assert set(queue.ids.tolist()) == {6, 7, 8, 9}
     push(queue, 10, 11)
     assert set(queue.ids.tolist()) == {8, 9, 10, 11}
@@ -81,7 +81,7 @@ def test_a_newer_embedding_replaces_the_one_of_the_same_utterance():
     assert queue.filled == 0.75
 
 
-def test_room_for_all_is_a_table():
+def test_a_queue_with_room_for_all_is_a_table():
     queue = EmbeddingQueue(50, 1, 3)
     assert queue.is_table and queue.vectors.shape == (3, 1)
     push(queue, 2, 0, value=1.0)
@@ -98,7 +98,7 @@ def test_keeps_no_graph_and_stores_single_precision():
     assert not queue.vectors.requires_grad and queue.vectors.dtype == torch.float32
 
 
-def test_is_restored_with_its_place():
+def test_is_restored_with_its_position():
     queue, other = EmbeddingQueue(4, 1, 20), EmbeddingQueue(4, 1, 20)
     push(queue, 1, 2, 3, 4, 5, value=1.0)
     other.load_state_dict(queue.state_dict())

@@ -1,4 +1,4 @@
-"""SSPS: whom it draws, how often, and what becomes of the targets."""
+"""SSPS: which utterances it draws, how often, and how it replaces targets."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ DIM = 3
 
 
 def on_a_circle(*degrees: float) -> Tensor:
-    """Centroids in a plane: what is near to what is plain to see."""
+    """Centroids in a plane, so that the nearest ones are easy to see."""
     return torch.tensor([[math.cos(math.radians(d)), math.sin(math.radians(d)), 0.0] for d in degrees])
 
 
 class Fixed:
-    """Stands in for k-means: a partition given by hand."""
+    """A stand-in for k-means: a given partition."""
 
     def __init__(self, centroids: Tensor, assignment: Tensor) -> None:
         self.found = Clusters(centroids, assignment, torch.ones(len(assignment)))
@@ -38,7 +38,7 @@ class Fixed:
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch):
-    """Return ``make(assignment, centroids, **options)``: SSPS with that partition and an empty queue."""
+    """Return ``make(assignment, centroids, **options)``: SSPS with a given partition and an empty queue."""
 
     def build(assignment: list[int] | Tensor, centroids: Tensor, seed: int = 0, **options: Any) -> SSPS:
         partition = torch.as_tensor(assignment)
@@ -59,7 +59,7 @@ def fill(sampler: SSPS, *ids: int) -> None:
 
 
 def chosen(sampler: SSPS, ids: Tensor) -> Tensor:
-    """Choose once for each id, as ids of utterances; then move to the next step."""
+    """Return the utterance chosen for each id, then move on to the next step."""
     slots = sampler.choose(ids)
     assert slots.max() < sampler.queue.size
     sampler.next_step()
@@ -67,21 +67,21 @@ def chosen(sampler: SSPS, ids: Tensor) -> Tensor:
 
 
 def counts(sampler: SSPS, anchor: int, draws: int = 6000) -> dict[int, int]:
-    """How often each utterance is chosen for an anchor."""
+    """Count how often each utterance is chosen for an anchor."""
     found = torch.cat([chosen(sampler, torch.full((draws // 3,), anchor)) for _ in range(3)])
     values, number = found.unique(return_counts=True)
     return dict(zip(values.tolist(), number.tolist(), strict=True))
 
 
 def step(sampler: SSPS, ids: Tensor, targets: Tensor) -> Swap:
-    """Take a step that is learnt from: what it offers is stored."""
+    """Take a step and store the targets it offers, as after an optimiser step."""
     swap = sampler(ids, targets)
     sampler.store(ids, swap.offered)
     return swap
 
 
 def assert_uniform(found: dict[int, int], among: set[int]) -> None:
-    """Chi-square with a bound that chance passes once in ten thousand, and the seeds are fixed."""
+    """Chi-square test with p = 1e-4; the seeds are fixed."""
     assert set(found) == among
     expected = sum(found.values()) / len(among)
     statistic = sum((n - expected) ** 2 / expected for n in found.values())
@@ -89,7 +89,7 @@ def assert_uniform(found: dict[int, int], among: set[int]) -> None:
     assert statistic < degrees + 4 * math.sqrt(2 * degrees) + 8
 
 
-# -- whom -------------------------------------------------------------------------------------
+# -- choice -------------------------------------------------------------------------------------
 
 CIRCLE = on_a_circle(0, 50, 90, 180)  # nearest: 0 -> 1, 1 -> 2, 2 -> 1, 3 -> 2
 PARTITION = [0, 0, 0, 0, 1, 1, 1, 2, 2, 3]
@@ -97,7 +97,7 @@ PARTITION = [0, 0, 0, 0, 1, 1, 1, 2, 2, 3]
 
 @pytest.mark.parametrize("queue", [9, 10, 100])
 @pytest.mark.parametrize("sample_from", ["queue", "train"])
-def test_no_neighbours_means_the_own_cluster_without_oneself(make, sample_from, queue):
+def test_no_neighbours_means_the_other_members_of_the_own_cluster(make, sample_from, queue):
     sampler = make(PARTITION, CIRCLE, neighbours=0, sample_from=sample_from, queue=queue)
     fill(sampler, *range(1, 10), *([0] if queue > 9 else []))
     assert_uniform(
@@ -117,7 +117,7 @@ def test_one_neighbour_is_the_nearest_other_cluster(make, sample_from):
     assert_uniform(counts(sampler, 9), {7, 8})
 
 
-def test_of_two_neighbours_each_is_as_likely_whatever_its_size(make):
+def test_two_neighbours_are_equally_likely_whatever_their_size(make):
     sampler = make(PARTITION, CIRCLE, neighbours=2, queue=10)
     fill(sampler)
     found = counts(sampler, 7)  # clusters 1 (3 members) and 0 or 3: 90 degrees both
@@ -130,8 +130,8 @@ def test_of_two_neighbours_each_is_as_likely_whatever_its_size(make):
     assert set(found) == {4, 5, 6, 7, 8}
 
 
-def test_an_empty_cluster_is_passed_over(make):
-    """Cluster 1 has no member: the next nearest stands in."""
+def test_empty_clusters_are_skipped(make):
+    """Cluster 1 has no members, so the next nearest cluster is used instead."""
     sampler = make([0, 0, 2, 2, 3], CIRCLE, neighbours=1, queue=5)
     fill(sampler)
     assert set(counts(sampler, 0)) == {2, 3}
@@ -143,24 +143,24 @@ def test_a_single_cluster_has_no_neighbour(make):
     assert chosen(sampler, torch.arange(3)).tolist() == [-1, -1, -1]
 
 
-def test_more_neighbours_than_clusters(make):
+def test_there_may_be_more_neighbours_than_clusters(make):
     sampler = make(PARTITION, CIRCLE, neighbours=50, queue=10)
     fill(sampler)
     assert set(counts(sampler, 7)) == set(range(10)) - {7, 8}
 
 
-def test_from_the_queue_only_whom_it_holds(make):
+def test_only_utterances_in_the_queue_are_drawn(make):
     sampler = make(PARTITION, CIRCLE, neighbours=1, sample_from="queue", queue=4)
     fill(sampler, 0, 4, 6, 9)
     assert_uniform(counts(sampler, 0), {4, 6})
     assert counts(sampler, 4) == {-1: 6000}  # cluster 2 is not in the queue
 
 
-def test_from_all_of_the_cluster_and_kept_where_not_in_the_queue(make):
+def test_positives_drawn_from_all_utterances_are_kept_if_not_in_the_queue(make):
     sampler = make(PARTITION, CIRCLE, neighbours=1, sample_from="train", queue=4)
     fill(sampler, 0, 4, 6, 9)
     found = counts(sampler, 0)
-    assert_uniform(found, {4, 6, -1})  # 5 is drawn as often, but is not there
+    assert_uniform(found, {4, 6, -1})  # 5 is drawn as often but is not in the queue
 
 
 def test_an_empty_queue_keeps_every_positive(make):
@@ -182,8 +182,8 @@ def epoch_coverage(sampler: SSPS, batch: int) -> float:
 
 @pytest.mark.parametrize("neighbours", [0, 1, 2])
 @pytest.mark.parametrize(("sample_from", "expected"), [("queue", 1 - math.exp(-1)), ("train", 0.05)])
-def test_coverage_is_what_the_docstring_says(make, sample_from, expected, neighbours):
-    """|Q'| = K, N / K utterances a cluster: a queue slot is in the chosen cluster once on average."""
+def test_coverage_is_as_documented(make, sample_from, expected, neighbours):
+    """|Q'| = K and N / K utterances per cluster: the chosen cluster has one queue slot on average."""
     clusters, each = 300, 20
     generator = torch.Generator().manual_seed(0)
     centroids = normalize(torch.randn(clusters, DIM, generator=generator), dim=1)
@@ -196,13 +196,13 @@ def test_coverage_is_what_the_docstring_says(make, sample_from, expected, neighb
     )
 
 
-def test_a_queue_for_all_covers_all(make):
+def test_a_queue_with_room_for_all_covers_all(make):
     sampler = make(torch.arange(20).repeat(5), normalize(torch.randn(20, DIM), dim=1), queue=100)
     fill(sampler)
     assert epoch_coverage(sampler, 10) == 1.0
 
 
-def test_utterances_never_seen_are_in_no_cluster():
+def test_unseen_utterances_are_in_no_cluster():
     setting = Setting(30, DIM, 2, seed=0)
     sampler = SSPS(SSPS.Options(clusters=4, neighbours=1, queue=30), setting)
     ids = torch.arange(0, 30, 2)
@@ -215,7 +215,7 @@ def test_utterances_never_seen_are_in_no_cluster():
         assert (found[1::2] == -1).all() and (found % 2 == 0)[found >= 0].all()
 
 
-def test_fewer_seen_than_clusters():
+def test_there_may_be_fewer_seen_utterances_than_clusters():
     sampler = SSPS(SSPS.Options(clusters=10, neighbours=9, queue=20), Setting(20, DIM, 2, seed=0))
     sampler.observe(torch.tensor([3, 8, 11]), torch.eye(3))
     sampler.start_epoch(0)
@@ -232,9 +232,9 @@ def planted(clusters: int = 4, each: int = 8) -> Tensor:
     return directions + 0.02 * torch.randn(clusters * each, 3, generator=generator)
 
 
-def test_clusters_the_references():
+def test_references_are_clustered():
     references = planted()
-    for seed in range(20):  # a start in each cluster is a matter of luck
+    for seed in range(20):  # whether each cluster gets an initial centroid is chance
         sampler = SSPS(SSPS.Options(clusters=4, neighbours=0, queue=32), Setting(32, DIM, 2, seed=seed))
         for ids in torch.randperm(32).split(5):
             sampler.observe(ids, references[ids] * 5)
@@ -247,7 +247,7 @@ def test_clusters_the_references():
     assert torch.equal(found % 4, torch.arange(32) % 4) and (found != torch.arange(32)).all()
 
 
-def test_each_epoch_clusters_what_was_observed_last(monkeypatch):
+def test_each_epoch_clusters_the_latest_references(monkeypatch):
     calls = []
 
     def spy(x: Tensor, k: int, iterations: int, seed: int, **sharding: Any) -> Clusters:
@@ -264,7 +264,7 @@ def test_each_epoch_clusters_what_was_observed_last(monkeypatch):
     assert calls[0][1:3] == (2, 7) and calls[0][3] != calls[1][3]
 
 
-def test_without_references_says_so():
+def test_missing_references_are_reported():
     sampler = SSPS(SSPS.Options(clusters=2), Setting(4, DIM, 2, seed=0))
     with pytest.raises(IdemvoxError, match="fill pass"):
         sampler.start_epoch(0)
@@ -277,7 +277,7 @@ def test_a_diverged_encoder_is_reported():
         sampler.start_epoch(0)
 
 
-def test_a_reference_that_is_not_finite_is_named_by_its_utterance():
+def test_a_non_finite_reference_is_reported_with_its_utterance():
     sampler = SSPS(SSPS.Options(clusters=2), Setting(9, DIM, 2, seed=0))
     reference = torch.ones(3, DIM)
     reference[1, 0] = float("inf")
@@ -286,7 +286,7 @@ def test_a_reference_that_is_not_finite_is_named_by_its_utterance():
         sampler.start_epoch(0)
 
 
-def test_reads_a_clean_reference_and_no_label():
+def test_views_are_one_clean_reference_without_labels():
     assert SSPS.needs_fill and not SSPS.supervised
     sampler = SSPS(SSPS.Options(clusters=2), Setting(4, DIM, 2, seed=0))
     assert sampler.views() == {"reference": Crop(1, 4.0, augment=False)}
@@ -308,7 +308,7 @@ def test_defaults_are_the_papers():
 @pytest.mark.parametrize(
     "wrong", [{"clusters": 1}, {"neighbours": -1}, {"queue": 0}, {"sample_from": "cluster"}], ids=str
 )
-def test_impossible_options(wrong):
+def test_impossible_options_are_refused(wrong):
     with pytest.raises(IdemvoxError, match=next(iter(wrong))):
         SSPS.Options(**wrong)
 
@@ -328,12 +328,12 @@ def test_targets_are_replaced_where_chosen_and_kept_elsewhere(make):
         assert swap.targets[row].tolist() == [float(swap.chosen[row]), 1.0]
 
 
-def test_targets_are_stored_once_the_step_was_learnt_from(make):
-    """In its own step nobody is given a target of that very batch."""
+def test_targets_are_stored_after_the_optimiser_step(make):
+    """No anchor gets a target of its own batch in the same step."""
     sampler = make(PARTITION, CIRCLE, neighbours=1, queue=10)
     ids = torch.arange(10)
     targets = torch.arange(20.0).reshape(10, 2)
-    for _ in range(2):  # a step that is not learnt from leaves the queue empty
+    for _ in range(2):  # without an optimiser step the queue stays empty
         swap = sampler(ids, targets)
         assert torch.equal(swap.targets, targets) and torch.equal(swap.offered, targets)
         assert swap.chosen.tolist() == [-1] * 10 and not sampler.queue.held.any()
@@ -363,7 +363,7 @@ def test_the_precision_of_the_targets_is_kept(make):
     assert swap.targets.dtype == torch.bfloat16
 
 
-def test_choices_depend_on_seed_epoch_and_step_alone(make):
+def test_choices_depend_only_on_seed_epoch_and_step(make):
     partition, centroids = torch.arange(10).repeat(20), normalize(torch.randn(10, DIM), dim=1)
 
     def choices(seed: int = 0, epoch: int = 0, steps: int = 1) -> Tensor:
@@ -371,7 +371,7 @@ def test_choices_depend_on_seed_epoch_and_step_alone(make):
         sampler.start_epoch(epoch)
         fill(sampler)
         for _ in range(steps):
-            torch.rand(7)  # the global generator has no part in it
+            torch.rand(7)  # torch's global generator is not used
             found = chosen(sampler, torch.arange(200))
         return found
 
@@ -388,7 +388,7 @@ def steps(sampler: SSPS, batches: list[Tensor]) -> list[Tensor]:
     return found
 
 
-def test_the_dice_are_thrown_anew_each_step(make):
+def test_each_step_draws_again(make):
     sampler = make([0] * 20, on_a_circle(0, 90), neighbours=0, queue=20)
     fill(sampler)
     ids = torch.arange(20)
@@ -397,7 +397,9 @@ def test_the_dice_are_thrown_anew_each_step(make):
         found.append(sampler(ids, torch.zeros(20, 2)).chosen.tolist())
     assert found[0] != found[1] != found[2] and int(sampler.step) == 3
     sampler.start_epoch(0)
-    assert sampler(ids, torch.zeros(20, 2)).chosen.tolist() == found[0]  # the same epoch begins as it began
+    assert (
+        sampler(ids, torch.zeros(20, 2)).chosen.tolist() == found[0]
+    )  # starting the same epoch again repeats its draws
 
 
 @pytest.mark.parametrize("sample_from", ["queue", "train"])
@@ -414,7 +416,7 @@ def test_each_epoch_draws_from_its_own_clusters(make, monkeypatch, sample_from, 
 
 @pytest.mark.parametrize("queue", [7, 60])
 @pytest.mark.parametrize("sample_from", ["queue", "train"])
-def test_restored_in_the_middle_of_an_epoch_it_chooses_the_same(sample_from, queue):
+def test_restored_within_an_epoch_it_makes_the_same_choices(sample_from, queue):
     generator = torch.Generator().manual_seed(5)
     options = SSPS.Options(clusters=6, neighbours=2, queue=queue, sample_from=sample_from)
     setting = Setting(60, DIM, 2, seed=4)
@@ -436,7 +438,7 @@ def test_restored_in_the_middle_of_an_epoch_it_chooses_the_same(sample_from, que
 
 @pytest.mark.parametrize("queue", [25, 40])
 def test_a_sampler_in_use_can_be_restored_too(queue):
-    """The members of clusters that it remembers are those of the state, not of the epoch before."""
+    """The cached members of clusters are those of the state, not those of the previous epoch."""
     sampler = SSPS(SSPS.Options(clusters=5, neighbours=0, queue=queue), Setting(40, DIM, 2, seed=4))
     generator = torch.Generator().manual_seed(5)
     sampler.observe(torch.arange(40), torch.randn(40, DIM, generator=generator))
@@ -451,7 +453,7 @@ def test_a_sampler_in_use_can_be_restored_too(queue):
     assert torch.equal(chosen(sampler, torch.arange(40)), expected)
 
 
-def test_whitened_references_find_the_voice_under_the_channel():
+def test_whitening_finds_the_voice_despite_the_channel():
     """Recordings differ along a few strong axes, voices along many weaker ones."""
     torch.manual_seed(0)
     voices = torch.randn(40, 24).repeat_interleave(8, 0) + 0.5 * torch.randn(320, 24)

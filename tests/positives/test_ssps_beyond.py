@@ -1,4 +1,4 @@
-"""What SSPS may do beyond the paper: agglomeration, recordings, positives as views."""
+"""SSPS beyond the paper: agglomeration, clusters of recordings, positives as views."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from idemvox.positives.ssps import SSPS
 VOICES, RECORDINGS, EACH, DIM = 8, 3, 4, 24
 N = VOICES * RECORDINGS * EACH
 VOICE = torch.arange(N) % VOICES
-RECORDING = torch.arange(N) % (VOICES * RECORDINGS)  # of the voice that its number has, modulo 8
+RECORDING = torch.arange(N) % (VOICES * RECORDINGS)  # the voice of utterance i is i modulo 8
 
 
 def references(seed: int = 0) -> Tensor:
-    """Voices that differ along many axes, recordings less, utterances least."""
+    """References in which voices differ most, recordings less and utterances least."""
     generator = torch.Generator().manual_seed(seed)
     voices = torch.randn(VOICES, DIM, generator=generator)
     channels = 0.4 * torch.randn(VOICES * RECORDINGS, DIM, generator=generator)
@@ -44,7 +44,7 @@ def make(*, known: bool = True, seen: Tensor | None = None, **options: Any) -> S
 
 
 def pseudo_positives(sampler: SSPS) -> Tensor:
-    """(N,) what a step of all utterances puts in for each."""
+    """Return (N,) the utterances that replace the positives in a step over all utterances."""
     if sampler.viewed:
         return sampler.pairs(0)
     chosen = sampler(torch.arange(N), torch.zeros(N, 2)).chosen
@@ -60,7 +60,7 @@ def test_agglomeration_finds_the_voices():
         assert len(VOICE[sampler.assignment == cluster].unique()) == 1
 
 
-def test_k_means_takes_its_start_and_restarts(monkeypatch):
+def test_k_means_options_set_its_initialisation_and_restarts(monkeypatch):
     calls = []
     find = partition.spherical_kmeans
     monkeypatch.setattr(partition, "spherical_kmeans", lambda *x, **o: calls.append(o) or find(*x, **o))
@@ -74,7 +74,7 @@ def test_the_number_of_clusters_is_chosen_without_labels():
 
 
 @pytest.mark.parametrize("clusterer", ["kmeans", "agglomerative"])
-def test_utterances_of_a_recording_share_a_cluster_even_those_never_seen(clusterer):
+def test_utterances_of_a_recording_share_a_cluster_even_if_unseen(clusterer):
     seen = torch.arange(N)[RECORDING != 5]
     seen = seen[seen != 3]
     sampler = make(unit="recording", clusterer=clusterer, seen=seen)
@@ -86,7 +86,7 @@ def test_utterances_of_a_recording_share_a_cluster_even_those_never_seen(cluster
 
 
 @pytest.mark.parametrize("power", [0.0, 0.7])
-def test_recordings_are_clustered_by_the_mean_of_whitened_references(monkeypatch, power):
+def test_recordings_are_clustered_by_the_mean_of_their_whitened_references(monkeypatch, power):
     calls = []
     find = module.find_clusters
     monkeypatch.setattr(module, "find_clusters", lambda x, *rest: calls.append(x) or find(x, *rest))
@@ -98,7 +98,7 @@ def test_recordings_are_clustered_by_the_mean_of_whitened_references(monkeypatch
 
 @pytest.mark.parametrize("level", ["embedding", "view"])
 @pytest.mark.parametrize("neighbours", [0, 1])
-def test_the_pseudo_positive_is_of_another_recording(level, neighbours):
+def test_the_pseudo_positive_comes_from_another_recording(level, neighbours):
     sampler = make(unit="recording", clusterer="agglomerative", level=level, neighbours=neighbours)
     sampler.start_epoch(0)
     for _ in range(5):
@@ -125,7 +125,7 @@ def test_a_recording_alone_in_its_cluster_keeps_its_positive():
     assert torch.equal(swap.targets, targets) and (swap.chosen == -1).all()
 
 
-def test_embeddings_that_the_queue_does_not_hold_are_kept():
+def test_positives_not_in_the_queue_are_kept():
     sampler = make(unit="recording", clusterer="agglomerative", queue=N // 2)
     sampler.start_epoch(0)
     assert sampler.queue.size == N // 2
@@ -133,7 +133,7 @@ def test_embeddings_that_the_queue_does_not_hold_are_kept():
     assert make(unit="recording").queue.size == N
 
 
-def test_views_are_cut_from_partners_and_targets_are_left_alone():
+def test_views_come_from_partners_and_targets_are_unchanged():
     sampler = make(known=False, clusterer="agglomerative", level="view")
     assert sampler.refresh and not sampler.stores and sampler.queue.vectors.shape == (1, 2)
     assert "queue_filled" not in sampler.start_epoch(3)
@@ -144,8 +144,8 @@ def test_views_are_cut_from_partners_and_targets_are_left_alone():
     assert Gathered(sampler)(torch.arange(N), targets) == Swap(targets)
 
 
-def test_what_a_view_is_cut_from_is_no_negative():
-    """Whatever shares a cluster with an anchor or with what its positive view is cut from is masked."""
+def test_the_source_of_a_view_is_no_negative():
+    """Utterances in the cluster of an anchor, or of the source of its positive view, are masked."""
     sampler = make(known=False, clusterer="agglomerative", level="view", neighbours=1, mask_cluster=True)
     sampler.start_epoch(0)
     ids = torch.arange(VOICES)
@@ -166,7 +166,7 @@ def test_an_utterance_without_a_direction_is_in_no_cluster():
     assert (chosen != 5).all() and int((chosen < 0).sum()) == 1
 
 
-def test_agreement_with_the_epoch_before_is_logged():
+def test_agreement_with_the_previous_epoch_is_logged():
     sampler = make(known=False, clusterer="agglomerative")
     assert "cluster_agreement" not in sampler.start_epoch(0)
     assert sampler.start_epoch(1)["cluster_agreement"] == 1
@@ -188,7 +188,7 @@ def test_a_restored_state_has_the_same_pairs():
     assert np.array_equal(other.partners(0), expected)
 
 
-def test_a_reference_that_is_not_finite_is_named_by_its_utterance():
+def test_a_non_finite_reference_is_reported_with_its_utterance():
     for options in ({"unit": "recording"}, {"whiten": 0.5}):
         sampler = make(**options)
         sampler.observe(torch.tensor([7]), torch.full((1, DIM), float("nan")))
@@ -214,13 +214,13 @@ def test_a_reference_that_is_not_finite_is_named_by_its_utterance():
     ],
     ids=str,
 )
-def test_impossible_options(wrong):
+def test_impossible_options_are_refused(wrong):
     with pytest.raises(IdemvoxError, match=next(iter(wrong))):
         SSPS.Options(**wrong)
 
 
 @pytest.mark.parametrize("recordings", [None, np.full(N, -1)])
-def test_recordings_that_are_not_known(recordings):
+def test_unknown_recordings_are_refused(recordings):
     setting = Setting(N, DIM, 2, seed=0, recordings=recordings)
     with pytest.raises(IdemvoxError, match="unit=recording needs the recording"):
         SSPS(SSPS.Options(unit="recording"), setting)

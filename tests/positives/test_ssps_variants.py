@@ -1,4 +1,4 @@
-"""The variants of SSPS, each against a plain loop over what the queue holds."""
+"""The variants of SSPS, each compared with a plain loop over the queue."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def batches(seed: int, batch: int = 8) -> list[Tensor]:
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch):
-    """Return ``make(sampling=..., **options)``: a sampler with a partition by hand and an empty queue."""
+    """Return ``make(sampling=..., **options)``: a sampler with a given partition and an empty queue."""
 
     def build(
         partition: Tensor = PARTITION,
@@ -64,13 +64,13 @@ def make(monkeypatch: pytest.MonkeyPatch):
 
 
 def held(sampler: Any) -> dict[int, Tensor]:
-    """What the queue holds, by utterance."""
+    """Return the queue as a dictionary: utterance -> embedding."""
     held, queue = sampler.queue.held, sampler.queue
     return dict(zip(queue.ids[held].tolist(), queue.vectors[held], strict=True))
 
 
 def step(sampler: Any, ids: Tensor, targets: Tensor) -> Swap:
-    """Take a step that is learnt from: what it offers is stored."""
+    """Take a step and store the targets it offers, as after an optimiser step."""
     swap = sampler(ids, targets)
     sampler.store(ids, swap.offered)
     return swap
@@ -81,11 +81,11 @@ def step(sampler: Any, ids: Tensor, targets: Tensor) -> Swap:
 
 @pytest.mark.parametrize("neighbours", [0, 1])
 @pytest.mark.parametrize("queue", [6, 17, N])
-def test_an_utterance_that_the_queue_holds(make, queue, neighbours):
-    """Through evictions, returns and choices that differ: always of the right cluster, if there is any."""
+def test_representations_come_from_the_queue(make, queue, neighbours):
+    """With evicted and repeated utterances, the choice is always from the right cluster, if there is one."""
     sampler = make(neighbours=neighbours, queue=queue)
     if queue == N:
-        sampler.store(torch.arange(N), randn(N, DIM))  # as a table always is from the fill pass on
+        sampler.store(torch.arange(N), randn(N, DIM))  # as a table always is after the fill pass
     for n, ids in enumerate([*batches(0), *batches(1), *batches(2, 5)]):
         there, targets = held(sampler), randn(len(ids), DIM, seed=n)
         swap = step(sampler, ids, targets)
@@ -104,10 +104,10 @@ def test_an_utterance_that_the_queue_holds(make, queue, neighbours):
 @pytest.mark.parametrize("device", ["cpu", "as on a GPU"])
 @pytest.mark.parametrize("neighbours", [0, 1])
 @pytest.mark.parametrize("queue", [6, 17, N])
-def test_the_centroid_of_what_the_queue_holds(make, queue, neighbours, device, monkeypatch):
+def test_centroids_are_means_over_the_queue(make, queue, neighbours, device, monkeypatch):
     if device != "cpu":
         monkeypatch.setattr(ssps_centroid, "is_free_to_read", lambda x: False)
-        monkeypatch.setattr(ssps_centroid, "_BLOCK", 40)  # several blocks, the last one smaller
+        monkeypatch.setattr(ssps_centroid, "_BLOCK", 40)  # several blocks, of which the last is smaller
     sampler = make(sampling="centroid", neighbours=neighbours, queue=queue)
     kept = replaced = 0
     for n, ids in enumerate([*batches(0), *batches(1), *batches(2, 5)]):
@@ -130,7 +130,7 @@ def test_the_centroid_of_what_the_queue_holds(make, queue, neighbours, device, m
     assert replaced > 20 and kept > 5
 
 
-def test_a_centroid_of_two_neighbours_is_one_or_the_other(make):
+def test_with_two_neighbours_the_centroid_is_of_either(make):
     sampler = make(sampling="centroid", neighbours=2, queue=N)
     vectors = randn(N, DIM)
     sampler.store(torch.arange(N), vectors)
@@ -146,7 +146,7 @@ def test_gradient_flows_through_kept_targets_only(make):
     sampler = make(sampling="centroid", neighbours=1, queue=4)
     sampler.store(torch.tensor([1, 3]), randn(2, DIM))
     targets = randn(4, DIM).requires_grad_()
-    swap = sampler(torch.tensor([0, 1, 2, 6]), targets)  # clusters 0 1 1 3 look in 1 2 2 2
+    swap = sampler(torch.tensor([0, 1, 2, 6]), targets)  # clusters 0 1 1 3 draw from clusters 1 2 2 2
     swap.targets.sum().backward()
     assert swap.replaced.tolist() == [True, True, True, True]
     assert torch.equal(targets.grad, torch.zeros(4, DIM))
@@ -162,7 +162,7 @@ def test_gradient_flows_through_kept_targets_only(make):
 
 @pytest.mark.parametrize("block", [1, 50, 1 << 24])
 @pytest.mark.parametrize("queue", [6, 17, N])
-def test_the_nearest_of_what_the_queue_holds(make, queue, block, monkeypatch):
+def test_the_neighbour_is_the_nearest_in_the_queue(make, queue, block, monkeypatch):
     monkeypatch.setattr(queue_module, "_BLOCK", block)
     sampler = make(sampling="neighbour", queue=queue)
     for n, ids in enumerate([*batches(0), *batches(1), *batches(2, 5)]):
@@ -178,9 +178,9 @@ def test_the_nearest_of_what_the_queue_holds(make, queue, block, monkeypatch):
             assert torch.equal(swap.targets[row], targets[row] if slow < 0 else there[slow])
 
 
-def test_half_precision_does_not_blur_the_search(make):
+def test_half_precision_does_not_change_the_nearest_neighbour(make):
     sampler, ids = make(sampling="neighbour", queue=N), torch.arange(N)
-    sampler.store(ids, 1 + 0.01 * randn(N, DIM))  # cosines differ by less than bf16 can tell
+    sampler.store(ids, 1 + 0.01 * randn(N, DIM))  # cosines that bf16 cannot distinguish
     targets = 1 + 0.01 * randn(N, DIM, seed=1)
     expected = sampler.queue.nearest(ids, targets)
     with torch.autocast("cpu", torch.bfloat16):
@@ -199,7 +199,7 @@ def test_neighbours_need_no_reference(make):
     assert swap.related(torch.arange(3)) is None
 
 
-# -- whichever --------------------------------------------------------------------------------
+# -- all variants --------------------------------------------------------------------------------
 
 
 @st.composite
@@ -224,8 +224,8 @@ def cases(draw: st.DrawFn) -> tuple[Any, int, list[list[int]]]:
 
 @settings(max_examples=250)
 @given(cases())
-def test_never_the_anchor_itself(case: tuple[Any, int, list[list[int]]]) -> None:
-    """Each utterance's embedding is an axis of its own: what replaces an anchor's has nothing of it."""
+def test_the_anchor_itself_is_never_chosen(case: tuple[Any, int, list[list[int]]]) -> None:
+    """Each utterance's embedding is an axis of its own, so the replacement has no part along the anchor's."""
     sampler, n, steps = case
     sampler.observe(torch.arange(n), randn(n, 3, seed=n))
     sampler.start_epoch(0)
@@ -246,7 +246,7 @@ def test_never_the_anchor_itself(case: tuple[Any, int, list[list[int]]]) -> None
     [("representation", {}), ("representation", {"sample_from": "train"}), ("centroid", {})],
 )
 def test_coverage_grows_with_the_queue(make, sampling, options, times):
-    """1 - exp(-|Q'| / K) = 63, 86, 95 %; from all utterances, |Q'| / N = 2.5, 5, 7.5 %."""
+    """It is 1 - exp(-|Q'| / K) = 63, 86, 95 %; drawn from all utterances, |Q'| / N = 2.5, 5, 7.5 %."""
     clusters, each = 400, 40
     partition, centroids = torch.arange(clusters).repeat(each), normalize(randn(clusters, 3), dim=1)
     sampler = make(partition, centroids, sampling=sampling, queue=times * clusters, **options)
@@ -261,7 +261,7 @@ def test_coverage_grows_with_the_queue(make, sampling, options, times):
 
 @pytest.mark.parametrize("sampling", ["centroid", "neighbour"])
 @pytest.mark.parametrize("queue", [7, N])
-def test_restored_in_the_middle_of_an_epoch_it_does_the_same(sampling, queue):
+def test_restored_within_an_epoch_it_makes_the_same_choices(sampling, queue):
     more = {} if sampling == "neighbour" else {"clusters": 6, "neighbours": 2, "choice": "exponential"}
     cls = SAMPLERS[sampling]
     sampler, other = (cls(cls.Options(queue=queue, **more), Setting(N, 3, DIM, seed=4)) for _ in range(2))
@@ -280,15 +280,15 @@ def test_restored_in_the_middle_of_an_epoch_it_does_the_same(sampling, queue):
 
 
 def drawn(sampler: SSPS, anchor: int, draws: int = 6000) -> list[int]:
-    """How often each cluster is drawn for an anchor."""
+    """Count how often each cluster is drawn for an anchor."""
     slots = sampler.choose(torch.full((draws,), anchor))
     return PARTITION[sampler.queue.ids[slots]].bincount(minlength=5).tolist()
 
 
 @pytest.mark.parametrize("decay", [0.7, 2.0])
 @pytest.mark.parametrize("neighbours", [2, 3, 9])
-def test_nearer_clusters_are_likelier_whatever_their_size(make, decay, neighbours):
-    """Of the clusters 1, 2, 3 in that order; the empty one has no rank, and ranks that lack no share."""
+def test_nearer_clusters_are_likelier_regardless_of_size(make, decay, neighbours):
+    """Clusters 1, 2, 3 are ranked in this order; the empty one has no rank, and missing ranks get nothing."""
     sampler = make(choice="exponential", decay=decay, neighbours=neighbours, queue=N)
     sampler.store(torch.arange(N), torch.zeros(N, DIM))
     found = drawn(sampler, 0)
@@ -299,7 +299,7 @@ def test_nearer_clusters_are_likelier_whatever_their_size(make, decay, neighbour
     assert sum(found[1 : 1 + len(weights)]) == 6000
 
 
-def test_uniform_is_the_default_and_knows_no_decay(make):
+def test_uniform_choice_is_the_default_and_refuses_a_decay(make):
     found = []
     for options in ({}, {"choice": "uniform", "decay": 5.0}, {"choice": "exponential", "decay": 0.0}):
         sampler = make(neighbours=3, queue=N, **options)
@@ -313,11 +313,13 @@ def test_uniform_is_the_default_and_knows_no_decay(make):
 # -- false negatives --------------------------------------------------------------------------
 
 
-def test_related_are_those_of_one_cluster(make):
+def test_utterances_of_one_cluster_are_related(make):
     ids = torch.tensor([5, 3, 38, 0, 10, 6, 39])
     assert make()(ids, randn(7, DIM)).related(ids) is None
     sampler = make(mask_cluster=True)
-    sampler.assignment[[38, 39]] = sampler.clusters  # never seen: related to nobody, nor to each other
+    sampler.assignment[[38, 39]] = (
+        sampler.clusters
+    )  # unseen utterances are not related to any, nor to each other
     swap = sampler(ids, randn(7, DIM))
     assert not swap.replaced.any()  # nothing is stored
     related = swap.related(ids)
@@ -330,7 +332,7 @@ def test_related_are_those_of_one_cluster(make):
 
 @pytest.mark.parametrize("neighbours", [0, 1])
 def test_a_queue_of_negatives_is_masked_too(make, neighbours):
-    """By a loop: who shares a cluster with an anchor, or with what stands in for it, or is itself."""
+    """A loop masks the anchor itself and all that share a cluster with it or with its replacement."""
     sampler = make(mask_cluster=True, neighbours=neighbours, queue=N)
     sampler.store(torch.arange(N), randn(N, DIM))
     sampler.assignment[[3, 38, 39]] = sampler.clusters
@@ -351,10 +353,10 @@ def test_a_queue_of_negatives_is_masked_too(make, neighbours):
 
 
 @pytest.mark.parametrize("sampling", ["representation", "centroid"])
-def test_what_stands_in_for_an_utterance_is_related_by_its_own_cluster(make, sampling):
-    """Clusters 1 and 2 look in each other: a target of 2's anchor is one of 1's own."""
+def test_a_replacement_is_related_by_its_own_cluster(make, sampling):
+    """Clusters 1 and 2 draw from each other, so the target of an anchor in 2 belongs to 1."""
     sampler = make(sampling=sampling, neighbours=1, queue=6, mask_cluster=True)
-    sampler.store(torch.tensor([1, 2, 3]), randn(3, DIM))  # of clusters 1 1 2; none of 0 or 3
+    sampler.store(torch.tensor([1, 2, 3]), randn(3, DIM))  # in clusters 1 1 2; none in 0 or 3
     for ids, stands_for in (
         (torch.tensor([0, 11, 13, 6]), [{0, 1}, {1, 2}, {2, 1}, {3, 2}]),
         (torch.tensor([37, 33]), [{3, 2}, {2, 1}]),  # a batch of another size
@@ -368,7 +370,7 @@ def test_what_stands_in_for_an_utterance_is_related_by_its_own_cluster(make, sam
         assert swap.related(ids).tolist() == expected
 
 
-def test_a_kept_target_is_of_its_own_cluster_alone(make):
+def test_a_kept_target_is_related_by_its_own_cluster_only(make):
     sampler = make(neighbours=1, queue=6, mask_cluster=True)
     ids = torch.tensor([0, 1, 11, 3])  # nothing is stored
     swap = sampler(ids, randn(4, DIM))
@@ -388,7 +390,7 @@ def test_a_kept_target_is_of_its_own_cluster_alone(make):
     ],
     ids=str,
 )
-def test_impossible_options(wrong, message):
+def test_impossible_options_are_refused(wrong, message):
     with pytest.raises(IdemvoxError, match=message):
         SSPS.Options(**wrong)
 
@@ -400,11 +402,11 @@ def test_a_removed_option_is_refused_with_its_new_name(sampling):
         build_options(given, SSPS.Options, "positives")
 
 
-def test_the_queue_of_neighbours_needs_a_slot():
+def test_a_queue_without_slots_is_refused():
     with pytest.raises(RecipeError, match="queue must be at least 1"):
         NearestNeighbour.Options(queue=0)
 
 
-def test_the_paper_is_the_default():
+def test_the_defaults_are_the_papers():
     o = SSPS.Options()
     assert (o.choice, o.decay, o.mask_cluster) == ("uniform", 0.7, False)

@@ -1,4 +1,4 @@
-"""Positives by label, and the base that keeps its own."""
+"""Positives by label, and the sampler that keeps every positive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from idemvox.positives.base import Setting
 from idemvox.positives.same import Same
 from idemvox.positives.supervised import Supervised
 
-SPEAKERS = np.array([2, 0, 1, 2, 0, 2, -1, 2, 3, -1, 2, 0])  # 3 is alone, 1 too, two are unlabelled
+SPEAKERS = np.array(
+    [2, 0, 1, 2, 0, 2, -1, 2, 3, -1, 2, 0]
+)  # speakers 1 and 3 have one utterance each, and two utterances are unlabelled
 
 
 def sampler(speakers: np.ndarray | None = SPEAKERS, seed: int = 0) -> Supervised:
@@ -20,18 +22,18 @@ def sampler(speakers: np.ndarray | None = SPEAKERS, seed: int = 0) -> Supervised
 
 
 @pytest.mark.parametrize("epoch", range(20))
-def test_partners(epoch):
+def test_partners_share_the_speaker(epoch):
     partner = sampler().partners(epoch)
     anchor = np.arange(12)
-    assert sorted(partner) == anchor.tolist()  # everybody is a positive once
+    assert sorted(partner) == anchor.tolist()  # each utterance is a positive once
     assert (SPEAKERS[partner] == SPEAKERS).all()
     alone = np.isin(anchor, [2, 6, 8, 9])
     assert (partner[alone] == anchor[alone]).all()
     assert (partner[~alone] != anchor[~alone]).all()
-    assert (partner[partner][~alone] != anchor[~alone]).all()  # no two are each other's
+    assert (partner[partner][~alone] != anchor[~alone]).all()  # no two utterances are each other's positive
 
 
-def test_two_of_a_speaker_are_each_others():
+def test_the_two_utterances_of_a_speaker_are_partners():
     partner = Supervised(Supervised.Options(), Setting(4, 2, 2, 0, np.array([0, 1, 1, 0]))).partners(0)
     assert partner.tolist() == [3, 2, 1, 0]
 
@@ -43,7 +45,7 @@ def test_partners_change_with_the_epoch_and_the_seed():
     assert any(not np.array_equal(first, sampler(seed=s).partners(0)) for s in range(1, 4))
 
 
-def test_every_pairing_comes_about_as_often():
+def test_all_pairings_are_about_equally_frequent():
     found = np.zeros((5, 5))
     members = np.flatnonzero(SPEAKERS == 2)
     for epoch in range(800):
@@ -53,7 +55,7 @@ def test_every_pairing_comes_about_as_often():
     assert np.trace(found) == 0 and abs(off - 200).max() < 5 * np.sqrt(200)
 
 
-def test_embeddings_are_left_alone():
+def test_embeddings_are_unchanged():
     targets = torch.randn(3, 4)
     assert sampler()(torch.tensor([1, 2, 3]), targets) == Swap(targets)
 
@@ -61,12 +63,12 @@ def test_embeddings_are_left_alone():
 @pytest.mark.parametrize(
     "speakers", [None, np.full(12, -1), np.where(SPEAKERS == 2, 2, -1)], ids=["none", "all -1", "one"]
 )
-def test_needs_speakers(speakers):
+def test_speakers_are_required(speakers):
     with pytest.raises(IdemvoxError, match="needs at least 2 classes"):
         sampler(speakers)
 
 
-def test_same_keeps_everything():
+def test_the_sampler_same_changes_nothing():
     same = Same(Same.Options(), Setting(12, 4, 4, 0))
     targets = torch.randn(3, 4, requires_grad=True)
     swap = same(torch.tensor([1, 2, 3]), targets)

@@ -9,13 +9,13 @@ from torch.nn.functional import normalize
 from idemvox.positives.units import OtherRecordings, draw_near, number_units, unit_means
 
 
-def test_recordings_are_numbered_by_their_first_utterance_and_unknown_ones_are_alone():
+def test_recordings_are_numbered_by_first_utterance_and_unknown_ones_stay_separate():
     found = number_units(np.array([7, -1, 3, 7, -1, 3, 0]))
     assert found.tolist() == [0, 1, 2, 0, 3, 2, 4] and found.dtype == torch.int64
     assert number_units(np.array([-1, -1])).tolist() == [0, 1]
 
 
-def test_the_mean_of_directions():
+def test_a_recording_has_the_mean_direction_of_its_utterances():
     x = torch.randn(7, 3, generator=torch.Generator().manual_seed(0)) * torch.arange(1.0, 8)[:, None]
     unit = torch.tensor([4, 4, 0, 9, 0, 4, 9])
     means, units = unit_means(x, unit)
@@ -36,22 +36,22 @@ def draws(others: OtherRecordings, anchor: int, cluster: int, times: int = 4000)
 
 
 def near(count: int, expected: float) -> bool:
-    """Chance passes this bound once in a million."""
+    """A bound that chance exceeds once in a million."""
     return abs(count - expected) < 5 * expected**0.5
 
 
-def test_another_recording_first_and_then_one_of_its_utterances():
+def test_a_recording_is_drawn_first_and_then_one_of_its_utterances():
     others = OtherRecordings(UNIT, CLUSTER, clusters=2)
     found = draws(others, 0, 0)
     assert set(found) == {4, 5, 6} and near(found[4], 2000) and near(found[5], 1000)
     found = draws(others, 4, 0)
     assert set(found) == {0, 1, 2, 3, 5, 6} and near(found[2], 500) and near(found[6], 1000)
     assert draws(others, 7, 1) == {-1: 4000}  # alone in its cluster
-    assert draws(others, 8, 0).keys() == {0, 1, 2, 3, 4, 5, 6}  # of a cluster that it is not in
+    assert draws(others, 8, 0).keys() == {0, 1, 2, 3, 4, 5, 6}  # from a cluster that it is not in
     assert draws(others, 8, -1) == {-1: 4000}
 
 
-def test_only_the_closest_recordings():
+def test_only_the_closest_recordings_are_drawn():
     closest = torch.tensor([[2, -1], [0, 2], [-1, -1], [-1, -1], [-1, -1]])
     others = OtherRecordings(UNIT, CLUSTER, clusters=2, closest=closest)
     assert set(draws(others, 1, 0)) == {5, 6}
@@ -60,7 +60,7 @@ def test_only_the_closest_recordings():
     assert draws(others, 5, 0) == {-1: 4000}
 
 
-def test_clusters_nearby_by_weight():
+def test_nearby_clusters_are_drawn_by_weight():
     table = torch.tensor([[3, 5, 8], [4, -1, -1], [-1, -1, -1]]).repeat_interleave(3000, 0)
     found = draw_near(table, 0.7, torch.rand(9000, generator=torch.Generator().manual_seed(2)))
     assert (found[3000:6000] == 4).all() and (found[6000:] == -1).all()
