@@ -13,7 +13,7 @@ from idemvox.batch import Sampler, Swap
 
 
 class Linear(nn.Module):
-    """10 samples into 4 numbers."""
+    """A linear encoder from 10 samples to 4 numbers."""
 
     dim = 4
 

@@ -45,7 +45,7 @@ def weights(framework: AAT) -> dict[str, Tensor]:
 
 
 def pairs_of(framework: AAT, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Pairs (A(x1), A(x2)) of every utterance, then (A(x1), B(x2)), and which were augmented alike."""
+    """Pairs (A(x1), A(x2)) of every utterance, then (A(x1), B(x2)), and which pairs have one augmentation."""
     query, shared, positive = (framework.encoder(batch.views[name][:, 0]) for name in VIEWS)
     rows = [torch.cat([q, s]) for q, s in zip(query, shared, strict=True)]
     rows += [torch.cat([q, p]) for q, p in zip(query, positive, strict=True)]
@@ -69,7 +69,7 @@ def test_the_reversal_changes_the_sign_of_the_gradient_and_nothing_else():
 
 
 @pytest.mark.parametrize(("similarity", "alpha"), [("prot", 3.0), ("a-prot", 3.0), ("a-prot", 0.5)])
-def test_the_loss_and_both_gradients_are_the_formulas(make, batch, sampler, similarity, alpha):
+def test_the_loss_and_both_gradients_equal_the_formulas(make, batch, sampler, similarity, alpha):
     framework = make(similarity=similarity, alpha=alpha)
     twin = copy.deepcopy(framework)
     step = framework(batch, sampler())
@@ -113,7 +113,7 @@ def test_a_discriminator_step_changes_only_the_discriminator(make, batch, sample
     assert all(p.grad is None for p in framework.parameters())
     moved = {name for name, value in weights(framework).items() if not torch.equal(value, before[name])}
     assert moved == {name for name in before if name.startswith("discriminator")}
-    framework(batch, sampler()).loss.backward()  # a step's whole forward pass does the same
+    framework(batch, sampler()).loss.backward()  # the forward pass of a whole step does the same
     assert all(
         torch.equal(value, before[name])
         for name, value in weights(framework).items()
@@ -133,7 +133,7 @@ def test_the_discriminator_takes_steps_only_in_training(make, batch, sampler, st
 
 
 def separable(pairs: int, dim: int = 4) -> tuple[Tensor, Tensor]:
-    """Pairs whose halves are near each other, or near each other's opposite."""
+    """Pairs whose halves are either near each other or nearly opposite."""
     generator = torch.Generator().manual_seed(pairs)
     alike = torch.arange(pairs) % 2
     first = torch.randn(pairs, dim, generator=generator)
@@ -153,7 +153,7 @@ def test_the_discriminator_learns_separable_pairs():
 
 
 def test_accuracy_is_measured_before_the_discriminator_learns_from_the_batch(make, batch, sampler):
-    framework = make(discriminator_lr=1.0)  # afterwards it says something else
+    framework = make(discriminator_lr=1.0)  # afterwards the accuracy differs
     pairs, alike = pairs_of(framework, batch)
     said = copy.deepcopy(framework.discriminator).layers(pairs)
     right = sum(int(row[1] > row[0]) == a for row, a in zip(said, alike.tolist(), strict=True))
@@ -203,7 +203,7 @@ def test_a_resumed_run_has_the_same_bits_because_the_optimiser_is_saved(
     assert same_bits(weights(whole), weights(resumed)) != forgotten
 
 
-# -- how it is put together -------------------------------------------------------------------
+# -- views, sampler and options -------------------------------------------------------------------
 
 
 def test_views_share_what_the_discriminator_needs(make):
@@ -225,7 +225,7 @@ def test_the_sampler_replaces_the_match_and_not_what_the_discriminator_sees(make
     assert torch.equal(plain.target(batch), plain.encoder(batch.views["positive"][:, 0]))
 
 
-def test_sizes_and_scoring(make):
+def test_sizes_and_how_scores_are_compared(make):
     framework = make()
     assert [tuple(p.shape) for p in framework.discriminator.layers.parameters() if p.ndim == 2] == [
         (4, 8),
@@ -243,12 +243,12 @@ def test_invalid_options_are_refused():
 
 
 def test_the_discriminator_skips_pairs_that_are_not_finite():
-    """Its optimiser does not count the step either, so the next one is the same as without it."""
+    """Its optimiser does not count the step either, so the next step is the same as without it."""
     torch.manual_seed(0)
     plain, pairs, alike = Discriminator(4, 1e-2), torch.randn(6, 8), torch.arange(6) < 3
     other = copy.deepcopy(plain)
     other.learn(pairs * float("nan"), alike.long())
-    other.layers.load_state_dict(plain.layers.state_dict())  # its statistics: the loop takes them back
+    other.layers.load_state_dict(plain.layers.state_dict())  # its statistics, which the loop restores
     for each in (plain, other):
         each.learn(pairs, alike.long())
     assert all(parameter.isfinite().all() for parameter in other.parameters())

@@ -24,7 +24,7 @@ def same(ids: Tensor, targets: Tensor) -> Swap:
 
 
 class Normalised(nn.Module):
-    """10 samples into 4 numbers, with statistics."""
+    """A linear encoder from 10 samples to 4 numbers, with batch normalisation."""
 
     dim = 4
 
@@ -56,7 +56,7 @@ def batch() -> Batch:
 
 
 def student(framework: DINO, batch: Batch) -> Tensor:
-    """(6, 6, 11) logits: the encoder sees crops of one length at a time, the head all of them."""
+    """(6, 6, 11) logits; the encoder gets crops of one length at a time, the head all of them."""
     seen = [framework.encoder(batch.views[name].flatten(0, 1)).view(6, -1, 4) for name in ("global", "local")]
     return framework.prototypes(framework.head(torch.cat(seen, 1).view(36, 4))).view(6, 6, 11)
 
@@ -70,7 +70,7 @@ def teacher(framework: DINO, batch: Batch) -> Tensor:
 def test_defaults_are_the_crops_and_sizes_of_the_paper(encoder):
     framework = DINO(encoder, DINO.Options(hidden=8, bottleneck=256, outputs=65_536))
     assert framework.views() == {"global": Crop(2, 4.0), "local": Crop(4, 2.0)}
-    assert framework.partnered == {"local"}  # what a positive by label is cut into
+    assert framework.partnered == {"local"}  # the crops of a positive by label
     assert framework.embedding_dim == 512  # 25,000 of these are 51 MB
     logits = DINO(encoder, DINO.Options(hidden=8, outputs=65_536, store="logits"))
     assert logits.embedding_dim == 131_072  # 13.1 GB
@@ -78,7 +78,7 @@ def test_defaults_are_the_crops_and_sizes_of_the_paper(encoder):
     assert (o.hidden, o.bottleneck, o.outputs, o.momentum) == (2048, 256, 65_536, 0.996)
 
 
-def test_the_loss_is_of_the_teachers_global_crops_and_all_the_students(make, batch):
+def test_the_loss_compares_the_teachers_global_crops_with_all_student_crops(make, batch):
     framework = make()
     with torch.no_grad():  # teacher and student differ
         for p in framework.teacher.parameters():
@@ -110,7 +110,7 @@ def test_the_student_learns_and_the_teacher_follows(make, batch):
     torch.testing.assert_close(framework.get_parameter(weight), before[weight].lerp(student, 0.004))
 
 
-def test_the_last_layer_learns_nothing_in_the_first_epoch(make, batch):
+def test_the_last_layer_is_frozen_in_the_first_epoch(make, batch):
     framework = make()
     for epoch, frozen in ((0, True), (1, False), (80, False)):
         framework.zero_grad()
@@ -129,7 +129,7 @@ def test_the_model_is_the_teacher_which_starts_as_the_student(make):
         assert all((value == 2).all() for value in module.state_dict().values())
 
 
-def test_a_clean_reference_leaves_the_teachers_statistics_alone(make, batch):
+def test_a_clean_reference_does_not_change_the_teachers_statistics(make, batch):
     from idemvox.modules import evaluating
 
     framework = make().train()
@@ -145,7 +145,7 @@ def test_a_clean_reference_leaves_the_teachers_statistics_alone(make, batch):
 # -- with pseudo-positives ---------------------------------------------------------------------
 
 
-def test_both_global_crops_are_the_pseudo_positives(make, batch):
+def test_both_global_crops_come_from_the_pseudo_positive(make, batch):
     framework = make()
     order = torch.tensor([3, 0, 5, 1, 2, 4])
     others = framework.target(batch)[order].clone()
@@ -198,8 +198,8 @@ def test_with_ssps_both_queues_give_the_same_loss_while_the_last_layer_is_consta
     assert not torch.allclose(losses[0], make()(batch, same).loss, atol=1e-3)
 
 
-def test_whatever_the_lengths_of_what_is_put_in_the_teachers_outputs_are_cosines(make, batch):
-    """SSPS's centroids have a length for all crops together only."""
+def test_the_teachers_outputs_are_cosines_for_targets_of_any_norm(make, batch):
+    """SSPS's centroids have unit norm over all crops together, not for each crop."""
     lengths = torch.tensor([[0.8], [1.2]])
     plain, uneven = (
         make()(batch, lambda ids, targets, by=by: Swap((targets.unflatten(1, (2, -1)) * by).flatten(1)))

@@ -28,13 +28,13 @@ each_loss = pytest.mark.parametrize("loss", LOSSES)
 
 @pytest.fixture
 def batch() -> Batch:
-    """Three speakers of five, two utterances of each."""
+    """A batch of three of five speakers, with two utterances each."""
     wave = torch.randn(6, 1, 10, generator=torch.Generator().manual_seed(0))
     return Batch(torch.arange(6), {"anchor": wave}, torch.tensor([3, 3, 0, 0, 4, 4]))
 
 
 @each_loss
-def test_the_loss_is_of_utterances_or_of_classes(batch, loss, encoder):
+def test_losses_of_utterances_and_of_classes(batch, loss, encoder):
     framework = FineTune(encoder, FineTune.Options(loss=loss, scale=12.0, margin=0.3), classes=5)
     step = framework(batch, None)
     embedding = framework.encoder(batch.views["anchor"][:, 0])
@@ -56,7 +56,7 @@ def test_the_loss_is_of_utterances_or_of_classes(batch, loss, encoder):
 
 
 @pytest.mark.parametrize("loss", ["a-prot", "a-cont"])
-def test_the_first_utterance_meets_the_mean_of_the_others(batch, loss, encoder):
+def test_the_first_utterance_is_compared_with_the_mean_of_the_others(batch, loss, encoder):
     framework = FineTune(encoder, FineTune.Options(loss=loss, utterances=3), classes=2)
     found = framework(batch._replace(classes=torch.tensor([0, 0, 0, 1, 1, 1])), None).loss
     embedding = framework.encoder(batch.views["anchor"][:, 0])
@@ -67,7 +67,7 @@ def test_the_first_utterance_meets_the_mean_of_the_others(batch, loss, encoder):
     )
 
 
-def test_the_scale_of_adacos_is_kept_where_it_trains(batch, encoder):
+def test_the_scale_of_adacos_is_updated_in_training_only(batch, encoder):
     framework = FineTune(encoder, FineTune.Options(loss="adacos"), classes=5)
     start = adacos_start(5)
     assert float(framework.state_dict()["scale"]) == pytest.approx(start)
@@ -91,7 +91,7 @@ def test_views_and_balance_follow_the_options(encoder):
 
 
 @each_loss
-def test_needs_classes_and_utterances_of_them(loss, encoder):
+def test_classes_with_enough_utterances_are_required(loss, encoder):
     for classes in (0, 1, 2) if loss == "adacos" else (0, 1):
         with pytest.raises(IdemvoxError, match=r"needs at least [23] classes"):
             FineTune(encoder, FineTune.Options(loss=loss), classes=classes)
@@ -103,8 +103,8 @@ def test_needs_classes_and_utterances_of_them(loss, encoder):
 
 
 @each_loss
-def test_training_brings_utterances_of_a_speaker_together(loss, encoder):
-    """After a few steps on noise round fixed points, the nearest utterance is the speaker's other one."""
+def test_training_moves_utterances_of_a_speaker_together(loss, encoder):
+    """After a few steps on noise around fixed points, the nearest utterance is the speaker's other one."""
     framework = FineTune(encoder, FineTune.Options(loss=loss, scale=5.0), classes=6)
     points, labels = torch.randn(6, 1, 10), torch.arange(6).repeat_interleave(2)
 
@@ -164,7 +164,7 @@ def test_every_loss_trains_from_a_self_supervised_run(finetune, pretrained, loss
     trained = finetune(f"framework.loss={loss}", f"start_from={pretrained}", "training.lr=1e-5")
     assert trained.epochs == 2 and trained.numbers["loss"] > 0  # the epochs of the start do not count
     start, end = (load_model(f).encoder.state_dict() for f in (pretrained, trained.folder))
-    for key in ("conv1.weight", "fc.weight"):  # at this rate it is near where it began, and has moved
+    for key in ("conv1.weight", "fc.weight"):  # at this rate it has moved, but not far from where it started
         assert 0 < (end[key] - start[key]).abs().max() < 1e-4
 
 
@@ -185,24 +185,24 @@ def test_a_frozen_encoder_does_not_change(finetune, pretrained, loss):
     assert equal(checkpoint(again.folder, 3), third)
 
 
-def test_a_model_folder_is_a_start_as_good_as_its_run(finetune, pretrained):
+def test_starting_from_a_model_folder_equals_starting_from_its_run(finetune, pretrained):
     one = finetune(f"start_from={pretrained}", name="a").folder
     other = finetune(f"start_from={pretrained / 'model'}", name="b").folder
     assert equal(checkpoint(one, 2), checkpoint(other, 2))
 
 
-def test_start_from_another_encoder_is_refused(finetune, pretrained):
+def test_starting_from_another_encoder_is_refused(finetune, pretrained):
     for change in ("encoder.dim=8", "encoder={name: ecapa_tdnn, channels: 16, mfa_channels: 24, dim: 16}"):
         with pytest.raises(IdemvoxError, match=r"start_from .*do not fit this recipe's encoder"):
             finetune(f"start_from={pretrained}", change)
 
 
-def test_labels_are_needed(finetune):
+def test_labels_are_required(finetune):
     with pytest.raises(IdemvoxError, match=r"finetune with a-prot needs at least 2 classes"):
         finetune(labelled=False)
 
 
-def test_too_few_speakers_for_a_batch(finetune):
+def test_too_few_speakers_for_a_batch_are_refused(finetune):
     with pytest.raises(
         IdemvoxError, match=r"a batch of 14 utterances cannot have 2 of each.*at most 12, as 6"
     ):

@@ -27,7 +27,7 @@ def embeddings(framework: GCL, batch: Batch) -> tuple[Tensor, Tensor]:
     return tuple(framework.encoder(batch.views[n][:, 0]).detach() for n in ("anchor", "positive"))
 
 
-def test_without_labels_it_is_simclrs_loss(batch, encoder, sampler):
+def test_without_labels_it_equals_simclrs_loss(batch, encoder, sampler):
     framework = GCL(encoder, GCL.Options(temperature=0.3))
     query, target = embeddings(framework, batch)
     assert float(framework(batch, sampler()).loss.detach()) == pytest.approx(
@@ -45,7 +45,7 @@ def test_the_targets_of_the_sampler_are_used(batch, encoder, sampler):
     assert float(found) == pytest.approx(float(nt_xent(query, other, 0.1)))
 
 
-def test_labels_make_affinities(batch, encoder, sampler):
+def test_labels_define_affinities(batch, encoder, sampler):
     framework = SupervisedGCL(encoder, classes=3)
     both = torch.cat(embeddings(framework, batch))
     found = float(framework(batch._replace(classes=LABELS), sampler()).loss.detach())
@@ -54,7 +54,7 @@ def test_labels_make_affinities(batch, encoder, sampler):
     assert unknown == pytest.approx(float(nt_xent(*both.chunk(2), 0.1))) and abs(unknown - found) > 1e-3
 
 
-def test_only_one_of_them_reads_labels(encoder):
+def test_only_the_supervised_framework_reads_labels(encoder):
     assert SupervisedGCL.supervised and SupervisedGCL.partly and not (GCL.supervised or GCL.partly)
     for classes in (0, 1):
         with pytest.raises(IdemvoxError, match=r"needs at least 2 classes.*speaker column.*train gcl,"):
@@ -62,7 +62,7 @@ def test_only_one_of_them_reads_labels(encoder):
 
 
 @pytest.mark.parametrize("positives", ["same", "supervised"])
-def test_some_labels_are_enough(tiny_recipe, corpus, tmp_path, monkeypatch, positives):
+def test_partial_labels_are_enough(tiny_recipe, corpus, tmp_path, monkeypatch, positives):
     seen, forward = [], SupervisedGCL.forward
     monkeypatch.setattr(
         SupervisedGCL, "forward", lambda self, batch, swap: seen.append(batch) or forward(self, batch, swap)

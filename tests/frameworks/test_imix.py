@@ -1,4 +1,4 @@
-"""i-mix and l-mix: what is mixed, and that the draws are a function of the step."""
+"""i-mix and l-mix: what they mix, and that the draws are a function of the step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def batch() -> Batch:
 
 
 @pytest.mark.parametrize("level", ["input", "latent"])
-def test_mixtures_find_both_positives(batch, encoder, sampler, level):
+def test_mixtures_are_compared_with_both_positives(batch, encoder, sampler, level):
     encoder.linear.weight.data.mul_(3)
     square = copy.deepcopy(encoder)
     encoder.forward = lambda wave, lengths=None: square(wave).square()  # so that the level matters
@@ -36,7 +36,7 @@ def test_mixtures_find_both_positives(batch, encoder, sampler, level):
     torch.testing.assert_close(found, expected)
 
 
-def test_draws_follow_the_step_and_a_resumed_run(encoder):
+def test_draws_depend_on_the_step_also_after_resuming(encoder):
     framework = IMix(encoder)
     cpu, drawn = torch.device("cpu"), []
     for _ in range(3):
@@ -52,12 +52,12 @@ def test_draws_follow_the_step_and_a_resumed_run(encoder):
     assert all(map(torch.equal, resumed.draw(50, cpu), framework.draw(50, cpu)))
 
 
-def test_a_large_alpha_mixes_in_halves(encoder):
+def test_a_large_alpha_mixes_half_and_half(encoder):
     share = IMix(encoder, IMix.Options(alpha=1000.0)).draw(400, torch.device("cpu"))[1]
     assert share.max() < 0.6
 
 
 @pytest.mark.parametrize("wrong", [{"level": "x"}, {"alpha": 0.0}])
-def test_options_that_cannot_be(wrong):
+def test_impossible_options_are_refused(wrong):
     with pytest.raises(RecipeError, match="imix needs"):
         IMix.Options(**wrong)

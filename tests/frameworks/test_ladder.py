@@ -1,4 +1,4 @@
-"""CEL and the rows of its Table 1 that have two views: what they read, their losses, how they are scored."""
+"""CEL and the systems of its Table 1 with two views: their views, losses and scoring."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_sampler_is_called_once_with_ids_and_its_targets_are_used(
 
 
 @each
-def test_two_crops_of_180_frames_that_do_not_overlap(cls, options, loss, encoder):
+def test_views_are_two_crops_of_180_frames_that_do_not_overlap(cls, options, loss, encoder):
     views = cls(encoder, options).views()
     assert views == {name: Crop(1, 1.815, disjoint=True) for name in ("anchor", "positive")}
     assert all((crop.samples - 400) // 160 + 1 == 180 for crop in views.values())
@@ -100,7 +100,7 @@ def test_two_crops_of_180_frames_that_do_not_overlap(cls, options, loss, encoder
 
 
 @each
-def test_a_loss_of_distances_makes_a_model_that_is_scored_by_them(cls, options, loss, encoder):
+def test_a_model_trained_with_distances_is_scored_by_distances(cls, options, loss, encoder):
     framework = cls(encoder, options)
     expected = "euclidean" if cls is Prototypical else "cosine"
     assert framework.scoring == expected and not cls.supervised
@@ -108,7 +108,7 @@ def test_a_loss_of_distances_makes_a_model_that_is_scored_by_them(cls, options, 
 
 
 @pytest.mark.parametrize("cls", [AngularPrototypical, CEL])
-def test_the_scale_learns(batch, cls, encoder, sampler):
+def test_the_scale_is_trained(batch, cls, encoder, sampler):
     framework = cls(encoder)
     step = framework(batch, sampler())
     step.loss.backward()

@@ -1,4 +1,4 @@
-"""MoCo: its keys, its queue, and its loss against a plain loop."""
+"""MoCo: its keys, its queue, and its loss compared with a plain loop."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BATCHES = [batch([3, 1, 4], 0), batch([0, 5, 2], 1), batch([4, 3, 0], 2), batch(
 def slow(
     query: Tensor, key: Tensor, held: list[tuple[int, Tensor]], mine: set[int], t: float, margin: float = 0.0
 ) -> float:
-    """-log of the share of the right key, among it and what is held of others."""
+    """The negative log share of the right key among all keys of other utterances."""
     right = math.exp((float(normalize(query, dim=0) @ key) - margin) / t)
     wrong = [math.exp(float(normalize(query, dim=0) @ v) / t) for i, v in held if i not in mine]
     return -math.log(right / (right + sum(wrong)))
@@ -39,7 +39,7 @@ def slow(
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("size", [5, 100])
 @pytest.mark.parametrize("margin", [0.0, 0.2])
-def test_the_loss_is_that_of_a_plain_list(encoder, sampler, symmetric, size, margin):
+def test_the_loss_equals_that_of_a_plain_list(encoder, sampler, symmetric, size, margin):
     framework = MoCo(encoder, MoCo.Options(0.2, 0.5, size, symmetric, margin=margin))
     held: dict[str, list[tuple[int, Tensor]]] = {"anchor": [], "positive": []}
     for step, b in enumerate(BATCHES):
@@ -62,7 +62,7 @@ def test_the_loss_is_that_of_a_plain_list(encoder, sampler, symmetric, size, mar
     assert found > 0.1
 
 
-def test_what_stands_in_for_a_positive_is_no_negative_but_the_queue_gets_ones_own(encoder):
+def test_a_replacement_is_no_negative_but_the_queue_gets_the_own_key(encoder):
     framework = MoCo(encoder, MoCo.Options(temperature=0.2, queue=6))
     plain = framework(BATCHES[1], lambda ids, targets: Swap(targets))  # utterances 0, 5, 2 in the queue
     assert float(plain.loss.detach()) == 0  # which was empty
@@ -106,7 +106,7 @@ def test_the_momentum_encoder_follows_and_has_no_gradient(encoder, sampler):
     torch.testing.assert_close(framework.teacher.linear.weight, before + 0.25)
 
 
-def test_evaluated_it_stores_nothing(encoder, sampler):
+def test_in_eval_mode_nothing_is_stored(encoder, sampler):
     framework = MoCo(encoder).eval()
     framework(BATCHES[0], sampler())
     assert (framework.queue.ids == -1).all()
@@ -114,7 +114,7 @@ def test_evaluated_it_stores_nothing(encoder, sampler):
     assert MoCo(encoder, MoCo.Options(symmetric=False)).embedding_dim == 4
 
 
-def test_begins_with_another_encoder_on_both_sides(encoder):
+def test_another_encoder_is_copied_to_both_sides(encoder):
     framework = MoCo(encoder)
     weights = {k: torch.full_like(v, 0.5) for k, v in encoder.state_dict().items()}
     framework.begin_with(weights)
@@ -123,7 +123,7 @@ def test_begins_with_another_encoder_on_both_sides(encoder):
 
 
 @pytest.mark.parametrize("wrong", [{"queue": 0}, {"momentum": 1.1}, {"temperature": 0.0}])
-def test_options_that_cannot_be(wrong):
+def test_impossible_options_are_refused(wrong):
     with pytest.raises(RecipeError, match="moco needs"):
         MoCo.Options(**wrong)
 
@@ -140,7 +140,7 @@ def test_a_projector_has_its_own_teacher(encoder, sampler):
     torch.testing.assert_close(framework.teacher_projector[0].weight, before + 0.5)
 
 
-def test_prototypes_join_from_their_epoch_on(encoder, sampler):
+def test_prototypes_are_used_from_their_epoch_on(encoder, sampler):
     options = MoCoProtoNCE.Options(
         0.2, hidden=6, outputs=3, queue=9, clusters=(2, 3), weight=0.7, prototypes_from=1
     )
@@ -154,7 +154,7 @@ def test_prototypes_join_from_their_epoch_on(encoder, sampler):
     expected = PrototypeBank((2, 3), 3)
     expected.fit(framework.queue.vectors, 1, 0.2)
     query = framework.projector(encoder(BATCHES[3].views["anchor"][:, 0])).detach()
-    other = normalize(torch.randn(3, 3), dim=1)  # what stands in for the positives decides
+    other = normalize(torch.randn(3, 3), dim=1)  # the replacements of the positives decide
     step = framework(BATCHES[3], sampler(lambda ids, targets: other))
     assert float(step.metrics["prototypes"]) == pytest.approx(
         0.7 * float(expected.loss(query, other)), rel=1e-5
@@ -162,7 +162,7 @@ def test_prototypes_join_from_their_epoch_on(encoder, sampler):
     torch.testing.assert_close(step.loss.detach(), step.metrics["contrast"] + step.metrics["prototypes"])
 
 
-def test_resumed_within_an_epoch_the_prototypes_are_those_of_its_beginning(encoder, sampler):
+def test_resumed_within_an_epoch_it_has_the_same_prototypes(encoder, sampler):
     options = MoCoProtoNCE.Options(queue=9, hidden=6, outputs=3, clusters=(3,), prototypes_from=0)
     framework, resumed = (MoCoProtoNCE(copy.deepcopy(encoder), options) for _ in range(2))
     for b in BATCHES[:2]:
@@ -176,6 +176,6 @@ def test_resumed_within_an_epoch_the_prototypes_are_those_of_its_beginning(encod
 
 
 @pytest.mark.parametrize("wrong", [{"clusters": ()}, {"clusters": (1,)}, {"weight": -1.0}])
-def test_options_of_prototypes_that_cannot_be(wrong):
+def test_impossible_options_of_prototypes_are_refused(wrong):
     with pytest.raises(RecipeError, match="moco_protonce needs"):
         MoCoProtoNCE.Options(**wrong)

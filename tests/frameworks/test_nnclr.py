@@ -1,4 +1,4 @@
-"""NNCLR against a plain list of what it has seen."""
+"""NNCLR, compared with a plain list of the embeddings it has seen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def nearest(x: Tensor, own: int, held: list[tuple[int, Tensor]]) -> tuple[Tensor
 
 @pytest.mark.parametrize("replaced", [False, True])
 @pytest.mark.parametrize("size", [4, 50])
-def test_the_loss_is_that_of_a_plain_list(encoder, sampler, size, replaced):
+def test_the_loss_equals_that_of_a_plain_list(encoder, sampler, size, replaced):
     framework = NNCLR(encoder, NNCLR.Options(0.2, size, hidden=6, outputs=3, predictor=5))
     held: list[tuple[int, Tensor]] = []
     for b in BATCHES:
@@ -50,7 +50,7 @@ def test_the_loss_is_that_of_a_plain_list(encoder, sampler, size, replaced):
         held += zip(ids, z2.detach(), strict=True)
 
 
-def test_neighbours_get_no_gradient_and_evaluated_it_stores_nothing(encoder, sampler):
+def test_neighbours_get_no_gradient_and_in_eval_mode_nothing_is_stored(encoder, sampler):
     framework = NNCLR(encoder, NNCLR.Options(hidden=6, outputs=3, predictor=5, queue=8))
     framework(BATCHES[0], sampler())
     framework(BATCHES[1], sampler()).loss.backward()
@@ -60,6 +60,6 @@ def test_neighbours_get_no_gradient_and_evaluated_it_stores_nothing(encoder, sam
     assert torch.equal(held, framework.queue.ids)
 
 
-def test_options_that_cannot_be():
+def test_impossible_options_are_refused():
     with pytest.raises(RecipeError, match="nnclr needs"):
         NNCLR.Options(queue=0)

@@ -45,8 +45,8 @@ def test_simsiam_predicts_each_crop_from_the_other(batch, encoder, sampler, weig
     assert ("likeness" in step.metrics) == (weight > 0) and 0 < step.metrics["spread"] < 1.5
 
 
-def test_targets_of_simsiam_get_no_gradient(batch, encoder, sampler):
-    """With a predictor that predicts nothing, the projector learns nothing."""
+def test_simsiams_targets_get_no_gradient(batch, encoder, sampler):
+    """With a predictor that always gives zero, the projector gets no gradient."""
     framework = SimSiam(encoder, SimSiam.Options(predictor=4, **SMALL))
     torch.nn.init.zeros_(framework.predictor[-1].weight)
     framework(batch, sampler()).loss.backward()
@@ -77,7 +77,7 @@ def test_byol_predicts_its_teacher(batch, encoder, sampler):
     assert all(p.grad is None for p in framework.teacher.parameters())
 
 
-def test_byols_teacher_follows_more_and_more_slowly(encoder):
+def test_byols_teacher_follows_ever_more_slowly(encoder):
     framework = BYOL(encoder, BYOL.Options(momentum=0.5, **SMALL))
     pairs = [(framework.teacher, framework.encoder), (framework.teacher_projector, framework.projector)]
     for progress, momentum in ((0.0, 0.5), (0.5, 0.75), (1.0, 1.0)):
@@ -92,13 +92,13 @@ def test_byols_teacher_follows_more_and_more_slowly(encoder):
             assert all(torch.allclose(p, torch.tensor(1 - momentum)) for p in teacher.parameters())
 
 
-def test_byol_begins_with_another_encoder_on_both_sides(encoder):
+def test_another_encoder_is_copied_to_both_sides_of_byol(encoder):
     framework = BYOL(encoder, BYOL.Options(**SMALL))
     framework.begin_with({k: torch.full_like(v, 0.5) for k, v in encoder.state_dict().items()})
     assert all((p == 0.5).all() for side in (encoder, framework.teacher) for p in side.parameters())
 
 
-def test_options_that_cannot_be():
+def test_impossible_options_are_refused():
     with pytest.raises(RecipeError, match="simsiam regularisation"):
         SimSiam.Options(regularisation=-1)
     with pytest.raises(RecipeError, match="byol momentum"):

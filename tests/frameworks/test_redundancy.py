@@ -27,7 +27,7 @@ def projected(framework: torch.nn.Module, batch: Batch) -> list[Tensor]:
     return [framework.projector(framework.encoder(batch.views[n][:, 0])) for n in ("anchor", "positive")]
 
 
-def test_vicreg_weighs_its_terms(batch, encoder, sampler):
+def test_vicreg_weights_its_terms(batch, encoder, sampler):
     framework = VICReg(encoder, VICReg.Options(2.0, 3.0, 5.0, **SMALL))
     step = framework(batch, sampler())
     terms = vicreg(*projected(framework, batch))
@@ -38,7 +38,7 @@ def test_vicreg_weighs_its_terms(batch, encoder, sampler):
     assert encoder.linear.weight.grad.any() and framework.projector[0].weight.grad.any()
 
 
-def test_barlow_twins_is_scaled(batch, encoder, sampler):
+def test_barlow_twins_loss_is_scaled(batch, encoder, sampler):
     framework = BarlowTwins(encoder, BarlowTwins.Options(weight=0.1, scale=2.0, **SMALL))
     assert torch.allclose(
         framework(batch, sampler()).loss, 2 * barlow_twins(*projected(framework, batch), 0.1)
@@ -47,7 +47,7 @@ def test_barlow_twins_is_scaled(batch, encoder, sampler):
 
 @pytest.mark.parametrize("contrastive", ["representation", "projection"])
 @pytest.mark.parametrize("regularised", ["representation", "projection"])
-def test_contrastive_vicreg_in_all_four_ways(batch, encoder, sampler, contrastive, regularised):
+def test_all_four_forms_of_contrastive_vicreg(batch, encoder, sampler, contrastive, regularised):
     options = ContrastiveVICReg.Options(0.2, contrastive, regularised, 0.5, 2.0, 3.0, 5.0, **SMALL)
     framework = ContrastiveVICReg(encoder, options)
     other, related = torch.randn(5, 4), torch.rand(5, 5) < 0.3
@@ -66,6 +66,6 @@ def test_contrastive_vicreg_in_all_four_ways(batch, encoder, sampler, contrastiv
     )
 
 
-def test_options_that_cannot_be():
+def test_impossible_options_are_refused():
     with pytest.raises(RecipeError, match="contrastive_vicreg needs"):
         ContrastiveVICReg.Options(weight=-1)

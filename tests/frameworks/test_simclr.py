@@ -40,7 +40,7 @@ def test_related_pairs_are_not_negatives(batch, symmetric, loss, encoder, sample
 
 @pytest.mark.parametrize(("symmetric", "loss"), [(True, nt_xent), (False, info_nce)])
 @pytest.mark.parametrize("angular", [False, True])
-def test_a_margin_is_the_losss(batch, symmetric, loss, angular, encoder, sampler):
+def test_the_margin_is_passed_to_the_loss(batch, symmetric, loss, angular, encoder, sampler):
     options = SimCLR.Options(temperature=0.2, symmetric=symmetric, margin=0.3, angular=angular)
     found = SimCLR(encoder, options)(batch, sampler()).loss
     views = [encoder(batch.views[n][:, 0]) for n in ("anchor", "positive")]
@@ -48,7 +48,7 @@ def test_a_margin_is_the_losss(batch, symmetric, loss, angular, encoder, sampler
     assert found > loss(*views, 0.2)
 
 
-def test_views(batch, encoder):
+def test_views_are_two_crops(batch, encoder):
     assert SimCLR(encoder).views() == {"anchor": Crop(1, 2.0), "positive": Crop(1, 2.0)}
     three = SimCLR(encoder, SimCLR.Options(seconds=3.0)).views()
     assert {crop.seconds for crop in three.values()} == {3.0} and all(crop.augment for crop in three.values())
@@ -70,7 +70,7 @@ def test_the_sampler_is_called_once_with_ids_and_its_targets_are_used(batch, enc
     assert float(step.loss.detach()) == pytest.approx(float(nt_xent(anchor, other, 0.5).detach()), abs=1e-6)
 
 
-def test_both_views_learn_unless_replaced(batch, encoder, sampler):
+def test_both_views_get_a_gradient_unless_replaced(batch, encoder, sampler):
     framework = SimCLR(encoder, SimCLR.Options(temperature=0.5))
     for name in ("anchor", "positive"):
         batch.views[name].requires_grad_()
@@ -97,7 +97,7 @@ class Projected(SimCLR):
         return self.projector(representation)
 
 
-def test_a_projector_is_one_method(batch, encoder, sampler):
+def test_a_projector_only_needs_one_method(batch, encoder, sampler):
     """Anchors and targets go through the projector, also in the fill pass; the evaluated encoder has none."""
     framework = Projected(encoder)
     anchor, positive = (framework.projector(encoder(batch.views[n][:, 0])) for n in ("anchor", "positive"))
@@ -118,7 +118,7 @@ def test_the_model_is_the_encoder_without_a_projector(encoder):
 
 
 def test_it_learns_to_tell_utterances_apart(encoder, sampler):
-    """A few steps on noise round fixed points bring the loss down from log(2B - 1)."""
+    """A few steps on noise around fixed points reduce the loss from log(2B - 1)."""
     framework = SimCLR(encoder, SimCLR.Options(temperature=0.2))
     points = torch.randn(6, 1, 10)
     optimizer = torch.optim.Adam(framework.parameters(), 0.05)

@@ -35,6 +35,6 @@ def test_the_loss_adds_the_distance_from_clean_crops_even_where_ssps_replaces(en
     assert torch.equal(framework.target(batch), embedded["positive"])
 
 
-def test_options_that_cannot_be():
+def test_impossible_options_are_refused():
     with pytest.raises(RecipeError, match="simclr_mse needs"):
         SimCLRMSE.Options(weight=-1)

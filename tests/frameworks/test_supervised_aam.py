@@ -24,18 +24,18 @@ def test_the_loss_uses_labels_and_never_calls_the_sampler(encoder):
     assert framework.classes.grad.abs().sum() > 0 and framework.encoder.linear.weight.grad.abs().sum() > 0
 
 
-def test_reads_one_view_and_labels(encoder):
+def test_it_has_one_view_and_labels(encoder):
     framework = SupervisedAAM(encoder, classes=5)
     assert framework.views() == {"anchor": Crop(1, 2.0)} and SupervisedAAM.supervised
     assert framework.classes.shape == (5, 4) and framework.embedder is framework.encoder
 
 
 @pytest.mark.parametrize("classes", [0, 1])
-def test_needs_classes(classes, encoder):
+def test_classes_are_required(classes, encoder):
     with pytest.raises(IdemvoxError, match=rf"at least 2 classes, but there are {classes}.*speaker column"):
         SupervisedAAM(encoder, classes=classes)
 
 
-def test_has_no_targets_to_store(encoder):
+def test_it_has_no_targets_to_store(encoder):
     with pytest.raises(NotImplementedError, match="no positives"):
         SupervisedAAM(encoder, classes=2).target(Batch(torch.tensor([0]), {}))

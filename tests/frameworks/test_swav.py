@@ -67,13 +67,13 @@ def test_codes_get_no_gradient_and_frozen_prototypes_do_not_learn(encoder, sampl
     assert framework.prototypes.weight.grad is None
 
 
-def test_without_a_queue(encoder, sampler):
+def test_it_works_without_a_queue(encoder, sampler):
     framework = SwAV(encoder, SwAV.Options(queue=0, **OPTIONS))
     framework.start_epoch(50)
     assert framework(batch(0), sampler()).loss.isfinite()
     assert framework.embedding_dim == 3 and framework.target(batch(0)).norm(dim=1).allclose(torch.ones(6))
 
 
-def test_options_that_cannot_be():
+def test_impossible_options_are_refused():
     with pytest.raises(RecipeError, match="swav needs"):
         SwAV.Options(prototypes=1)

@@ -1,4 +1,4 @@
-"""From a manifest to batches: who is in them, in what order, and how each view is changed."""
+"""From a manifest to batches: their utterances, their order, and the augmentation of each view."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_each_utterance_at_most_once_an_epoch_and_batches_are_full(make):
         flat = [i for batch in found for i in batch]
         assert len(set(flat)) == 21 and set(flat) <= set(range(24))
         left_out.append(frozenset(range(24)) - set(flat))
-    assert len(set(left_out)) > 50  # another tail each time
+    assert len(set(left_out)) > 50  # each time, other utterances are left over
     assert set.union(*map(set, left_out)) == set(range(24))
 
 
@@ -73,21 +73,21 @@ def test_the_order_is_a_function_of_seed_and_epoch(make):
     assert ids(make("none", seed=1), 0) != first
 
 
-def test_the_fill_pass_sees_everybody_once(make):
+def test_the_fill_pass_reads_every_utterance_once(make):
     batches = make("none")
     found = [b.ids.tolist() for b in batches.every(0)]
     assert [len(b) for b in found] == [6, 6, 6, 6]
     assert sorted(i for batch in found for i in batch) == list(range(24))
 
 
-def test_ranks_share_the_batches_of_a_fill_pass(make):
+def test_ranks_share_the_fill_pass(make):
     one = [b.ids.tolist() for b in make(batch=10).every(1)]
     two = [make(batch=5, rank=rank, world=2).every(1) for rank in range(2)]
     assert [len(batch) for batch in one] == [8, 8, 8]
     assert [[*a.ids.tolist(), *b.ids.tolist()] for a, b in zip(*two, strict=True)] == one
 
 
-def test_workers_change_nothing(make):
+def test_the_number_of_workers_changes_nothing(make):
     here, there = (list(make(workers=w, classes=torch.arange(24)).epoch(2, SAME)) for w in (0, 2))
     assert len(here) == len(there) == 3
     for a, b in zip(here, there, strict=True):
@@ -96,7 +96,7 @@ def test_workers_change_nothing(make):
             assert torch.equal(a.views[name], b.views[name])
 
 
-def test_what_happens_to_an_utterance_does_not_depend_on_its_batch(make):
+def test_crops_and_augmentation_do_not_depend_on_the_batch(make):
     def by_id(batches: Batches) -> dict[int, torch.Tensor]:
         return {
             i: v
@@ -111,7 +111,7 @@ def test_what_happens_to_an_utterance_does_not_depend_on_its_batch(make):
         torch.testing.assert_close(seven[i], five[i], atol=1e-5, rtol=0)
 
 
-def test_shapes(make):
+def test_views_have_the_shapes_of_their_crops(make):
     batch = next(iter(make().epoch(0, SAME)))
     assert {name: tuple(v.shape) for name, v in batch.views.items()} == {
         "anchor": (7, 1, 3200),
@@ -121,7 +121,7 @@ def test_shapes(make):
     assert all(v.dtype == torch.float32 for v in batch.views.values())
 
 
-def test_an_epoch_goes_on_from_any_step(make):
+def test_an_epoch_resumes_from_any_step(make):
     whole = list(make().epoch(2, SAME))
     for first in range(4):
         rest = list(make().epoch(2, SAME, first=first))
@@ -130,8 +130,8 @@ def test_an_epoch_goes_on_from_any_step(make):
             assert torch.equal(a.ids, b.ids) and torch.equal(a.views["positive"], b.views["positive"])
 
 
-def test_ranks_share_out_each_epoch(make):
-    """Two ranks with batches of 4 see what one rank with batches of 8 sees, each utterance once."""
+def test_ranks_share_each_epoch(make):
+    """Two ranks with batches of 4 read the same utterances as one rank with batches of 8, each once."""
     alone = make(batch=8)
     both = [make(batch=4, rank=rank, world=2) for rank in range(2)]
     assert [b.steps for b in both] == [alone.steps] * 2 == [3, 3]
@@ -143,9 +143,9 @@ def test_ranks_share_out_each_epoch(make):
     assert sorted(seen) == list(range(24))
 
 
-def test_reading_ends_with_the_epoch(make):
-    """Also where nobody takes the rest of it, or a read fails."""
-    others = set(threading.enumerate())  # of failed runs whose tracebacks are still held
+def test_read_ahead_stops_with_the_epoch(make):
+    """Also if the rest of the epoch is not taken, or a read fails."""
+    others = set(threading.enumerate())  # of failed runs whose tracebacks still hold them
     batches = make(workers=2)
     batch = next(some := batches.epoch(0, SAME))
     some.close()
@@ -166,7 +166,7 @@ def test_all_augmented_views_of_an_utterance_have_one_speed(make):
     for batch, other in zip(batches.epoch(0, SAME), plain.epoch(0, SAME), strict=True):
         speed = batches.cropper.speed(batch.ids.numpy(), 0)
         assert torch.equal(batch.classes, batch.ids + 24 * torch.from_numpy(speed))
-        assert torch.equal(batch.views["reference"], other.views["reference"])  # clean views stay as they are
+        assert torch.equal(batch.views["reference"], other.views["reference"])  # clean views are not changed
         assert all(batch.views[name].shape == other.views[name].shape for name in VIEWS)
         seen |= {int(s) for s in speed}
         for row, number in enumerate(speed):
@@ -181,7 +181,7 @@ def test_all_augmented_views_of_an_utterance_have_one_speed(make):
 
 
 def test_waiting_for_audio_is_measured(make, monkeypatch):
-    batches = make("none", workers=0)  # a reader works while the consumer waits, and never else
+    batches = make("none", workers=0)  # a reader works only while the consumer waits
     now, takes, read = [0.0], [9.0], batches.cropper.read
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
@@ -205,7 +205,7 @@ def test_waiting_for_audio_is_measured(make, monkeypatch):
     assert batches.audio_wait.share() == 0 and batches.audio_wait.advice(1, packed=False) is None
 
 
-def test_classes_only_where_given(make):
+def test_classes_are_present_only_if_given(make):
     assert all(b.classes is None for b in make("none").epoch(0, SAME))
     labels = torch.arange(24) * 10
     for batch in make("none", classes=labels).epoch(0, SAME):
@@ -230,10 +230,12 @@ def test_balanced_batches_have_pairs_of_speakers(make):
     ranks = [make("none", batch=4, rank=r, world=2, **options) for r in range(2)]
     for whole, *parts in zip(found, *(r.epoch(1, SAME) for r in ranks), strict=True):
         assert torch.equal(whole.ids, torch.cat([p.ids for p in parts]))
-    assert sorted(i for b in batches.every(0) for i in b.ids.tolist()) == list(range(24))  # a pass is of all
+    assert sorted(i for b in batches.every(0) for i in b.ids.tolist()) == list(
+        range(24)
+    )  # a fill pass reads all
 
 
-def test_who_cannot_have_balanced_batches(make):
+def test_impossible_balanced_batches_are_refused(make):
     with pytest.raises(ValueError, match="only a supervised framework may use"):
         make("none", balance=Balance(2, 100))
     with pytest.raises(IdemvoxError, match=r"6 classes have 2 utterances"):
@@ -242,7 +244,7 @@ def test_who_cannot_have_balanced_batches(make):
         make("none", batch=8, classes=SPEAKERS, balance=Balance(2, 100), speeds=(0.9, 1.0))
 
 
-def test_a_reference_stays_clean_and_the_rest_does_not(make, corpus):
+def test_only_the_reference_stays_clean(make, corpus):
     batches = make("always")
     plain = make("none")
     for augmented, clean in zip(batches.epoch(0, SAME), plain.epoch(0, SAME), strict=True):
@@ -257,7 +259,7 @@ def test_a_reference_stays_clean_and_the_rest_does_not(make, corpus):
 
 
 def draws_of(batches: Batches, monkeypatch) -> tuple[list[int], list[float]]:
-    """The seeds of three epochs' crops and the ratios drawn by them."""
+    """Return the seeds of the crops of three epochs, and the SNRs drawn from them."""
     seeds, ratios = [], []
     draw = Augmenter.draw
 
@@ -274,13 +276,13 @@ def draws_of(batches: Batches, monkeypatch) -> tuple[list[int], list[float]]:
 
 
 def test_no_two_crops_share_a_draw(make, monkeypatch):
-    """Over epochs, utterances, views and the crops of a view: the seed differs, and so does what is drawn."""
+    """Seed and draws differ between epochs, utterances, views, and the crops of a view."""
     seeds, ratios = draws_of(make("always"), monkeypatch)
     assert len(seeds) == 3 * 21 * 3 == len(set(seeds))  # one anchor and two positive crops; no reference
     assert len(set(ratios)) == len(ratios)
 
 
-def test_views_share_their_draws_where_a_framework_asks_for_it(make, monkeypatch):
+def test_views_share_draws_if_the_framework_asks_for_it(make, monkeypatch):
     """AAT: the discriminator must tell pairs with one augmentation from pairs with two."""
     views = {
         "anchor": Crop(1, 0.2, disjoint=True),
@@ -294,12 +296,12 @@ def test_views_share_their_draws_where_a_framework_asks_for_it(make, monkeypatch
         assert not torch.equal(batch.views["shared"], batch.views["positive"])
 
 
-def test_the_draws_of_a_run_are_those_of_its_seed(make):
+def test_draws_follow_the_seed_of_the_run(make):
     one, other = (next(iter(make(seed=s).epoch(0, SAME))) for s in (0, 0))
     assert torch.equal(one.views["anchor"], other.views["anchor"])
 
 
-def test_partners_reach_the_positive_view(make, corpus):
+def test_the_positive_view_is_cut_from_the_partner(make, corpus):
     manifest = corpus.manifest
     speakers = np.array([int(u.speaker[1:]) for u in manifest])
     sampler = Supervised(Supervised.Options(), Setting(24, 4, 4, 0, speakers))
@@ -312,7 +314,7 @@ def test_partners_reach_the_positive_view(make, corpus):
             assert (windows[:, ::100] == views[0, ::100].numpy()).all(1).any()
 
 
-def test_more_than_there_is_to_batch(make):
+def test_a_batch_larger_than_the_corpus_is_refused(make):
     assert make("none", batch=24).steps == 1
     with pytest.raises(
         IdemvoxError, match=r"24 utterances, fewer than one batch of 25; lower training\.batch"
@@ -323,7 +325,7 @@ def test_more_than_there_is_to_batch(make):
 # -- the augmenter that a recipe asks for -----------------------------------------------------
 
 
-def test_folders_and_what_stands_in_for_them(corpus, settings):
+def test_folders_and_their_substitutes(corpus, settings):
     source = FileSource(corpus.manifest)
     given = build_augmenter(settings, source, 0)
     assert sorted(given.noises) == ["noise", "speech"]
@@ -365,7 +367,7 @@ def test_banks_come_from_folders_manifests_and_packs_alike(corpus, tmp_path):
         assert len(augmenter.reverb) == len(augmenter.noises["noise"]) == 24
 
 
-def test_a_missing_folder_is_named(corpus, settings):
+def test_a_missing_folder_is_reported(corpus, settings):
     with pytest.raises(IdemvoxError, match="/nowhere does not exist"):
         build_augmenter(
             settings.model_copy(update={"music": corpus.banks.parent / "nowhere"}),

@@ -1,4 +1,4 @@
-"""Encoders compiled: the same numbers under the same names."""
+"""Compiled encoders: the same numbers under the same names."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Small(Encoder):
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler on a CPU"
 )
 @pytest.mark.usefixtures("float64")
-def test_a_compiled_encoder_gives_the_same():
+def test_a_compiled_encoder_gives_the_same_embeddings():
     torch.manual_seed(0)
     plain, wave = SimCLR(Small()).train(), torch.randn(3, 1600)
     compiled = copy.deepcopy(plain)
@@ -57,8 +57,8 @@ def test_a_compiled_encoder_gives_the_same():
     torch.testing.assert_close(compiled.state_dict(), plain.state_dict())  # with the running statistics
 
 
-def test_a_run_compiles_its_encoders_and_trains_as_without(tiny_recipe, tmp_path, monkeypatch):
-    """Student and teacher, training and filling; here with a stand-in for the compiler itself."""
+def test_a_compiled_run_trains_like_an_uncompiled_one(tiny_recipe, tmp_path, monkeypatch):
+    """Student and teacher, in training and in the fill pass, with a stand-in for the compiler."""
     monkeypatch.setattr(compilation.shutil, "which", lambda name: name)
     asked: list[Any] = []
     monkeypatch.setattr(torch, "compile", lambda function: asked.append(function) or function)
@@ -73,8 +73,8 @@ def test_a_run_compiles_its_encoders_and_trains_as_without(tiny_recipe, tmp_path
 
 
 @pytest.mark.parametrize("encoder", ["fast_resnet34", "ecapa_tdnn"])
-def test_every_encoder_is_one_graph(tiny_recipe, monkeypatch, encoder):
-    """What breaks it in two is an error here; code for a processor is not made of it."""
+def test_every_encoder_compiles_to_one_graph(tiny_recipe, monkeypatch, encoder):
+    """A graph break is an error here. No machine code is generated."""
     monkeypatch.setattr(compilation.shutil, "which", lambda name: name)
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function: real(function, backend="eager", fullgraph=True))
@@ -84,12 +84,12 @@ def test_every_encoder_is_one_graph(tiny_recipe, monkeypatch, encoder):
     assert loss is not None and math.isfinite(loss)
 
 
-def test_without_a_compiler(tiny_recipe, monkeypatch):
+def test_a_missing_compiler_is_reported(tiny_recipe, monkeypatch):
     monkeypatch.setattr(compilation.shutil, "which", lambda name: None)
     with pytest.raises(IdemvoxError, match=r"needs a C\+\+ compiler on a CPU.*CXX"):
         Run(tiny_recipe("training.compile=true"))
 
 
-def test_it_does_not_go_with_recomputing(tiny_recipe):
+def test_compiling_with_recomputing_is_refused(tiny_recipe):
     with pytest.raises(IdemvoxError, match="compile and recompute do not go together"):
         tiny_recipe("training.compile=true", "training.recompute=true")

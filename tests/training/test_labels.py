@@ -1,4 +1,4 @@
-"""A table of classes, ``data.labels``: who learns it, who never sees it, and what is said of it."""
+"""A table of classes, ``data.labels``: what uses it, what never does, and what is recorded about it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write(file: Path, classes: dict[str, str]) -> Path:
 
 
 def told(file: Path) -> str:
-    """What provenance and results say of a table."""
+    """What provenance and results record about a table."""
     return f"classes: {file.name}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
 
 
@@ -55,10 +55,10 @@ SUPERVISED = [("supervised_aam", "same"), ("finetune", "same"), ("simclr", "supe
 
 
 @pytest.mark.parametrize(("framework", "positives"), SUPERVISED)
-def test_a_table_of_the_speakers_teaches_what_the_speakers_do(
+def test_a_table_of_the_speakers_trains_the_same_model_as_the_speakers(
     tiny_recipe, corpus, table, tmp_path, framework, positives
 ):
-    """Though nobody knows a speaker: the manifest's column is empty."""
+    """The manifest's column of speakers is empty."""
     assert not load_manifest(corpus.unlabelled).speakers
     parts = {"framework": framework, "positives": positives}
     by_table = train(tiny_recipe(f"data.labels={table}", **parts), tmp_path / "table", progress=False)
@@ -74,7 +74,7 @@ def test_a_table_of_the_speakers_teaches_what_the_speakers_do(
     assert found["known"] == ["speakers"] and "labels" not in found
 
 
-def test_from_a_table_to_a_row_of_results(tiny_recipe, corpus, table, tmp_path):
+def test_results_name_the_table(tiny_recipe, corpus, table, tmp_path):
     recipe = tiny_recipe(f"data.labels={table}", framework="supervised_aam")
     trials = make_trials(corpus.manifest, "any", targets=20, seed=0)
     test = TestSet.make(trials, corpus.labelled, tmp_path)
@@ -84,8 +84,8 @@ def test_from_a_table_to_a_row_of_results(tiny_recipe, corpus, table, tmp_path):
     assert row["known"] == told(table) and 0 <= row["eer"][0] <= 1
 
 
-def test_the_classes_are_no_truth_and_the_speakers_no_lesson(tiny_recipe, corpus, table, tmp_path):
-    """Wrong classes: what is learnt is theirs, how often pseudo-positives are right is the speakers'."""
+def test_classes_are_for_training_and_speakers_for_diagnostics(tiny_recipe, corpus, table, tmp_path):
+    """With wrong classes, training uses them, and pseudo-positives are still judged by the speakers."""
     names = [u.id for u in corpus.manifest]
     write(table, {name: str(n % 2) for n, name in enumerate(names)})  # each speaker has both
 
@@ -106,7 +106,7 @@ def test_the_classes_are_no_truth_and_the_speakers_no_lesson(tiny_recipe, corpus
     assert parts.gauge.result() == {"coverage": 1, "speaker_accuracy": 1, "recording_accuracy": 0.5}
 
 
-def test_some_may_have_no_class(tiny_recipe, corpus, table):
+def test_utterances_may_have_no_class(tiny_recipe, corpus, table):
     some = {u.id: u.speaker or "" for u in corpus.manifest if not u.id.endswith("u1")}
     write(table, some)
 
@@ -118,13 +118,15 @@ def test_some_may_have_no_class(tiny_recipe, corpus, table):
     found = parts(framework="supervised_gcl").batches.classes
     assert found.tolist() == [n // 4 if n % 2 == 0 else -1 for n in range(24)]
     partners = parts(positives="supervised").positives.partners(0)
-    assert all((partners[n] == n) == (n % 2 == 1) for n in range(24))  # who has no class keeps its own
+    assert all(
+        (partners[n] == n) == (n % 2 == 1) for n in range(24)
+    )  # an utterance without a class keeps its positive
     write(table, dict.fromkeys(some, "one"))
     with pytest.raises(IdemvoxError, match=r"needs at least 2 classes, but there are 1.*data\.labels"):
         parts(framework="supervised_gcl")
 
 
-def test_a_table_for_several_corpora_has_their_names_in_its_ids(tiny_recipe, corpus, table, tmp_path):
+def test_a_table_for_several_corpora_has_ids_with_corpus_names(tiny_recipe, corpus, table, tmp_path):
     lines = corpus.unlabelled.read_text().splitlines(keepends=True)
     paths = [corpus.unlabelled.parent / f"{name}.csv" for name in ("left", "right")]
     for path, rows in zip(paths, (lines[1:13], lines[13:]), strict=True):
@@ -143,7 +145,7 @@ def test_a_table_for_several_corpora_has_their_names_in_its_ids(tiny_recipe, cor
         assemble(recipe)
 
 
-def test_a_table_that_nobody_would_read_is_refused(tiny_recipe, table, tmp_path):
+def test_a_table_that_would_not_be_used_is_refused(tiny_recipe, table, tmp_path):
     with pytest.raises(IdemvoxError, match=r"neither framework simclr nor positives ssps uses classes"):
         assemble(tiny_recipe(f"data.labels={table}", positives="ssps"))
     with pytest.raises(IdemvoxError, match=r"are not used, leave them out: data\.labels"):
@@ -164,7 +166,7 @@ def interrupted(tiny_recipe, table, tmp_path) -> Callable[[int], Trained]:
     return go
 
 
-def test_a_run_resumes_with_the_same_table_alone(interrupted, corpus, table, tmp_path):
+def test_a_run_resumes_only_with_the_same_table(interrupted, corpus, table, tmp_path):
     interrupted(1)
     table.write_bytes(table.read_bytes())  # touched, not changed
     assert interrupted(2).epochs == 2

@@ -1,4 +1,4 @@
-"""Batches that memory does not hold at once: recomputed, or added up."""
+"""Batches too large for memory: recomputed in parts, or accumulated."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def weights(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("encoder", LEARNING)
 @pytest.mark.parametrize("framework", list(FRAMEWORKS))
-def test_recomputing_changes_no_bit(tiny_recipe, framework, encoder):
-    """Loss, gradients, running statistics, centre, discriminator: all as from the plain step."""
+def test_recomputing_gives_the_same_bits(tiny_recipe, framework, encoder):
+    """Loss, gradients, running statistics, centre and discriminator are those of a plain step."""
     found = []
     for recompute in ("false", "true"):
         recipe = tiny_recipe(
@@ -72,7 +72,7 @@ def test_recomputing_changes_no_bit(tiny_recipe, framework, encoder):
 
 
 def kept(encoder: Encoder, wave: Tensor) -> int:
-    """Return the bytes that a forward pass keeps for the backward pass, weights aside."""
+    """Return the bytes that a forward pass keeps for the backward pass, without the weights."""
     weights = {p.untyped_storage().data_ptr() for p in encoder.parameters()}
     seen: dict[int, Tensor] = {}
 
@@ -93,8 +93,8 @@ def test_recomputing_keeps_less_than_a_third(name):
     assert kept(encoder, wave) < plain / 3
 
 
-def test_a_part_runs_again_in_the_backward_pass_alone():
-    """And only where there is one; hooks on the encoder itself see each batch once."""
+def test_parts_run_again_only_in_the_backward_pass():
+    """Hooks on the encoder itself see each batch once."""
     encoder = ENCODERS["fast_resnet34"]().train()
     encoder.recompute = True
     calls = {"encoder": 0, "block": 0}
@@ -110,8 +110,8 @@ def test_a_part_runs_again_in_the_backward_pass_alone():
     assert calls == {"encoder": 2, "block": 3}
 
 
-def test_a_run_goes_on_recomputing(tiny_recipe, tmp_path):
-    """It may be switched on when memory runs out; the weights are those of a run without."""
+def test_a_run_resumes_with_recomputing(tiny_recipe, tmp_path):
+    """It may be switched on when memory runs out, and does not change the weights."""
     train(tiny_recipe(), tmp_path / "plain", progress=False)
     train(tiny_recipe("training.epochs=1"), tmp_path / "changed", progress=False)
     train(tiny_recipe("training.recompute=true"), tmp_path / "changed", resume=True, progress=False)
@@ -143,18 +143,18 @@ assert encoder.bn1.num_batches_tracked == 1
 """
 
 
-def test_it_goes_together_with_statistics_of_all_ranks(tmp_path):
+def test_recomputing_works_with_statistics_over_all_ranks(tmp_path):
     command = [sys.executable, "-c", ONE_OF_TWO]
     both = [subprocess.Popen([*command, str(rank), str(tmp_path / "store")]) for rank in range(2)]
     assert [process.wait(timeout=120) for process in both] == [0, 0]
 
 
-# -- added up ---------------------------------------------------------------------------------
+# -- accumulated ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def adding(tiny_recipe) -> Callable[..., Recipe]:
-    """Two batches of four to a step, three steps to an epoch."""
+    """Two batches of four per step, three steps per epoch."""
 
     def made(*changes: str, **parts: Any) -> Recipe:
         given = ("training.batch=4", "training.accumulate=2", "training.optimizer=sgd", *changes)
@@ -165,8 +165,8 @@ def adding(tiny_recipe) -> Callable[..., Recipe]:
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_step_takes_the_mean_gradient(adding):
-    """Against a plain loop over the batches, and an optimiser's first step by hand."""
+def test_a_step_takes_the_mean_gradient_of_its_batches(adding):
+    """Compared with a plain loop over the batches and a first optimiser step by hand."""
     (run, batches), (plain, _) = (begun(adding()) for _ in range(2))
     parameters = list(plain.framework.parameters())
     losses, mean = [], [torch.zeros_like(p) for p in parameters]
@@ -186,7 +186,7 @@ def test_a_step_takes_the_mean_gradient(adding):
 
 
 def gradients(recipe: Recipe) -> list[Tensor]:
-    """Return those of a step, with batch normalisation by running statistics."""
+    """Return the gradients of a step, with batch normalisation by running statistics."""
     run, batches = begun(recipe)
     for module in run.framework.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -195,7 +195,7 @@ def gradients(recipe: Recipe) -> list[Tensor]:
 
 
 @pytest.mark.usefixtures("float64")
-def test_it_is_a_larger_batch_for_a_loss_of_single_utterances_alone(adding):
+def test_accumulation_equals_a_larger_batch_only_for_losses_of_single_utterances(adding):
     def both(framework: str, labelled: bool) -> tuple[list[Tensor], list[Tensor]]:
         parts, whole = (), ("training.batch=8", "training.accumulate=1")
         one, other = (
@@ -209,9 +209,7 @@ def test_it_is_a_larger_batch_for_a_loss_of_single_utterances_alone(adding):
     assert not torch.allclose(parts[0], whole[0], rtol=0.05)
 
 
-def test_an_epoch_counts_steps_and_broken_off_between_two_it_ends_with_the_same_bits(
-    adding, tmp_path, monkeypatch
-):
+def test_interrupted_between_steps_an_accumulating_run_ends_with_the_same_bits(adding, tmp_path, monkeypatch):
     recipe = adding("training.save_steps=1", "positives.queue=10", positives="ssps")
     train(recipe, tmp_path / "whole", progress=False)
     calls, after, progresses = count(1), SimCLR.after_step, []
@@ -233,13 +231,13 @@ def test_an_epoch_counts_steps_and_broken_off_between_two_it_ends_with_the_same_
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
 
 
-def test_batches_that_are_left_over_come_in_another_epoch(adding, tmp_path):
+def test_left_over_batches_are_used_in_another_epoch(adding, tmp_path):
     run, batches = begun(adding("training.accumulate=4"))
     assert len(batches) == 6 and run.steps == 1 and run.left()["training"] == 2
     assert train(adding("training.accumulate=4"), tmp_path / "run", progress=False).epochs == 2
 
 
-def test_more_batches_than_an_epoch_has(adding, tmp_path):
+def test_more_batches_per_step_than_per_epoch_are_refused(adding, tmp_path):
     with pytest.raises(
         IdemvoxError, match=r"an epoch has 6 batches, fewer than training\.accumulate=7; lower"
     ):

@@ -1,4 +1,4 @@
-"""The recipe of large-margin fine-tuning, on the end of a supervised run."""
+"""The recipe of large-margin fine-tuning, which continues a supervised run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from idemvox.training.run import Run
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 
 
-def test_it_goes_on_with_the_class_vectors(tiny_recipe, tmp_path):
-    """Encoder, class vectors, moments; with its own margin, crops and rate, which no epoch lowers."""
+def test_fine_tuning_continues_with_the_class_vectors(tiny_recipe, tmp_path):
+    """It keeps encoder, class vectors and moments, and has its own margin, crops and constant rate."""
     before = tiny_recipe(
         "training.epochs=2", "training.lr_every=1", framework="supervised_aam", labelled=True
     )
@@ -46,4 +46,4 @@ def test_it_goes_on_with_the_class_vectors(tiny_recipe, tmp_path):
     assert trained.epochs == 3 and trained.numbers["lr"] == 1e-5
     after = load_checkpoint(last_checkpoint(tmp_path / "large" / "checkpoints"))["framework"]["classes"]
     moved = (after - start["framework"]["classes"]).abs().max()
-    assert 0 < moved < 2e-4  # three steps of 1e-5 from where they were, not from new ones
+    assert 0 < moved < 2e-4  # they are three steps of 1e-5 from the old ones, not new

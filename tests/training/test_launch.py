@@ -49,7 +49,7 @@ for path in sorted(folder.glob("*.yaml")):
 distributed.destroy_process_group()
 """
 
-FULLY = ("simclr", "dino")  # with every sampler; the others have nothing more to show
+FULLY = ("simclr", "dino")  # with every sampler; the other frameworks would test nothing more
 CASES = [
     f"{framework}+{positives}"
     for framework in FRAMEWORKS
@@ -64,13 +64,13 @@ CASES += MORE
 
 @pytest.fixture(scope="module")
 def folder(tiny_recipe, tmp_path_factory) -> Path:
-    """A folder of recipes that two processes have trained, beside each its run."""
+    """A folder of recipes that two processes have trained, each with its run."""
     folder: Path = tmp_path_factory.mktemp("two")
     for case in CASES:
         framework, positives = case.split("+")[:2]
         supervised = FRAMEWORKS[framework].supervised or POSITIVES[positives].supervised
         tiny_recipe(
-            "training.optimizer=sgd",  # Adam makes whole steps of what is only rounding
+            "training.optimizer=sgd",  # Adam would turn rounding errors into full steps
             "training.lr=0.0005",
             "augment.policy=none",
             *MORE.get(case, ()),
@@ -94,7 +94,7 @@ def state(run: Path) -> dict[str, Any]:
 
 
 def weights(state: dict[str, Tensor]) -> Tensor:
-    """Return all that is learned or followed, statistics and centre too, in one row."""
+    """Return weights, teachers, statistics and centre as one vector."""
     return torch.cat(
         [v.flatten().double() for k, v in state.items() if "num_batches" not in k and isinstance(v, Tensor)]
     )
@@ -112,11 +112,11 @@ def test_two_processes_train_as_one(folder, case, tmp_path):
     queues = state(alone)["positives"]
     assert queues.keys() == state(together)["positives"].keys()
     for name, value in queues.items():
-        if not value.is_floating_point():  # who is in which slot and cluster
+        if not value.is_floating_point():  # queue slots and clusters
             assert torch.equal(state(together)["positives"][name], value), name
 
 
-def test_one_process_writes_and_the_model_is_an_ordinary_one(folder):
+def test_one_process_writes_an_ordinary_model(folder):
     run = folder / "dino+same"
     assert len(losses(run)) == 6 and load_model(run).provenance["epochs"] == 2
 
@@ -134,7 +134,7 @@ def idemvox(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_devices_starts_processes(tiny_recipe, tmp_path):
+def test_the_option_devices_starts_processes(tiny_recipe, tmp_path):
     tiny_recipe("training.epochs=1").save(tmp_path / "r.yaml")
     done = idemvox("train", f"{tmp_path / 'r.yaml'}", "--devices", "2", "--out", f"{tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
@@ -143,8 +143,8 @@ def test_devices_starts_processes(tiny_recipe, tmp_path):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_the_run_goes_on(how, tiny_recipe, tmp_path):
-    """Ctrl-C reaches all processes, as from a terminal; SIGTERM the one that started them."""
+def test_after_a_signal_the_run_is_saved_and_resumes(how, tiny_recipe, tmp_path):
+    """Ctrl-C reaches all processes, as in a terminal; SIGTERM reaches the one that started them."""
     tiny_recipe("training.epochs=500", positives="ssps").save(tmp_path / "r.yaml")
     run, command = tmp_path / "run", [sys.executable, "-m", "idemvox.cli", "train", f"{tmp_path / 'r.yaml'}"]
     command += ["--devices", "2", "--out", f"{run}", "--quiet"]
@@ -156,7 +156,7 @@ def test_a_signal_saves_and_the_run_goes_on(how, tiny_recipe, tmp_path):
         (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
         said, _ = process.communicate(timeout=60)
     finally:
-        with suppress(ProcessLookupError):  # they are many epochs from their end
+        with suppress(ProcessLookupError):  # many epochs are left
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGTERM)
     assert "everything is saved in" in said and said.count("stopped") == 1 + (how == signal.SIGINT)
@@ -169,13 +169,13 @@ def test_a_signal_saves_and_the_run_goes_on(how, tiny_recipe, tmp_path):
     assert state(run)["done"] == done + 1
 
 
-def test_a_process_that_fails_ends_all_with_its_error(tiny_recipe, tmp_path):
+def test_a_failing_process_ends_all_with_its_error(tiny_recipe, tmp_path):
     recipe: Recipe = tiny_recipe("training.batch=9")
     with pytest.raises(RecipeError, match=r"training\.batch=9 is for all 2 processes"):
         train_on(2, recipe, tmp_path / "run", progress=False)
 
 
-def test_torchrun(tiny_recipe, tmp_path):
+def test_training_under_torchrun(tiny_recipe, tmp_path):
     tiny_recipe("training.epochs=1").save(tmp_path / "r.yaml")
     command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--log-dir", f"{tmp_path}"]
     command += ["-m", "idemvox.cli", "train"]

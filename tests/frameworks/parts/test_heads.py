@@ -1,4 +1,4 @@
-"""Heads: unit bottlenecks, and prototypes that count by direction."""
+"""Heads: bottlenecks of unit norm, and prototypes whose direction alone matters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_the_bottleneck_has_unit_norm_in_full_precision():
     torch.testing.assert_close(found.norm(dim=1), torch.ones(7))
 
 
-def test_the_papers_head():
+def test_the_head_is_the_papers():
     sizes = [(m.in_features, m.out_features) for m in DINOHead(512) if isinstance(m, nn.Linear)]
     assert sizes == [(512, 2048), (2048, 2048), (2048, 256)]
     assert [type(m).__name__ for m in DINOHead(512)] == [
@@ -41,16 +41,16 @@ def test_only_the_directions_of_prototypes_matter():
         torch.testing.assert_close(prototypes(z), found)
 
 
-def test_the_scale_is_exact_at_first_learns_as_it_is_and_stays_positive():
+def test_the_scale_starts_exact_is_trained_directly_and_stays_positive():
     affine = Affine()
     assert (affine.scale.item(), affine.bias.item()) == (10.0, -5.0)
     optimizer = torch.optim.SGD(affine.parameters(), lr=0.3)
     seen = []
     for _ in range(60):
         optimizer.zero_grad()
-        affine.scale.backward()  # always downwards
+        affine.scale.backward()  # always lower
         optimizer.step()
         seen.append(affine.scale.item())
     assert seen[:2] == pytest.approx([9.7, 9.4]) and all(0 < scale < 10 for scale in seen)
-    (-affine.scale).backward()  # and it can come back
+    (-affine.scale).backward()  # and it can rise again
     assert float(affine.weight.grad) != 0

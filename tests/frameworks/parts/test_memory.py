@@ -1,4 +1,4 @@
-"""The queue of negatives against a list."""
+"""The queue of negatives, compared with a list."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def batch(ids: list[int]) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("size", [2, 5, 7, 12])
-def test_keeps_the_last_ones(size):
+def test_it_keeps_the_latest_keys(size):
     queue, everything = NegativeQueue(size, 3), []
     for ids in ([4, 1, 7], [1, 2, 9], [4, 5, 6]):
         numbers, vectors = batch(ids)
@@ -26,7 +26,7 @@ def test_keeps_the_last_ones(size):
     assert int(queue.position) >= min(size, 9)
 
 
-def test_restored_it_continues_in_the_same_slots():
+def test_a_restored_queue_continues_in_the_same_slots():
     queue, other = NegativeQueue(4, 3), NegativeQueue(4, 3)
     queue.push(*batch([1, 2, 3]))
     other.load_state_dict(queue.state_dict())
@@ -37,7 +37,7 @@ def test_restored_it_continues_in_the_same_slots():
     assert queue.ids.tolist() == [6, 7, 3, 5]
 
 
-def test_nothing_is_its_own_negative_nor_that_of_what_stands_in_for_it():
+def test_an_utterance_is_no_negative_of_itself_or_of_its_replacement():
     queue = NegativeQueue(6, 3)
     queue.push(*batch([3, 0, 3, 1, 2]))
     ids, chosen = torch.tensor([3, 5, 1]), torch.tensor([2, -1, 0])
@@ -49,7 +49,7 @@ def test_nothing_is_its_own_negative_nor_that_of_what_stands_in_for_it():
             assert swapped[i][j] == (held in (anchor, -1, int(chosen[i])))
 
 
-def test_what_the_sampler_excludes_is_excluded():
+def test_pairs_that_the_sampler_excludes_are_no_negatives():
     queue = NegativeQueue(4, 3)
     queue.push(*batch([0, 1, 2, 3]))
     groups = Groups(torch.tensor([0, 0, 1, 1]), torch.tensor([2]), none=2)

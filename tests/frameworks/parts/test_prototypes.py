@@ -29,7 +29,7 @@ def test_its_loss_is_the_mean_over_clusterings():
     assert float(bank.loss(query, key)) == pytest.approx(sum(expected) / 2)
 
 
-def test_an_epochs_prototypes_stay_also_when_restored():
+def test_prototypes_stay_the_same_within_an_epoch_also_after_restoring():
     bank, other = (PrototypeBank((3,), 4) for _ in range(2))
     bank.fit(vectors(30, 0), 4, 0.1)
     other.load_state_dict(bank.state_dict())
@@ -39,7 +39,7 @@ def test_an_epochs_prototypes_stay_also_when_restored():
     assert not torch.equal(other.centroids0, bank.centroids0)
 
 
-def test_fewer_embeddings_than_clusters_are_no_harm():
+def test_there_may_be_fewer_embeddings_than_clusters():
     bank = PrototypeBank((8,), 4)
     assert not bank.fit(vectors(1, 0), 0, 0.1)
     assert bank.fit(vectors(5, 0), 1, 0.1)

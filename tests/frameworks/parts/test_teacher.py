@@ -1,4 +1,4 @@
-"""Teachers: they follow, slowly, in their parameters alone."""
+"""Teachers: they follow slowly, in their parameters only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2, bias=False))
 
 
-def test_moves_by_its_share_and_leaves_statistics_alone():
+def test_parameters_move_by_their_share_and_statistics_do_not():
     student = network()
     teacher = teacher_of(student)
     assert not any(p.requires_grad for p in teacher.parameters())
@@ -35,8 +35,8 @@ def test_moves_by_its_share_and_leaves_statistics_alone():
     assert all(map(torch.equal, still, teacher.parameters()))
 
 
-def test_momentum_is_half_a_cosine():
+def test_momentum_follows_half_a_cosine():
     assert cosine_momentum(0, 0.996) == pytest.approx(0.996)
     assert cosine_momentum(0.25, 0.996) == pytest.approx(1 - 0.002 * (1 + math.sqrt(0.5)))
     assert cosine_momentum(1, 0.996) == cosine_momentum(1.2, 0.996) == 1
-    assert cosine_momentum(0.8, 0.996) == pytest.approx(0.9996, abs=5e-5)  # where the paper's SSPS begins
+    assert cosine_momentum(0.8, 0.996) == pytest.approx(0.9996, abs=5e-5)  # where SSPS starts in the paper
