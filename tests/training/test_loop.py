@@ -1,4 +1,4 @@
-"""The training loop: beginning, going on, refusing, stopping."""
+"""The training loop: starting, resuming, refusing, stopping."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def base(tiny_recipe, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tiny_recipe, tmp_path_factory) -> Path:
-    """The same run, unbroken to two epochs, its learning rate decaying each epoch."""
+    """The same run without interruption for two epochs; its learning rate decays each epoch."""
     return quiet(tiny_recipe("training.lr_every=1"), tmp_path_factory.mktemp("whole") / "run").folder
 
 
-# -- what is left -----------------------------------------------------------------------------
+# -- what a run writes -----------------------------------------------------------------------------
 
 
-def test_a_run_folder(base):
+def test_a_run_folder_has_all_its_files(base):
     assert sorted(p.name for p in base.iterdir()) == [
         "checkpoints",
         "curves.csv",
@@ -76,7 +76,7 @@ def test_a_run_folder(base):
     assert len(epochs) == 1 and epochs[0]["lr"] == 1e-3 and epochs[0]["utterances_per_second"] > 0
 
 
-def test_provenance(base):
+def test_provenance_is_recorded(base):
     provenance = load_model(base).provenance
     expected = {"recipe": "tiny", "seed": 3, "epochs": 1, "utterances": 24, "torch": torch.__version__}
     assert {key: provenance[key] for key in expected} == expected
@@ -97,7 +97,7 @@ def test_the_learning_rate_follows_the_schedule(whole):
     assert [e["lr"] for e in log(whole, "epoch")] == pytest.approx([1e-3, 0.95e-3])
 
 
-def test_another_seed_another_model(tiny_recipe, base, tmp_path):
+def test_another_seed_gives_another_model(tiny_recipe, base, tmp_path):
     other = quiet(tiny_recipe("training.epochs=1", "seed=4", "training.keep=1"), tmp_path)
     assert not equal(load_model(other.model).encoder.state_dict(), load_model(base).encoder.state_dict())
 
@@ -107,17 +107,17 @@ def test_workers_and_a_progress_bar_change_nothing(tiny_recipe, base, tmp_path):
     assert equal(load_model(tmp_path).encoder.state_dict(), load_model(base).encoder.state_dict())
 
 
-# -- going on ---------------------------------------------------------------------------------
+# -- resuming ---------------------------------------------------------------------------------
 
 
-def test_an_existing_run_is_not_trodden_on(tiny_recipe, base):
+def test_an_existing_run_is_not_overwritten(tiny_recipe, base):
     before = sorted((p, p.stat().st_mtime_ns) for p in base.rglob("*"))
     with pytest.raises(IdemvoxError, match=r"already holds a run: add --resume .* or choose another --out"):
         quiet(tiny_recipe("training.epochs=1"), base)
     assert sorted((p, p.stat().st_mtime_ns) for p in base.rglob("*")) == before
 
 
-def test_a_finished_run_is_left_as_it_is(tiny_recipe, base):
+def test_a_finished_run_is_not_changed(tiny_recipe, base):
     (base / "model" / "report.json").write_text("{}")
     before = [(p, p.stat().st_mtime_ns) for p in sorted(base.glob("*/*"))]
     again = quiet(tiny_recipe("training.epochs=1"), base, resume=True)
@@ -147,7 +147,7 @@ def test_resuming_with_another_recipe_names_the_difference(tiny_recipe, base, ch
     assert (base / "recipe.yaml").read_text() == before
 
 
-def test_what_changes_no_number_may_differ(tiny_recipe, base):
+def test_settings_that_change_no_number_may_differ(tiny_recipe, base):
     recipe = tiny_recipe("training.epochs=1", "training.keep=5", "description=again", "training.device=auto")
     recipe = recipe.model_copy(update={"published": Published(eer=9.41)})
     before = (base / "recipe.yaml").read_text()
@@ -156,13 +156,13 @@ def test_what_changes_no_number_may_differ(tiny_recipe, base):
     (base / "recipe.yaml").write_text(before)
 
 
-def test_a_tuple_resumes_as_the_list_that_it_is_written_as(tiny_recipe, base):
+def test_a_tuple_equals_the_list_that_is_saved_for_it(tiny_recipe, base):
     encoder = Part(name="fast_resnet34", channels=(4, 8, 8, 8), blocks=(1, 1, 1, 1), dim=16)
     recipe = tiny_recipe("training.epochs=1").model_copy(update={"encoder": encoder})
     assert quiet(recipe, base, resume=True).epochs == 1
 
 
-def test_more_epochs_go_on_from_where_it_was(tiny_recipe, whole, tmp_path):
+def test_a_run_resumes_with_more_epochs(tiny_recipe, whole, tmp_path):
     quiet(tiny_recipe("training.lr_every=1", "training.epochs=1"), tmp_path)
     longer = quiet(tiny_recipe("training.lr_every=1", "training.keep=1"), tmp_path, resume=True)
     assert longer.epochs == 2 and equal(state(tmp_path)["framework"], state(whole)["framework"])
@@ -170,7 +170,7 @@ def test_more_epochs_go_on_from_where_it_was(tiny_recipe, whole, tmp_path):
     assert load_model(tmp_path).provenance["epochs"] == 2
 
 
-def test_to_resume_nothing_is_to_begin(tiny_recipe, base, tmp_path):
+def test_resuming_without_a_run_starts_one(tiny_recipe, base, tmp_path):
     quiet(tiny_recipe("training.epochs=1"), tmp_path, resume=True)
     assert equal(state(tmp_path)["framework"], state(base)["framework"])
 
@@ -183,7 +183,7 @@ def test_a_lost_model_folder_is_written_again(tiny_recipe, base):
     assert equal(load_model(base).encoder.state_dict(), weights)
 
 
-def test_interrupted_before_the_first_checkpoint_it_begins_again(tiny_recipe, base, tmp_path, monkeypatch):
+def test_interrupted_before_the_first_checkpoint_it_starts_over(tiny_recipe, base, tmp_path, monkeypatch):
     calls = itertools.count(1)
 
     def interrupted(self: SimCLR, progress: float) -> None:
@@ -199,11 +199,11 @@ def test_interrupted_before_the_first_checkpoint_it_begins_again(tiny_recipe, ba
     assert equal(state(tmp_path)["framework"], state(base)["framework"])
 
 
-# -- beginning with another run ---------------------------------------------------------------
+# -- starting from another run ---------------------------------------------------------------
 
 
-def test_the_same_framework_goes_on_whole(tiny_recipe, whole, tmp_path):
-    """One epoch, and one more that starts from it, are two: weights, optimiser and place in the schedule."""
+def test_the_same_framework_continues_with_its_whole_state(tiny_recipe, whole, tmp_path):
+    """One epoch and another that starts from it equal two: weights, optimiser, position in the schedule."""
     quiet(tiny_recipe("training.lr_every=1", "training.epochs=1"), tmp_path / "a")
     more = tiny_recipe(
         "training.lr_every=1", "training.epochs=1", f"start_from={tmp_path / 'a'}", "name=more"
@@ -227,14 +227,14 @@ def begun(recipe: Recipe, source: Path) -> Run:
     return run
 
 
-def test_the_same_framework_with_other_positives_goes_on_too(tiny_recipe, base):
+def test_the_same_framework_continues_with_other_positives_too(tiny_recipe, base):
     run = begun(tiny_recipe(positives="ssps"), base)
     assert run.first == 1 and not run.filled and equal(run.framework.state_dict(), state(base)["framework"])
     assert run.optimizer.state_dict()["state"]
 
 
-def test_the_epochs_of_the_start_count(tiny_recipe, base, tmp_path, monkeypatch):
-    """The sampler, the framework and the log are told of epoch 2 of 2, not of epoch 1 of 1."""
+def test_epochs_are_counted_from_the_start_of_the_base(tiny_recipe, base, tmp_path, monkeypatch):
+    """Sampler, framework and log get epoch 2 of 2, not epoch 1 of 1."""
     seen = []
     monkeypatch.setattr(SimCLR, "after_step", lambda self, progress: seen.append(progress))
     recipe = tiny_recipe("training.epochs=1", f"start_from={base}", positives="ssps")
@@ -244,25 +244,25 @@ def test_the_epochs_of_the_start_count(tiny_recipe, base, tmp_path, monkeypatch)
     assert [e["epoch"] if "epoch" in e else e["at"] for e in log(tmp_path, "epoch")] == [2]
 
 
-def test_weight_decay_is_this_recipes(tiny_recipe, base):
+def test_weight_decay_is_that_of_the_new_recipe(tiny_recipe, base):
     run = begun(tiny_recipe("training.weight_decay=0.25"), base)
     assert run.optimizer.state_dict()["param_groups"][0]["weight_decay"] == 0.25
 
 
-def test_another_optimiser_begins_anew(tiny_recipe, base):
+def test_another_optimiser_starts_afresh(tiny_recipe, base):
     run = begun(tiny_recipe("training.optimizer=sgd"), base)
     assert run.first == 1 and not run.optimizer.state_dict()["state"]
 
 
-def test_a_teacher_begins_as_its_student(tiny_recipe, base):
+def test_a_teacher_starts_as_a_copy_of_its_student(tiny_recipe, base):
     run = begun(tiny_recipe(framework="dino"), base / "model")
     weights = load_model(base).encoder.state_dict()
     assert equal(run.framework.encoder.state_dict(), weights)
     assert equal(run.framework.teacher.state_dict(), weights)
 
 
-def test_schedules_are_laid_out_for_as_many_epochs_as_the_recipe_says(tiny_recipe, tmp_path, monkeypatch):
-    """Two epochs of four, then one more that starts from them: rates and progress go on as if unbroken."""
+def test_schedules_cover_the_number_of_epochs_in_the_recipe(tiny_recipe, tmp_path, monkeypatch):
+    """Two of four epochs, then one more that starts from them: rates and progress continue seamlessly."""
     seen = []
     monkeypatch.setattr(SimCLR, "after_step", lambda self, progress: seen.append(progress))
     cosine = ("training.schedule=cosine", "training.warmup_epochs=1", "training.schedule_epochs=4")
@@ -279,7 +279,7 @@ def test_a_cosine_schedule_is_not_stretched_by_resuming(tiny_recipe, tmp_path):
         quiet(tiny_recipe("training.schedule=cosine"), tmp_path, resume=True)
 
 
-def test_gradients_are_clipped_where_the_recipe_says_so(tiny_recipe, tmp_path, monkeypatch):
+def test_gradients_are_clipped_if_the_recipe_says_so(tiny_recipe, tmp_path, monkeypatch):
     largest = []
     step = torch.optim.Adam.step
 
@@ -295,13 +295,13 @@ def test_gradients_are_clipped_where_the_recipe_says_so(tiny_recipe, tmp_path, m
     assert free > 0.01 and len(largest) == 3 and max(largest) <= 1.0001e-3
 
 
-def test_a_model_folder_gives_the_encoder_alone(tiny_recipe, base):
+def test_a_model_folder_only_gives_the_encoder(tiny_recipe, base):
     run = begun(tiny_recipe(), base / "model")
     assert equal(run.framework.encoder.state_dict(), load_model(base).encoder.state_dict())
     assert run.first == 0 and not run.optimizer.state_dict()["state"]
 
 
-def test_another_framework_takes_the_encoder_alone(tiny_recipe, base):
+def test_another_framework_only_takes_the_encoder(tiny_recipe, base):
     recipe = tiny_recipe(framework="supervised_aam", labelled=True)
     fresh, run = Run(recipe), begun(recipe, base)
     assert equal(run.framework.encoder.state_dict(), load_model(base).encoder.state_dict())
@@ -318,14 +318,14 @@ def test_an_encoder_that_does_not_fit_is_refused(tiny_recipe, base, part):
         assert len(str(caught.value)) < 600 + len(str(base)) and "set the same `encoder`" in str(caught.value)
 
 
-def test_an_encoder_that_heard_otherwise_is_refused(tiny_recipe, base):
+def test_an_encoder_with_another_front_end_is_refused(tiny_recipe, base):
     """Its weights would fit any number of mels."""
     recipe = tiny_recipe("frontend.window=hann", framework="finetune", labelled=True)
     with pytest.raises(IdemvoxError, match=r"start_from .*'hamming'.*this recipe has .*'hann'.*same `front"):
         begun(recipe, base)
 
 
-def test_nothing_to_start_from(tiny_recipe, tmp_path):
+def test_a_missing_start_is_refused(tiny_recipe, tmp_path):
     with pytest.raises(IdemvoxError, match=r"nowhere is not a model folder"):
         quiet(tiny_recipe(f"start_from={tmp_path / 'nowhere'}"), tmp_path / "run")
 
@@ -356,7 +356,7 @@ def test_nothing_to_start_from(tiny_recipe, tmp_path):
     ],
     ids=str,
 )
-def test_what_cannot_be_run_is_refused_before_anything_is_written(tiny_recipe, tmp_path, changes, message):
+def test_impossible_recipes_are_refused_before_anything_is_written(tiny_recipe, tmp_path, changes, message):
     with pytest.raises(IdemvoxError) as caught:
         quiet(tiny_recipe(*changes), tmp_path / "run")
     assert message in str(caught.value)
@@ -364,12 +364,12 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(tiny_recipe, t
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there(tiny_recipe, tmp_path):
+def test_a_missing_gpu_is_reported(tiny_recipe, tmp_path):
     with pytest.raises(IdemvoxError, match=r"torch sees no GPU; use training\.device=cpu"):
         quiet(tiny_recipe("training.device=cuda"), tmp_path)
 
 
-def test_every_utterance_needs_a_speaker_to_classify(tiny_recipe, corpus, tmp_path):
+def test_classification_needs_a_speaker_for_every_utterance(tiny_recipe, corpus, tmp_path):
     lines = corpus.labelled.read_text().splitlines()
     lines[5] = lines[5].replace(",s1,", ",,")
     partly = corpus.labelled.parent / "partly.csv"
@@ -377,10 +377,12 @@ def test_every_utterance_needs_a_speaker_to_classify(tiny_recipe, corpus, tmp_pa
     recipe = tiny_recipe(f"data.manifest={partly}", framework="supervised_aam")
     with pytest.raises(IdemvoxError, match=r"needs a class for every.*the speaker column has none for 1 "):
         quiet(recipe, tmp_path)
-    Run(tiny_recipe(f"data.manifest={partly}", positives="supervised"))  # the odd one keeps its own
+    Run(
+        tiny_recipe(f"data.manifest={partly}", positives="supervised")
+    )  # the single utterance keeps its positive
 
 
-# -- looking on -------------------------------------------------------------------------------
+# -- hooks -------------------------------------------------------------------------------
 
 
 def test_hooks_see_every_step_and_epoch_and_change_nothing(tiny_recipe, whole, tmp_path):
@@ -396,7 +398,7 @@ def test_hooks_see_every_step_and_epoch_and_change_nothing(tiny_recipe, whole, t
     assert equal(state(tmp_path)["framework"], state(whole)["framework"])
 
 
-def test_what_a_hook_raises_ends_the_run_which_resumes_from_its_last_checkpoint(tiny_recipe, whole, tmp_path):
+def test_an_exception_in_a_hook_ends_the_run_which_can_be_resumed(tiny_recipe, whole, tmp_path):
     recipe = tiny_recipe("training.lr_every=1", "training.save_steps=1")
     with pytest.raises(ZeroDivisionError):
         train(recipe, tmp_path, progress=False, hooks=Hooks(on_step=lambda run, result: 1 / (run.done - 1)))
@@ -406,7 +408,7 @@ def test_what_a_hook_raises_ends_the_run_which_resumes_from_its_last_checkpoint(
 
 
 def test_an_epoch_may_be_left_and_continued(tiny_recipe, whole):
-    """Without a folder: two steps, then the third from where they ended, and another epoch."""
+    """Without a folder: two steps, then the third one and another epoch."""
     run = Run(tiny_recipe("training.lr_every=1"))
     run.prepare()
     losses = [result.loss for result in itertools.islice(run.epoch(), 2)]
@@ -420,7 +422,7 @@ def test_an_epoch_may_be_left_and_continued(tiny_recipe, whole):
 # -- references -------------------------------------------------------------------------------
 
 
-def test_who_is_given_labels(tiny_recipe, monkeypatch):
+def test_only_supervised_parts_are_given_labels(tiny_recipe, monkeypatch):
     sources = []
 
     def batches(source: Any, *rest: Any, **more: Any) -> SimpleNamespace:
@@ -433,12 +435,12 @@ def test_who_is_given_labels(tiny_recipe, monkeypatch):
     Run(tiny_recipe(framework="supervised_aam", labelled=True))
     assert ours.positives.setting.classes is None
     assert theirs.positives.setting.classes.tolist() == [n // 4 for n in range(24)]
-    assert all(type(source) is FileSource for source, _ in sources)  # which has no labels to give
+    assert all(type(source) is FileSource for source, _ in sources)  # a manifest without labels
     assert sources[0][1] is None and sources[1][1] is None
     assert sources[2][1].tolist() == [n // 4 for n in range(24)]
 
 
-def test_a_voice_played_faster_is_another_class(tiny_recipe, tmp_path):
+def test_a_voice_at_another_speed_is_another_class(tiny_recipe, tmp_path):
     recipe = tiny_recipe(
         "augment.speeds=[0.9, 1.0, 1.1]", "training.epochs=1", framework="supervised_aam", labelled=True
     )
@@ -450,7 +452,7 @@ def test_a_voice_played_faster_is_another_class(tiny_recipe, tmp_path):
     train(recipe, tmp_path / "run", progress=False)
 
 
-def test_ssps_does_not_go_with_changing_voices(tiny_recipe):
+def test_ssps_refuses_augmentation_by_speed(tiny_recipe):
     with pytest.raises(
         IdemvoxError, match=r"augment\.speeds changes voices.*'ssps'.*leave out augment\.speeds"
     ):
@@ -458,7 +460,7 @@ def test_ssps_does_not_go_with_changing_voices(tiny_recipe):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_training_that_waits_for_audio_says_so(tiny_recipe, tmp_path, corpus, monkeypatch, capsys, packed):
+def test_training_that_waits_for_audio_reports_it(tiny_recipe, tmp_path, corpus, monkeypatch, capsys, packed):
     read = Cropper.read
     monkeypatch.setattr(Cropper, "read", lambda *a, **k: (time.sleep(0.3), read(*a, **k)))
     where = corpus.unlabelled
@@ -481,7 +483,7 @@ def test_a_pack_trains_to_the_same_bits_as_its_files(tiny_recipe, tmp_path, corp
     assert models[0].read_bytes() == models[1].read_bytes()
 
 
-def test_references_leave_the_statistics_of_the_encoder_alone(tiny_recipe):
+def test_references_do_not_change_the_encoders_statistics(tiny_recipe):
     run = Run(tiny_recipe(positives="ssps"))
     run.framework.train()
     batch = next(iter(run.batches.epoch(0, run.positives)))
@@ -492,11 +494,11 @@ def test_references_leave_the_statistics_of_the_encoder_alone(tiny_recipe):
     run.framework.encoder.eval()
     assert torch.equal(reference, run.framework.encoder(batch.views["reference"][:, 0]).detach())
     run.framework.train()
-    run.framework.encoder(batch.views["reference"][:, 0])  # what would have happened without
+    run.framework.encoder(batch.views["reference"][:, 0])  # what would happen otherwise
     assert not equal(run.framework.state_dict(), before)
 
 
-def test_the_fill_pass_sees_all_and_changes_nothing_that_learns(tiny_recipe):
+def test_the_fill_pass_reads_all_and_changes_no_weight(tiny_recipe):
     run = Run(tiny_recipe("positives.queue=24", positives="ssps"))
     before = {k: v.clone() for k, v in run.framework.state_dict().items()}
     assert len(list(run.fill())) == 3 and run.filled
@@ -519,8 +521,8 @@ def test_a_frozen_batch_normalisation_stays_in_eval_mode_after_the_references(ti
     assert all(part.training for part in run.framework.modules() if part is not frozen)
 
 
-def test_the_numbers_of_ssps(tiny_recipe, tmp_path, monkeypatch):
-    """What the gauge says of an epoch; and that references are of the encoder as it goes along."""
+def test_ssps_is_logged(tiny_recipe, tmp_path, monkeypatch):
+    """The gauge's values of an epoch; references come from the encoder as it is at the time."""
     seen, observe = [], SSPS.observe
 
     def spy(self: SSPS, ids: torch.Tensor, reference: torch.Tensor) -> None:
@@ -539,7 +541,9 @@ def test_the_numbers_of_ssps(tiny_recipe, tmp_path, monkeypatch):
         assert (
             1 <= epoch["clusters"] <= 6 and epoch["queue_filled"] == 1.0 and 0 < epoch["cluster_cosine"] <= 1
         )
-        assert 0.5 < epoch["coverage"] <= 1.0  # all but those alone in every cluster within reach
+        assert (
+            0.5 < epoch["coverage"] <= 1.0
+        )  # all except those that are alone in every cluster they may draw from
         assert 0 <= epoch["recording_accuracy"] <= epoch["speaker_accuracy"] <= 1
 
 
@@ -558,8 +562,8 @@ def test_samplers_of_embeddings_train(tiny_recipe, tmp_path, variant):
 # -- precision --------------------------------------------------------------------------------
 
 
-def test_half_precision_leaves_the_waveforms_and_the_features_whole(tiny_recipe, tmp_path, monkeypatch):
-    """bf16 has 8 bits: rounded to it, a recording has noise at 50 dB under the signal."""
+def test_half_precision_keeps_waveforms_and_features_in_single_precision(tiny_recipe, tmp_path, monkeypatch):
+    """bf16 has 8 bits; rounding a recording to it adds noise 50 dB below the signal."""
     heard, forward = [], LogMel.forward
     exact, inside = [], SimCLR.forward
 
@@ -584,7 +588,7 @@ def test_half_precision_leaves_the_waveforms_and_the_features_whole(tiny_recipe,
     assert torch.isfinite(torch.tensor(trained.numbers["loss"]))
 
 
-def test_an_untrained_encoder_is_a_start_too(tiny_recipe, tmp_path):
+def test_an_untrained_encoder_can_be_the_start(tiny_recipe, tmp_path):
     recipe = tiny_recipe()
     encoder = build_encoder(recipe.encoder, recipe.frontend)
     save_model(tmp_path / "m", encoder, recipe.encoder, recipe.frontend, {}, scoring="cosine")
@@ -593,9 +597,7 @@ def test_an_untrained_encoder_is_a_start_too(tiny_recipe, tmp_path):
 
 
 @pytest.mark.parametrize(("refresh", "passes"), [("false", 1), ("true", 2)])
-def test_the_fill_pass_is_made_once_or_before_every_epoch(
-    tiny_recipe, tmp_path, monkeypatch, refresh, passes
-):
+def test_the_fill_pass_runs_once_or_before_every_epoch(tiny_recipe, tmp_path, monkeypatch, refresh, passes):
     made, seen = [], []
     fill, observe = Run.fill, SSPS.observe
     monkeypatch.setattr(Run, "fill", lambda self: made.append(self.done) or fill(self))
@@ -606,5 +608,7 @@ def test_the_fill_pass_is_made_once_or_before_every_epoch(
     quiet(recipe, tmp_path)
     assert made == list(range(passes))
     size, batch = len(load_manifest(recipe.data.manifest)), recipe.training.batch
-    steps = 0 if refresh == "true" else 2 * (size // batch) * batch  # refreshed: nobody would see it
+    steps = (
+        0 if refresh == "true" else 2 * (size // batch) * batch
+    )  # with refresh, its references would not be used
     assert len(seen) == passes * size + steps

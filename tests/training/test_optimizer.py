@@ -1,4 +1,4 @@
-"""Optimisers: what learns, what decays, at what rate, and how gradients are clipped."""
+"""Optimisers: trained parameters, weight decay, rates, and clipping of gradients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def network() -> nn.Sequential:
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_only_matrices_decay_and_only_what_can_learn_learns(name):
+def test_only_matrices_decay_and_frozen_parameters_are_left_out(name):
     module = network()
     optimizer = build_optimizer(module, Training(optimizer=name, weight_decay=0.3, lr=0.1))
     matrices, rest = optimizer.param_groups
@@ -31,8 +31,8 @@ def test_only_matrices_decay_and_only_what_can_learn_learns(name):
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_what_is_frozen_at_first_learns_later(name):
-    """DINO's last layer; a fused SGD of torch 2.13 breaks off there."""
+def test_initially_frozen_parameters_are_trained_later(name):
+    """As DINO's last layer; the fused SGD of torch 2.13 fails on it."""
     module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     before = module[1].weight.detach().clone()
     optimizer = build_optimizer(module, Training(optimizer=name, lr=0.1))
@@ -45,8 +45,8 @@ def test_what_is_frozen_at_first_learns_later(name):
         assert torch.equal(module[1].weight, before) == (epoch == 0)
 
 
-def test_fused_steps_are_plain_ones_but_for_rounding():
-    """And a state from before there were fused ones goes on, as it was."""
+def test_fused_steps_equal_plain_ones_up_to_rounding():
+    """A state saved by the plain optimiser can also be continued."""
     torch.manual_seed(0)
     fused = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     plain, resumed = copy.deepcopy(fused), copy.deepcopy(fused)
@@ -70,7 +70,7 @@ def test_fused_steps_are_plain_ones_but_for_rounding():
         assert torch.equal(third, other)
 
 
-def test_each_parameter_is_clipped_by_itself():
+def test_each_parameter_is_clipped_separately():
     a, b, c = (nn.Parameter(torch.zeros(4)) for _ in range(3))
     a.grad, b.grad = torch.full((4,), 10.0), torch.full((4,), 0.1)
     clip_each([a, b, c], 3.0)
@@ -80,7 +80,7 @@ def test_each_parameter_is_clipped_by_itself():
     clip_each([c], 3.0)
 
 
-def test_steps_are_of_epochs_and_cosines_of_steps():
+def test_step_decay_follows_epochs_and_cosine_follows_steps():
     step = Training(lr=1e-3, lr_decay=0.5, lr_every=2)
     assert [learning_rate(step, e, 7, 10, 9) for e in range(4)] == [1e-3, 1e-3, 5e-4, 5e-4]
     cosine = Training(

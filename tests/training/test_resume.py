@@ -1,4 +1,4 @@
-"""A run that is broken off, anywhere, ends with the same bits as one that is not."""
+"""An interrupted run ends with the same bits as an uninterrupted one, wherever it was interrupted."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint, 
 from idemvox.training.state.saving import Saver, Stop
 from idemvox.training.watch.gauges import Log
 
-CLOCK = {"time", "utterances_per_second", "waiting_for_audio"}  # what no two runs have in common
+CLOCK = {"time", "utterances_per_second", "waiting_for_audio"}  # differs between any two runs
 
 
 class Killed(Exception):
-    """In the place of kill -9: nothing in the package catches it."""
+    """Stands for kill -9: nothing in the package catches it."""
 
 
 def flat(tree: Any, at: str = "") -> Iterator[tuple[str, Any]]:
@@ -60,7 +60,7 @@ def flat(tree: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def left(folder: Path) -> dict[str, Any]:
-    """Return all that a run leaves, by name, but for what the clock says."""
+    """Return everything that a run writes, by name, except values read from the clock."""
     found = dict(flat(load_checkpoint(last_checkpoint(folder / "checkpoints"))))
     found |= {name: (folder / "model" / name).read_bytes() for name in ("model.safetensors",)}
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
@@ -100,7 +100,7 @@ def make(tiny_recipe) -> Callable[..., Recipe]:
 
 @pytest.fixture(scope="module")
 def whole(make, tmp_path_factory) -> Callable[..., dict[str, Any]]:
-    """What an unbroken run leaves."""
+    """What an uninterrupted run writes."""
     done: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def left_by(*words: str) -> dict[str, Any]:
@@ -113,11 +113,11 @@ def whole(make, tmp_path_factory) -> Callable[..., dict[str, Any]]:
     return left_by
 
 
-# -- broken off anywhere ----------------------------------------------------------------------
+# -- interrupted anywhere ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("framework", "refresh"), [("simclr", "false"), ("dino", "true")])
-def test_broken_off_at_every_kind_of_moment_it_ends_with_the_same_bits(
+def test_interrupted_at_every_kind_of_moment_it_ends_with_the_same_bits(
     make, whole, tmp_path, monkeypatch, framework, refresh
 ):
     words = (framework, f"positives.refresh={refresh}")
@@ -145,14 +145,14 @@ def test_broken_off_at_every_kind_of_moment_it_ends_with_the_same_bits(
     spy(saving, "save_checkpoint")
     steps = 0
     for at in (  # a number below 0: after that call
-        ("push", 3),  # in the fill pass, behind its checkpoint of two batches
+        ("push", 3),  # in the fill pass, after its checkpoint of two batches
         ("start_epoch", -1),  # after its end and k-means
         ("after_step", 2),
         ("save", 1),  # of two steps
         ("save_checkpoint", -1),  # again, and written
         ("save_checkpoint", -1),  # of the epoch
         ("after_step", 2),
-        ("save_checkpoint", -1),  # of the second epoch's fill pass, or of two of its steps
+        ("save_checkpoint", -1),  # in the second epoch's fill pass, or after two of its steps
         ("after_step", 1),
         ("", 0),
     ):
@@ -160,18 +160,18 @@ def test_broken_off_at_every_kind_of_moment_it_ends_with_the_same_bits(
         with pytest.raises(Killed) if at[0] else nullcontext():
             quiet(recipe, tmp_path, resume=True)
         steps += calls["after_step"]
-    assert steps == 13  # 6, and those that were lost or came again: no epoch began anew
+    assert steps == 13  # 6, and those that were lost and repeated; no epoch started over
     assert_same(left(tmp_path), whole(*words))
 
 
 def attempt(recipe: Recipe, folder: Path) -> None:
-    """A process's work."""
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # the fork server is older than this test
+    """Train; runs in a process of its own."""
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # the fork server was started before this test
     quiet(recipe, folder, resume=True)
 
 
 def process(recipe: Recipe, folder: Path) -> multiprocessing.process.BaseProcess:
-    """Start a process that trains: one that has imported what it needs, and has done nothing yet."""
+    """Start a process that trains, with its imports already done."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["idemvox.training.loop"])
     found = context.Process(target=attempt, args=(recipe, folder))
@@ -206,7 +206,7 @@ def lines(folder: Path) -> int:
 
 
 @pytest.mark.slow
-def test_a_command_that_is_asked_to_stop_saves_says_so_and_goes_on(make, whole, tmp_path):
+def test_a_command_asked_to_stop_saves_reports_it_and_resumes(make, whole, tmp_path):
     make("simclr", "training.save_steps=null").save(tmp_path / "tiny.yaml")
     words = [sys.executable, "-m", "idemvox.cli", "train", str(tmp_path / "tiny.yaml")]
     words += ["--out", str(tmp_path / "run"), "--resume", "-q"]
@@ -225,7 +225,7 @@ def test_a_command_that_is_asked_to_stop_saves_says_so_and_goes_on(make, whole, 
 
 
 @pytest.mark.slow
-def test_a_process_that_is_ended_saves_and_ends_as_any_other(make, tmp_path):
+def test_a_terminated_process_saves_and_exits_like_any_other(make, tmp_path):
     ended = process(make("simclr", "training.save_steps=null"), tmp_path)
     while ended.is_alive() and lines(tmp_path) < 1:
         time.sleep(0.002)
@@ -239,13 +239,13 @@ def test_a_second_signal_does_not_wait():
     stop = Stop()
     with pytest.raises(KeyboardInterrupt), stop.listening():
         signal.raise_signal(signal.SIGINT)
-        assert stop.asked  # and went on
+        assert stop.asked  # and continued
         signal.raise_signal(signal.SIGINT)
         raise AssertionError
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_asked_too_late_it_still_ends_as_the_signal_asks():
+def test_asked_too_late_it_still_exits_by_the_signal():
     with pytest.raises(KeyboardInterrupt), Stop().listening():
         signal.raise_signal(signal.SIGINT)
 
@@ -256,7 +256,7 @@ def test_an_error_while_stopping_is_not_hidden():
         raise IdemvoxError("the disk is full")
 
 
-def test_signals_of_somebody_else_are_left_alone(monkeypatch):
+def test_signal_handlers_of_others_are_not_changed(monkeypatch):
     heard = []
     previous = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     try:
@@ -268,16 +268,16 @@ def test_signals_of_somebody_else_are_left_alone(monkeypatch):
     thread = threading.Thread(target=lambda: heard.append(Stop().listening().__enter__()))
     thread.start()
     thread.join()
-    assert heard[1:] == [None]  # not the main thread: it may not take signals, and does not try
+    assert heard[1:] == [None]  # not in the main thread, which alone may handle signals
 
 
-# -- when it is saved -------------------------------------------------------------------------
+# -- when checkpoints are saved -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("minutes", "steps", "saved"), [(10, None, []), (10, 2, [2, 4]), (1.5, None, [2, 4])]
 )
-def test_within_an_epoch_it_is_saved_by_the_clock_or_by_steps(tmp_path, monkeypatch, minutes, steps, saved):
+def test_within_an_epoch_it_is_saved_by_time_or_by_steps(tmp_path, monkeypatch, minutes, steps, saved):
     clock = itertools.count(0.0, 60.0)  # a minute passes whenever it is looked at
     monkeypatch.setattr(saving.time, "monotonic", lambda: next(clock))
     saver = Saver(
@@ -290,7 +290,7 @@ def test_within_an_epoch_it_is_saved_by_the_clock_or_by_steps(tmp_path, monkeypa
     assert last_checkpoint(tmp_path).name == "epoch-0004.ckpt"
 
 
-def test_the_newest_are_kept_and_as_many_of_whole_epochs(tmp_path):
+def test_the_newest_checkpoints_are_kept_and_as_many_of_whole_epochs(tmp_path):
     order = [
         (0, ("fill", 7)),
         (0, ("step", 5)),
@@ -309,12 +309,12 @@ def test_the_newest_are_kept_and_as_many_of_whole_epochs(tmp_path):
     ]
 
 
-# -- what cannot be resumed from --------------------------------------------------------------
+# -- damaged checkpoints --------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def killed(make, tmp_path_factory) -> Path:
-    """A run killed when all of its second epoch is logged, and the checkpoint not written."""
+    """A run killed after its second epoch was logged and before the checkpoint was written."""
     folder, save = tmp_path_factory.mktemp("killed"), saving.save_checkpoint
 
     def last(where: Path, epoch: int, *rest: Any) -> Path:
@@ -375,8 +375,8 @@ def of_fewer_utterances(path: Path) -> None:
         (of_fewer_utterances, "is of 23 utterances"),
     ],
 )
-def test_one_that_is_damaged_or_foreign_is_passed_over_by_name(make, whole, broken, caplog, harm, said):
-    """Training is let run to its end for the first of them only."""
+def test_damaged_or_foreign_checkpoints_are_skipped_and_named(make, whole, broken, caplog, harm, said):
+    """Only for the first of them is training run to its end."""
     newest = last_checkpoint(broken / "checkpoints")
     harm(newest)
     with caplog.at_level(logging.WARNING):
@@ -390,22 +390,22 @@ def test_one_that_is_damaged_or_foreign_is_passed_over_by_name(make, whole, brok
     assert f"skipped: checkpoint {newest}" in caplog.text and said in caplog.text
 
 
-def test_when_all_are_damaged_it_does_not_begin_anew_by_itself(make, broken):
+def test_when_all_checkpoints_are_damaged_it_does_not_start_over(make, broken):
     for path in (broken / "checkpoints").iterdir():
         cut(path)
     with pytest.raises(IdemvoxError, match=r"none of the 2 checkpoints in .*delete them to start over"):
         quiet(make("simclr"), broken, resume=True)
 
 
-def test_what_a_killed_run_was_writing_is_removed(make, broken):
+def test_unfinished_files_of_a_killed_run_are_removed(make, broken):
     part = broken / "checkpoints" / ".epoch-0002.ckpt.abc.part"
     part.write_bytes(b"half")
     quiet(make("simclr"), broken, resume=True)
     assert not part.exists()
 
 
-def test_a_model_of_fewer_epochs_is_not_taken_for_this_ones(make, whole, tmp_path, monkeypatch):
-    """One epoch, finished; one more, killed before its model is written."""
+def test_the_model_of_fewer_epochs_is_replaced(make, whole, tmp_path, monkeypatch):
+    """One epoch is finished; another is killed before its model is written."""
     quiet(make("simclr", "training.epochs=1"), tmp_path)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(gradient, "save_trained", lambda *args, **more: (_ for _ in ()).throw(Killed))
@@ -428,7 +428,7 @@ class Full(io.FileIO):
         return super().write(data)
 
 
-def test_a_full_disk_leaves_the_last_one_and_says_which_disk(make, whole, broken, monkeypatch):
+def test_a_full_disk_keeps_the_last_checkpoint_and_names_the_disk(make, whole, broken, monkeypatch):
     before = last_checkpoint(broken / "checkpoints")
     with monkeypatch.context() as patch:
         plain = os.fdopen
@@ -444,7 +444,7 @@ def test_a_full_disk_leaves_the_last_one_and_says_which_disk(make, whole, broken
     assert_same(left(broken), whole("simclr"))
 
 
-def test_a_log_that_cannot_be_written_is_said_too(make, tmp_path, monkeypatch):
+def test_a_log_that_cannot_be_written_is_reported(make, tmp_path, monkeypatch):
     def full(self: Log, *_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -456,8 +456,8 @@ def test_a_log_that_cannot_be_written_is_said_too(make, tmp_path, monkeypatch):
 # -- logs -------------------------------------------------------------------------------------
 
 
-def test_every_step_is_logged_once(make, whole, broken):
-    """Also what was logged after the checkpoint that the run goes on from; and a line that was cut off."""
+def test_every_step_is_logged_exactly_once(make, whole, broken):
+    """Lines logged after the last checkpoint are not repeated, and a line that was cut off is removed."""
     with (broken / "log.jsonl").open("a") as log:
         log.write('{"event": "step", "st')
     quiet(make("simclr"), broken, resume=True)

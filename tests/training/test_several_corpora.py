@@ -1,4 +1,4 @@
-"""Training from a list of corpora: as from their joined manifest, and resumed only with the same list."""
+"""Training from a list of corpora equals training from their joined manifest; resuming needs that list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
 
 @pytest.fixture(scope="module")
 def halves(corpus, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The tiny corpus in two, of the same ids, speakers and recordings by name; the second is packed."""
+    """The tiny corpus in two parts with equal names of ids, speakers and recordings; the second is packed."""
     root = tmp_path_factory.mktemp("halves")
     rows = list(corpus.manifest)
     other = [replace(u, id=v.id, speaker=v.speaker) for u, v in zip(rows[12:], rows[:12], strict=True)]
@@ -40,7 +40,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("framework", ["simclr", "supervised_aam"])
-def test_a_list_trains_as_its_joined_manifest(
+def test_a_list_trains_like_its_joined_manifest(
     framework: str, halves: list[Path], tiny_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     joined = join_manifests([halves[0], halves[0].parent / "two.csv"], tmp_path / "all.csv", progress=False)
@@ -51,11 +51,11 @@ def test_a_list_trains_as_its_joined_manifest(
     found, expected = weights(tmp_path / "several"), weights(tmp_path / "single")
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in found)
-    if framework == "supervised_aam":  # three speakers in each half, of the same names: six classes
+    if framework == "supervised_aam":  # three speakers in each part, with the same names, are six classes
         assert any(value.shape == (6, 16) for value in found.values())
 
 
-def test_a_run_keeps_its_list_and_says_what_is_in_it(
+def test_a_run_records_its_list_and_the_contents(
     halves: list[Path],
     tiny_recipe: Callable[..., Recipe],
     tmp_path: Path,
@@ -83,14 +83,16 @@ def test_a_run_keeps_its_list_and_says_what_is_in_it(
     assert train(longer, run, resume=True, progress=False).epochs == 2
 
 
-def test_i_vectors_too(halves: list[Path], tiny_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_i_vectors_train_from_a_list_too(
+    halves: list[Path], tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
     encoder = "encoder={name: ivector, components: 4, dim: 3, mixture_iterations: 1, cepstra: 12}"
     options = ["frontend={mels: 20, normalise: none}", "training.epochs=1", "training.device=cpu"]
     train(Recipe().override([listing(halves), encoder, *options]), tmp_path, progress=False)
     assert load_model(tmp_path).provenance["corpora"] == {"one": 12, "two": 12}
 
 
-def test_labels_name_utterances_by_their_corpus_too(
+def test_a_table_of_labels_names_utterances_with_their_corpus(
     halves: list[Path], tiny_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     rows = [f"{name}/{u.id},{name}\n" for name in ("one", "two") for u in load_manifest(halves[0])]

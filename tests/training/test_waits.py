@@ -1,6 +1,6 @@
-"""A training step that never makes the host wait for a GPU, seen on a CPU by the operations it dispatches.
+"""A training step never makes the host wait for a GPU; checked on a CPU by the operations it dispatches.
 
-On a GPU ``benchmarks/gpu.py`` asks CUDA itself.
+On a GPU, ``benchmarks/gpu.py`` asks CUDA itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WAITS = {
 
 
 class Waits(TorchDispatchMode):
-    """Notes every operation by which the host would wait for a GPU."""
+    """Records every operation that would make the host wait for a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ def pretend(monkeypatch):
 
 
 @pytest.mark.parametrize("operation", ["item", "mask", "nonzero", "put"])
-def test_a_wait_is_seen(operation):
+def test_a_wait_is_detected(operation):
     x, mask = torch.zeros(3), torch.tensor([True, False, True])
     with Waits() as waits:
         if operation == "put":
@@ -82,7 +82,7 @@ SYSTEMS += [("simclr", "nearest_neighbour"), ("simclr", "ssps_centroid")]
 
 
 def begin(run: Run, batch: Batch) -> None:
-    """Do all that precedes a step, and whatever is made once."""
+    """Do everything that comes before a step, and everything that is made only once."""
     if run.to_fill:
         deque(run.fill(), maxlen=0)
     run.prepare()
@@ -104,13 +104,13 @@ def test_a_step_waits_once(tiny_recipe, pretend, framework, positives):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize(("framework", "positives"), SYSTEMS)
-def test_a_step_on_a_gpu_waits_for_its_result_alone(tiny_recipe, framework, positives):
+def test_a_step_on_a_gpu_only_waits_for_its_result(tiny_recipe, framework, positives):
     labelled = FRAMEWORKS[framework].supervised
     recipe = tiny_recipe("training.device=cuda", labelled=labelled, framework=framework, positives=positives)
     run = Run(recipe)
     first, second = (next(iter(run.batches.epoch(epoch, run.positives))) for epoch in (0, 1))
     begin(run, first)
-    torch.cuda.set_sync_debug_mode("error")  # waiting for an event, as Fetched does, is none of them
+    torch.cuda.set_sync_debug_mode("error")  # waiting for an event, as Fetched does, is not one of them
     try:
         run.step([second], 0, 0.2)
     finally:

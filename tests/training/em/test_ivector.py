@@ -1,4 +1,4 @@
-"""i-vectors fitted: on numbers whose truth is known, and on the tiny corpus by the ordinary commands."""
+"""Fitting i-vectors: on data from a known model, and on the tiny corpus by the ordinary commands."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def blank() -> IVector:
     return IVector(IVector.Options(components=COMPONENTS, dim=DIM, cepstra=SIZE // 3))
 
 
-def test_em_climbs_and_finds_the_subspace():
+def test_em_raises_the_likelihood_and_finds_the_subspace():
     loadings, w, counts, sums = draw()
     encoder = blank()
     batches = list(zip(counts.split(70), sums.split(70), strict=True))
@@ -52,7 +52,7 @@ def test_em_climbs_and_finds_the_subspace():
     truth, found = (torch.linalg.qr(x.flatten(0, 1))[0] for x in (loadings, encoder.loadings))
     assert torch.linalg.svdvals(truth.T @ found).min() > 0.98  # cosine of the largest angle between them
     mean = encoder.posterior(counts, sums).mean
-    assert mean.sub(encoder.prior).mean(0).abs().max() < 1e-2  # the prior's mean is the corpus'
+    assert mean.sub(encoder.prior).mean(0).abs().max() < 1e-2  # the prior's mean is that of the corpus
     torch.testing.assert_close(mean.T.cov(), torch.eye(DIM).double(), atol=0.1, rtol=0)
     with_one = torch.cat([mean, torch.ones(len(mean), 1)], 1)
     left = w.double() - with_one @ torch.linalg.lstsq(with_one, w.double()).solution
@@ -87,7 +87,7 @@ def test_an_iteration_equals_a_loop():
     np.testing.assert_allclose(encoder.prior.numpy(), np.linalg.solve(turn, centre), atol=1e-4, rtol=1e-3)
 
 
-def test_a_component_that_nobody_uses_does_no_harm():
+def test_an_unused_component_does_no_harm():
     _, _, counts, sums = draw(40)
     counts[:, 2], sums[:, 2] = 0, 0
     encoder = blank()
@@ -125,7 +125,7 @@ def weights(folder):
     return (folder / "model" / "model.safetensors").read_bytes()
 
 
-def test_leaves_an_ordinary_run(trained):
+def test_it_writes_an_ordinary_run(trained):
     assert trained.epochs == 3 and trained.numbers.keys() == {"log_likelihood", "gain"}
     model = load_model(trained.folder)
     assert isinstance(model.encoder, IVector) and (model.encoder.dim, len(model.encoder.means)) == (6, 12)
@@ -137,14 +137,14 @@ def test_leaves_an_ordinary_run(trained):
     assert len(mixture) == 4 and mixture == sorted(mixture)
 
 
-def test_tells_voices_apart(trained, corpus):
+def test_i_vectors_tell_voices_apart(trained, corpus):
     manifest = load_manifest(corpus.labelled)
     report = evaluate(load_model(trained.folder), make_trials(manifest, "any"), manifest, draws=0)
     assert report.eer < 0.15
 
 
-def test_full_covariances(recipe, trained, corpus, tmp_path):
-    few = ("encoder.components=2", "encoder.frames=5000")  # more would each learn a speaker
+def test_covariances_may_be_full(recipe, trained, corpus, tmp_path):
+    few = ("encoder.components=2", "encoder.frames=5000")  # with more, each component would learn a speaker
     run = train(recipe("encoder.covariance=full", *few), tmp_path, progress=False)
     assert run.numbers["log_likelihood"] > trained.numbers["log_likelihood"] + 1
     model = load_model(run.folder)
@@ -153,11 +153,11 @@ def test_full_covariances(recipe, trained, corpus, tmp_path):
     assert evaluate(model, make_trials(manifest, "any"), manifest, draws=0).eer < 0.2
 
 
-def test_labels_have_no_part(recipe, trained, tmp_path):
+def test_labels_are_not_used(recipe, trained, tmp_path):
     assert weights(train(recipe(labelled=True), tmp_path, progress=False).folder) == weights(trained.folder)
 
 
-def test_a_pack_is_as_good(recipe, corpus, trained, tmp_path):
+def test_a_pack_gives_the_same_model(recipe, corpus, trained, tmp_path):
     pack(corpus.unlabelled, tmp_path / "pack", progress=False)
     packed = train(recipe(f"data.manifest={tmp_path / 'pack'}"), tmp_path / "run", progress=False)
     assert weights(packed.folder) == weights(trained.folder)
@@ -173,7 +173,7 @@ def test_another_seed_gives_other_weights(recipe, trained, tmp_path):
 
 
 @pytest.mark.usefixtures("float64")
-def test_another_batch_gives_the_same_but_for_rounding(recipe, tmp_path, monkeypatch):
+def test_another_batch_size_gives_the_same_up_to_rounding(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "to_wave", lambda pcm: pcm / 2**15)
     few = ("encoder.components=4", "encoder.mixture_iterations=2", "training.epochs=2")
     one = train(recipe(*few), tmp_path / "one", progress=False).folder
@@ -202,13 +202,13 @@ def test_an_interrupted_and_resumed_run_ends_with_the_same_bits(recipe, trained,
     assert weights(tmp_path) == weights(trained.folder)
     stamp = (tmp_path / "model" / "model.json").stat().st_mtime_ns
     assert train(recipe(), tmp_path, resume=True, progress=False).epochs == 3
-    assert (tmp_path / "model" / "model.json").stat().st_mtime_ns == stamp  # left as it is
+    assert (tmp_path / "model" / "model.json").stat().st_mtime_ns == stamp  # unchanged
     assert train(recipe("training.epochs=4"), tmp_path, resume=True, progress=False).epochs == 4
     assert weights(tmp_path) != weights(trained.folder)
 
 
-def test_a_model_of_fewer_iterations_is_not_taken_for_this_ones(recipe, tmp_path, monkeypatch):
-    """One iteration, finished; one more, killed before its model is written."""
+def test_the_model_of_fewer_iterations_is_replaced(recipe, tmp_path, monkeypatch):
+    """One iteration is finished; another is killed before its model is written."""
     train(recipe("training.epochs=1"), tmp_path, progress=False)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(em, "save_trained", lambda *rest, **more: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -217,14 +217,14 @@ def test_a_model_of_fewer_iterations_is_not_taken_for_this_ones(recipe, tmp_path
     assert load_model(tmp_path).provenance["epochs"] == 2
 
 
-def test_settings_without_a_part_in_it_are_refused(recipe, tmp_path):
+def test_settings_that_i_vectors_do_not_use_are_refused(recipe, tmp_path):
     with pytest.raises(IdemvoxError, match=r"leave them out: framework\.name, training\.lr"):
         train(recipe("framework.name=dino", "training.lr=0.1"), tmp_path, progress=False)
     with pytest.raises(IdemvoxError, match=r"training\.device must be auto, cpu, cuda or mps, not 'gpu'"):
         train(recipe("training.device=gpu"), tmp_path, progress=False)
 
 
-def test_sizes_follow_the_hours():
+def test_sizes_follow_the_hours_of_speech():
     class Hours:
         def __init__(self, hours):
             self.lengths = np.array([hours * 3600 * 16_000 / 2] * 2, np.int64)

@@ -1,4 +1,4 @@
-"""EM of a mixture against loops, and that it climbs."""
+"""EM of a mixture, compared with loops; the likelihood never decreases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def covariance(m: Mixture, c: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_the_likelihood_never_falls(full):
+def test_the_likelihood_never_decreases(full):
     values: list[float] = []
     fit_mixture(clusters(), 6, full=full, iterations=10, tell=values.append)
     assert len(values) == (20 if full else 10)
@@ -61,7 +61,7 @@ def test_an_iteration_equals_a_loop(full, monkeypatch):
 
 def test_variances_have_a_floor_along_every_direction():
     x = clusters(300)
-    x[::3] = x[0]  # one point again and again
+    x[::3] = x[0]  # the same point many times
     spread = x.std(0, correction=0)
     for full in (False, True):
         fitted = fit_mixture(x, 3, full=full, iterations=8)
@@ -72,7 +72,7 @@ def test_variances_have_a_floor_along_every_direction():
         assert min(least) == pytest.approx(FLOOR, rel=1e-2)
 
 
-def test_a_component_that_nobody_uses_stays():
+def test_an_unused_component_stays_as_it_is():
     x = clusters(300)
     far = Mixture(torch.tensor([0.5, 0.5]), torch.stack([x.mean(0), x.mean(0) + 1e3]), torch.ones(2, 3))
     after, _ = improve(far, x, x.std(0))
@@ -80,7 +80,7 @@ def test_a_component_that_nobody_uses_stays():
     assert math.isfinite(improve(after, x, x.std(0))[1])
 
 
-def test_one_seed_one_mixture_and_too_few_frames():
+def test_a_seed_determines_the_mixture_and_too_few_frames_are_refused():
     x = clusters()
     a, b, c = (fit_mixture(x, 4, iterations=3, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(a.means, b.means) and not torch.equal(a.means, c.means)

@@ -16,7 +16,7 @@ from idemvox.training.loop import train
 from idemvox.training.state.averaging import average
 from idemvox.training.state.checkpoint import load_checkpoint
 
-CASES = {  # framework: what its embedder is called, labels, more of its recipe
+CASES = {  # framework -> name of its embedder, labels, further recipe keys
     "simclr": ("encoder.", False, ()),
     "dino": ("teacher.", False, ()),
     "aat": ("encoder.", False, ("framework.similarity=prot",)),
@@ -26,7 +26,7 @@ CASES = {  # framework: what its embedder is called, labels, more of its recipe
 
 @pytest.fixture(scope="module")
 def runs(tiny_recipe, tmp_path_factory) -> dict[str, Path]:
-    """Runs of three epochs, of which all are kept; checkpoints within epochs lie between them."""
+    """Runs of three epochs that keep all checkpoints, also those within epochs."""
     made = {}
     for name, (_, labelled, more) in CASES.items():
         recipe = tiny_recipe(
@@ -46,8 +46,8 @@ def states(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_the_mean_of_the_embedders_of_the_last_epochs(runs, tmp_path, name):
-    """Number by number, against a plain mean; counts are the newest's."""
+def test_the_model_is_the_mean_of_the_last_epochs(runs, tmp_path, name):
+    """Each number is the plain mean; counters are those of the newest checkpoint."""
     model = average(runs[name], 2, tmp_path / "mean")
     prefix = CASES[name][0]
     _, one, two = (state["framework"] for state in states(runs[name]))
@@ -68,18 +68,18 @@ def test_the_mean_of_the_embedders_of_the_last_epochs(runs, tmp_path, name):
     assert {k: model.provenance[k] for k in same} == {k: theirs[k] for k in same}
 
 
-def test_the_mean_of_one_is_the_model_itself(runs, tmp_path):
+def test_the_mean_of_one_checkpoint_is_its_model(runs, tmp_path):
     average(runs["simclr"], 1, tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == (
         runs["simclr"] / "model" / "model.safetensors"
     ).read_bytes()
 
 
-def test_the_command(runs, tmp_path):
+def test_the_command_averages_a_run(runs, tmp_path):
     words = ["average", str(runs["simclr"]), "--last", "3", "--out", str(tmp_path / "mean")]
-    said = CliRunner().invoke(app, words, env={"COLUMNS": "160"})
-    assert said.exit_code == 0, said.output
-    assert "epoch-0001.ckpt, epoch-0002.ckpt, epoch-0003.ckpt" in said.output
+    result = CliRunner().invoke(app, words, env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.output
+    assert "epoch-0001.ckpt, epoch-0002.ckpt, epoch-0003.ckpt" in result.output
     mean = sum(state["framework"]["encoder.fc.bias"] for state in states(runs["simclr"])) / 3
     torch.testing.assert_close(load_model(tmp_path / "mean").encoder.state_dict()["fc.bias"], mean)
 
@@ -91,13 +91,13 @@ def test_the_command(runs, tmp_path):
         (0, r"cannot average 0"),
     ],
 )
-def test_more_than_there_are(runs, tmp_path, last, message):
+def test_more_checkpoints_than_there_are_are_refused(runs, tmp_path, last, message):
     with pytest.raises(IdemvoxError, match=message):
         average(runs["simclr"], last, tmp_path / "mean")
     assert not (tmp_path / "mean").exists()
 
 
-def test_what_is_no_run_or_has_nothing_to_average(runs, tiny_recipe, tmp_path):
+def test_folders_without_checkpoints_are_refused(runs, tiny_recipe, tmp_path):
     with pytest.raises(IdemvoxError, match=r"not a run folder: it has no recipe\.yaml"):
         average(tmp_path, 1, tmp_path / "mean")
     with pytest.raises(IdemvoxError, match="holds a model: choose another --out"):

@@ -1,4 +1,4 @@
-"""Checkpoints: whole, few, and never run as code."""
+"""Checkpoints: complete, few, and never executed as code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from idemvox.errors import IdemvoxError
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
 
 
-def test_comes_back_as_it_was(tmp_path):
+def test_a_loaded_checkpoint_equals_the_saved_one(tmp_path):
     state = {
         "weights": {"a": torch.randn(3, 2), "n": torch.tensor(4)},
         "done": 3,
@@ -24,14 +24,14 @@ def test_comes_back_as_it_was(tmp_path):
     assert {k: loaded[k] for k in ("done", "numbers", "x")} == {k: state[k] for k in ("done", "numbers", "x")}
 
 
-def test_keeps_the_newest(tmp_path):
+def test_only_the_newest_are_kept(tmp_path):
     assert last_checkpoint(tmp_path / "nowhere") is None and last_checkpoint(tmp_path) is None
     for epoch in (8, 9, 10, 11):
         assert save_checkpoint(tmp_path, epoch, {"epoch": epoch}, keep=2) == last_checkpoint(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-0010.ckpt", "epoch-0011.ckpt"]
 
 
-def test_the_last_is_by_number_and_strangers_are_left_alone(tmp_path):
+def test_the_last_has_the_highest_number_and_other_files_are_ignored(tmp_path):
     for name in (
         "epoch-9999.ckpt",
         "epoch-10000.ckpt",
@@ -50,7 +50,7 @@ def test_the_last_is_by_number_and_strangers_are_left_alone(tmp_path):
     ]
 
 
-def test_a_failed_write_leaves_the_one_before(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_previous_one(tmp_path, monkeypatch):
     save_checkpoint(tmp_path, 1, {"done": 1}, keep=1)
 
     def full(*_: object) -> None:
@@ -76,15 +76,15 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
-def test_damage_is_named(tmp_path, content):
+def test_damage_is_reported(tmp_path, content):
     path = save_checkpoint(tmp_path, 1, {"a": torch.zeros(100)}, keep=1)
     path.write_bytes(path.read_bytes()[:300] if content is None else content)
     with pytest.raises(IdemvoxError, match=r"epoch-0001\.ckpt cannot be read.*delete it"):
         load_checkpoint(path)
 
 
-def test_numpy_numbers_do_not_belong_in_one(tmp_path):
-    """Why the gauges give plain floats: this could be written, and then not be read."""
+def test_numpy_numbers_are_refused(tmp_path):
+    """The gauges give plain floats because a NumPy number could be written but not read."""
     path = save_checkpoint(tmp_path, 1, {"numbers": {"coverage": np.float64(0.5)}}, keep=1)
     with pytest.raises(IdemvoxError):
         load_checkpoint(path)

@@ -1,4 +1,4 @@
-"""How far an epoch is, and what it has gathered."""
+"""The progress of an epoch, and the means it collects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from idemvox.training.state.progress import Place
 
 
-def test_means_are_the_same_after_it_was_saved():
+def test_means_are_the_same_after_saving():
     place = Place(filled=3, steps=2, numbers={"clusters": 5.0})
     for loss in (1.0, 2.0):
         place.sums["loss"].append(torch.tensor(loss))
