@@ -39,7 +39,7 @@ def encoder():
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
-    """4 speakers (each a pitch) x 2 recordings (each a level of hiss) x 2 utterances of various length."""
+    """4 speakers (by pitch) x 2 recordings (by level of hiss) x 2 utterances of different lengths."""
     root = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(0)
     rows = []

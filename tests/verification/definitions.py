@@ -1,4 +1,4 @@
-"""Metrics written straight from their definitions, slowly, without the package: the oracle of the tests."""
+"""Metrics written from their definitions, slow and independent of the package, as the tests' oracle."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def min_dcf(scores, labels, p, c_miss, c_fa):
 
 
 def act_dcf(llrs, labels, p, c_miss, c_fa):
-    """Each trial gets the decision that costs least if its log-likelihood ratio is believed."""
+    """Each trial gets the decision of least expected cost according to its log-likelihood ratio."""
     missed = accepted = 0
     for llr, target in zip(llrs.tolist(), labels.tolist(), strict=True):
         odds = math.exp(llr) * p / (1 - p)
@@ -81,7 +81,7 @@ def isotonic(scores, labels):
 
 
 def min_cllr(scores, labels):
-    """Cllr of the log-likelihood ratios that the isotonic fit gives, with the odds of this list taken out."""
+    """Cllr of the log-likelihood ratios of the isotonic fit, with the prior odds of this list removed."""
     fit, cost = isotonic(scores, labels), {True: 0.0, False: 0.0}
     prior = labels.sum() / (~labels).sum()
     for score, target in zip(scores.tolist(), labels.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""The back end of a model: fitted, stored with it, and applied wherever its embeddings are compared."""
+"""The back end of a model is fitted, stored with it, and applied wherever its embeddings are compared."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def some_backends():
 
 
 @pytest.mark.parametrize("name", some_backends())
-def test_comes_back_from_the_model_folder_with_the_same_scores(model, name):
+def test_a_stored_back_end_gives_the_same_scores(model, name):
     backend = some_backends()[name]
     assert Scorer.of(model).backend is None
     assert save_backend(model.folder, backend) == model.folder / "backend.safetensors"
@@ -80,7 +80,7 @@ def test_comes_back_from_the_model_folder_with_the_same_scores(model, name):
     ]
 
 
-def test_a_new_back_end_makes_report_and_calibration_void(model):
+def test_a_new_back_end_removes_report_and_calibration(model):
     for change in (
         lambda: save_backend(model.folder, BackEnd(numbers(1)[0])),
         lambda: remove_backend(model.folder),
@@ -92,7 +92,7 @@ def test_a_new_back_end_makes_report_and_calibration_void(model):
     assert Scorer.of(model).backend is None and not remove_backend(model.folder)
 
 
-def test_new_weights_remove_it_and_weights_of_another_model_are_noticed(model, tmp_path):
+def test_new_weights_remove_it_and_foreign_weights_are_detected(model, tmp_path):
     save_backend(model.folder, BackEnd(numbers(1)[0]))
     other = saved(tmp_path / "other", seed=1)
     (model.folder / "backend.safetensors").rename(other.folder / "backend.safetensors")
@@ -102,7 +102,7 @@ def test_new_weights_remove_it_and_weights_of_another_model_are_noticed(model, t
     assert load_backend(other.folder) is None
 
 
-def test_how_scores_are_compared_does_not_change_the_embeddings_fingerprint(model):
+def test_scoring_options_do_not_change_the_fingerprint_of_embeddings(model):
     before = fingerprint(model.folder)
     save_backend(model.folder, BackEnd(numbers(1)[0]))
     assert fingerprint(model.folder) == before
@@ -133,7 +133,7 @@ def test_a_newer_format_is_refused(model):
         Scorer.of(model)
 
 
-def test_a_failed_write_leaves_the_old_one(model, monkeypatch):
+def test_a_failed_write_keeps_the_old_one(model, monkeypatch):
     path = save_backend(model.folder, BackEnd(numbers(1)[0]))
     before = path.read_bytes()
 
@@ -158,7 +158,7 @@ def test_a_failed_write_leaves_the_old_one(model, monkeypatch):
     ],
     ids=str,
 )
-def test_evaluation_and_verifier_apply_what_was_fitted(model, corpus, options, words):
+def test_evaluation_and_verifier_apply_the_stored_back_end(model, corpus, options, words):
     trials = make_trials(corpus, "any")
     plain = evaluate(model, trials, corpus, draws=0)
     save_backend(model.folder, fit_model_backend(model, [corpus], options, command="idemvox backend x"))
@@ -220,14 +220,14 @@ def test_pseudo_speakers_are_clusters_by_direction(clustering):
         ({"top": 1}, "2 or more"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(wrong, message):
+def test_impossible_options_are_refused(wrong, message):
     with pytest.raises(IdemvoxError, match=message):
         BackEndOptions(**wrong)
 
 
 @pytest.mark.slow
 def test_plda_on_pseudo_speakers_of_real_speech():
-    """Embeddings are means and deviations of log-mel features; other speakers are told apart better."""
+    """Embeddings are means and deviations of log-mel features. PLDA tells new speakers apart better."""
     root = Path(os.environ.get("IDEMVOX_CORPORA", Path(__file__).parents[3] / "shared/corpora"))
     if not (root / "manifest.csv").is_file():
         pytest.skip("no real speech: set IDEMVOX_CORPORA to the folder that holds manifest.csv")

@@ -1,4 +1,4 @@
-"""Intervals by drawing speakers again, against repeating each trial as often as its speakers were drawn."""
+"""Intervals by resampling speakers, compared with repeating trials as often as their speakers are drawn."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_interval_equals_repeating_the_trials():
     assert one.low == one.high == eer(np.repeat(scores, repeats), np.repeat(labels, repeats)).value
 
 
-def test_interval_holds_the_eer_is_repeatable_and_narrows_with_speakers():
+def test_interval_contains_the_eer_is_repeatable_and_narrows_with_speakers():
     rng = np.random.default_rng(0)
     widths = []
     for speakers in (6, 60):
@@ -44,7 +44,7 @@ def test_interval_holds_the_eer_is_repeatable_and_narrows_with_speakers():
     assert widths[1] < widths[0]
 
 
-def test_interval_names_may_be_strings_and_must_fit_the_labels():
+def test_speaker_names_may_be_strings_and_must_fit_the_labels():
     trials = speaker_trials(np.random.default_rng(1), 5, 0.0)
     named = (*trials[:2], [f"s{i}" for i in trials[2]], [f"s{i}" for i in trials[3]])
     assert eer_interval(*named, draws=10) == eer_interval(*trials, draws=10)
@@ -55,7 +55,7 @@ def test_interval_names_may_be_strings_and_must_fit_the_labels():
 
 
 def repeated_eer(scores, labels, a, b, times):
-    """EER of a list in which each trial stands as often as it counts."""
+    """EER of a list in which each trial is repeated by its count."""
     repeats = [times[i] if x else times[i] * times[j] for i, j, x in zip(a, b, labels, strict=True)]
     return eer(np.repeat(scores, repeats), np.repeat(labels, repeats)).value
 
@@ -75,7 +75,7 @@ def test_every_system_sees_the_same_draws():
 
 
 def test_draws_without_targets_are_drawn_again():
-    """Of six speakers only one has targets: two draws in five hold none of them."""
+    """Of six speakers, only one has targets, so two draws in five have none."""
     names = np.array([0, 0, 1, 2, 3, 4, 5])
     a, b = np.triu_indices(len(names), 1)
     labels = names[a] == names[b]
@@ -117,7 +117,7 @@ def test_pairing_cancels_hard_speakers():
     better = scores + 0.6 * labels
     found = eer_difference(scores, better, labels, a, b, draws=200)
     alone = [eer_interval(s, labels, a, b, draws=200) for s in (scores, better)]
-    assert alone[0].low < alone[1].high  # by their own intervals, one could not tell
+    assert alone[0].low < alone[1].high  # their separate intervals overlap
     assert found.excludes_zero and found.interval.high < 0
     assert found.interval.high - found.interval.low < alone[1].high - alone[1].low
 
@@ -144,7 +144,7 @@ def test_a_perfect_baseline_has_no_relative_difference():
     assert str(found) == "+100.00 points (+100.00 to +100.00)"
 
 
-def test_a_difference_in_words():
+def test_a_difference_is_put_into_words():
     rng = np.random.default_rng(11)
     scores, labels, a, b = speaker_trials(rng, 12, 1.0)
     found = eer_difference(scores, scores + 0.5 * labels, labels, a, b, draws=30)

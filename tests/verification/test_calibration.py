@@ -1,4 +1,4 @@
-"""Calibration against the definition of its regression, known likelihood ratios, and counting."""
+"""Calibration, compared with the definition of its regression, known likelihood ratios, and counting."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def slow_cost(llrs, labels, prior):
 
 
 @pytest.mark.parametrize("prior", [0.01, 0.5])
-def test_weights_minimise_the_cross_entropy_as_defined(prior):
+def test_weights_minimise_the_cross_entropy(prior):
     rng = np.random.default_rng(0)
     scores, labels = normal_trials(rng, 40, 160)
     durations = rng.uniform(1, 30, (200, 2))
@@ -51,7 +51,7 @@ def test_weights_minimise_the_cross_entropy_as_defined(prior):
     np.testing.assert_allclose(weights, best.x, rtol=1e-3, atol=1e-3)
 
 
-def test_llrs_of_normal_scores_are_the_true_ones():
+def test_llrs_of_normal_scores_are_correct():
     scores, labels = normal_trials(np.random.default_rng(1), 20_000, 200_000)
     found = fit_calibration(scores, labels, prior=0.1)
     assert found.slope == pytest.approx(3, rel=0.05) and found.offset == pytest.approx(-4.5, rel=0.05)
@@ -72,14 +72,14 @@ def test_separated_trials_get_finite_weights():
     assert found.llr([0.2])[0] < 0 < found.llr([0.8])[0]
 
 
-def test_scores_are_affine_to_calibration():
+def test_calibration_undoes_scale_and_shift():
     """Scaled and shifted scores have the same likelihood ratios."""
     scores, labels = normal_trials(np.random.default_rng(3), 50, 200)
     one, other = fit_calibration(scores, labels), fit_calibration(-100 + 1e-3 * scores, labels)
     np.testing.assert_allclose(other.llr(-100 + 1e-3 * scores), one.llr(scores), atol=1e-6)
 
 
-def test_longer_speech_gives_more_evidence_where_it_does():
+def test_durations_are_used_as_evidence():
     """Short trials score lower on both sides of the decision; durations correct that, in any order."""
     rng = np.random.default_rng(4)
     scores, labels = normal_trials(rng, 2000, 8000)
@@ -97,7 +97,7 @@ def test_longer_speech_gives_more_evidence_where_it_does():
     assert slow_cost(found.llr(scores, durations), labels, 0.1) < slow_cost(plain.llr(scores), labels, 0.1)
 
 
-def test_quality_is_that_of_the_worse_side():
+def test_the_worse_side_determines_the_quality():
     rng = np.random.default_rng(5)
     scores, labels = normal_trials(rng, 500, 2000)
     quality = rng.uniform(0, 40, (len(labels), 2))
@@ -109,13 +109,15 @@ def test_quality_is_that_of_the_worse_side():
         found.llr(scores)
 
 
-def test_side_information_must_fit():
+def test_side_information_must_fit_the_trials():
     scores, labels = normal_trials(np.random.default_rng(6), 10, 30)
     with pytest.raises(IdemvoxError, match="two finite durations per trial"):
         fit_calibration(scores, labels, durations=np.ones(40))
     with pytest.raises(IdemvoxError, match="above 0"):
         fit_calibration(scores, labels, durations=np.zeros((40, 2)))
-    found = fit_calibration(scores, labels, durations=np.full((40, 2), 3.0))  # all alike: worth nothing
+    found = fit_calibration(
+        scores, labels, durations=np.full((40, 2), 3.0)
+    )  # all equal, so without information
     assert [term.weight for term in found.terms] == [0, 0]
     with pytest.raises(IdemvoxError, match="uses durations"):
         found.llr(scores)
@@ -188,7 +190,7 @@ def test_intervals_equal_repeating_the_trials():
         assert at.low == at.high == pytest.approx(np.mean(repeated))
 
 
-def test_intervals_hold_the_rate_and_narrow_with_speakers():
+def test_intervals_contain_the_rate_and_narrow_with_speakers():
     rng = np.random.default_rng(11)
     widths = []
     for speakers in (8, 40):
@@ -214,14 +216,14 @@ def calibrated(tmp_path):
     return tmp_path, fit_calibration(scores, labels, durations=durations, speakers=pair, scoring="cosine")
 
 
-def test_is_stored_with_the_model(calibrated):
+def test_a_calibration_is_stored_with_the_model(calibrated):
     folder, found = calibrated
     assert load_calibration(folder) is None
     save_calibration(folder, found)
     assert load_calibration(folder) == load_calibration(folder, "cosine") == found
 
 
-def test_of_other_weights_or_another_scorer_is_refused(calibrated):
+def test_a_calibration_of_other_weights_or_another_scorer_is_refused(calibrated):
     folder, found = calibrated
     save_calibration(folder, replace(found, scoring="minus squared Euclidean distance"))
     with pytest.raises(ModelError, match="Euclidean distance, but this model is scored by cosine"):
@@ -243,7 +245,7 @@ def test_a_damaged_file_is_refused(calibrated, text):
         load_calibration(calibrated[0])
 
 
-def test_file_is_plain_json(calibrated):
+def test_the_file_is_plain_json(calibrated):
     folder, found = calibrated
     stored = json.loads(save_calibration(folder, found).read_text())
     assert stored["calibration"]["slope"] == found.slope

@@ -1,4 +1,4 @@
-"""Certificates: every number is computed again, and every kind of tampering is found."""
+"""Certificates: every number is recomputed, and every kind of tampering is found."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def folder(scored, tmp_path):
 
 
 def change(folder, edit, sealed=True):
-    """Edit the certificate; ``sealed`` as somebody would who knows how it is sealed."""
+    """Edit the certificate; ``sealed`` also recomputes its hash, as an informed forger would."""
     values = read_json(folder / "certificate.json")
     edit(values)
     if sealed:
@@ -57,7 +57,7 @@ def change(folder, edit, sealed=True):
     write_json(folder / "certificate.json", values)
 
 
-def test_holds_the_metrics_and_what_is_needed_to_believe_them(scored, folder):
+def test_it_contains_the_metrics_and_the_evidence(scored, folder):
     values = read_json(folder / "certificate.json")
     s, x = scored.scores, scored.trials.labels
     interval = eer_interval(s, x, *scored.sides, draws=20, seed=5)
@@ -76,14 +76,14 @@ def test_holds_the_metrics_and_what_is_needed_to_believe_them(scored, folder):
     assert "interval" in values["conventions"] and values["scoring"] == "cosine of whole utterances"
 
 
-def test_an_untouched_certificate_is_in_order(scored, folder, tmp_path):
+def test_an_unchanged_certificate_is_valid(scored, folder, tmp_path):
     save_trials(scored.trials, tmp_path / "list.txt")
     assert check_certificate(folder) == []
     assert check_certificate(folder, scored.model.folder.parent, tmp_path / "list.txt") == []
     assert check_certificate(folder, scored.model.folder) == []
 
 
-def test_a_changed_score_is_found_even_if_all_hashes_are_made_to_fit(scored, folder, tmp_path):
+def test_a_changed_score_is_found_even_if_all_hashes_are_recomputed(scored, folder, tmp_path):
     table = pq.read_table(folder / "scores.parquet")
     scores = table["score"].to_numpy().copy()
     target = int(np.flatnonzero(scored.trials.labels)[np.argmin(scores[scored.trials.labels])])
@@ -104,7 +104,7 @@ def test_a_changed_score_is_found_even_if_all_hashes_are_made_to_fit(scored, fol
 @pytest.mark.parametrize(
     ("name", "part"), [("EER", "value"), ("EER", "low"), ("minDCF p=0.05", "high"), ("minCllr", "value")]
 )
-def test_a_changed_metric_is_named(folder, name, part, sealed):
+def test_a_changed_metric_is_reported(folder, name, part, sealed):
     change(folder, lambda values: values["metrics"][name].update({part: 0.0123}), sealed)
     found = check_certificate(folder)
     shown = name if part == "value" else f"{name} ({part})"
@@ -149,7 +149,7 @@ def test_another_model_is_found(scored, folder, tmp_path, name):
     assert f"another model than {other}: {name} differs" in found
 
 
-def test_the_log_likelihood_ratios_of_a_calibrated_model(scored, tmp_path):
+def test_a_calibrated_model_is_certified_by_its_log_likelihood_ratios(scored, tmp_path):
     s, x = scored.scores, scored.trials.labels
     calibration = fit_calibration(s, x, scoring="cosine", trials="other calls")
     save_calibration(scored.model.folder, calibration)
@@ -164,7 +164,7 @@ def test_the_log_likelihood_ratios_of_a_calibrated_model(scored, tmp_path):
     assert any(problem.startswith("Cllr is stated as") for problem in check_certificate(tmp_path / "c"))
 
 
-def test_a_calibration_of_whole_utterances_is_not_for_crops(scored, tmp_path):
+def test_a_calibration_of_whole_utterances_is_not_applied_to_crops(scored, tmp_path):
     s, x = scored.scores, scored.trials.labels
     save_calibration(scored.model.folder, fit_calibration(s, x, scoring="cosine", trials="other calls"))
     crops = Scored(scored.model, scored.trials, s, scored.speakers, "cosine of 10 crops of 4 s")
@@ -182,7 +182,7 @@ def test_without_speakers_there_are_no_intervals(scored, tmp_path):
     assert check_certificate(tmp_path / "c") == []
 
 
-def test_what_is_no_certificate_or_damaged(scored, folder, tmp_path):
+def test_damaged_or_other_files_are_refused(scored, folder, tmp_path):
     with pytest.raises(IdemvoxError, match=r"holds no certificate\.json"):
         check_certificate(tmp_path)
     good = (folder / "certificate.json").read_text()
@@ -200,7 +200,7 @@ def test_what_is_no_certificate_or_damaged(scored, folder, tmp_path):
     assert json.loads(good)["format"] == 1
 
 
-def test_the_extra_is_named(scored, tmp_path, monkeypatch):
+def test_a_missing_package_names_the_extra(scored, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(IdemvoxError, match=r"idemvox\[report\]"):

@@ -1,4 +1,4 @@
-"""What embeddings tell about the recording."""
+"""How much embeddings reveal about the recording."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from idemvox.verification.embed import Embeddings
 
 
 def made(channel: float, utterances: int = 4, recordings: int = 3, speakers: int = 30) -> tuple:
-    """Embeddings that are a voice, a channel of so much weight, and what is said."""
+    """Embeddings that are the sum of a voice, a channel with a weight, and the content."""
     rng = np.random.default_rng(1)
     rows, vectors = [], []
     for s in range(speakers):
@@ -25,20 +25,20 @@ def made(channel: float, utterances: int = 4, recordings: int = 3, speakers: int
     return Embeddings(tuple(u.id for u in rows), np.array(vectors, np.float32)), rows
 
 
-def test_a_channel_is_seen():
+def test_a_channel_is_detected():
     found = channel_information(*made(1.0))
     assert found.probe > 0.95 and found.chance == pytest.approx(1 / 3) and found.speakers == 30
     assert found.same_recording > found.other_recording + 0.1 > found.other_speaker + 0.2
 
 
-def test_without_a_channel_the_probe_guesses():
-    """360 answers, which differ from chance by 0.025 in the root mean square."""
+def test_without_a_channel_the_probe_is_at_chance():
+    """With 360 answers, the standard deviation from chance is 0.025."""
     found = channel_information(*made(0.0))
     assert abs(found.probe - 1 / 3) < 0.1
     assert found.same_recording == pytest.approx(found.other_recording, abs=0.02)
 
 
-def test_cosines_are_those_of_all_pairs():
+def test_cosines_are_means_over_all_pairs():
     embeddings, rows = made(0.7, speakers=4)
     found = channel_information(embeddings, rows)
     x = embeddings.matrix.astype(np.float64)
@@ -55,7 +55,7 @@ def test_cosines_are_those_of_all_pairs():
     assert found.other_speaker == pytest.approx(np.mean(kinds["apart"]))
 
 
-def test_turned_and_stretched_it_is_the_same():
+def test_rotation_and_scale_do_not_matter():
     embeddings, rows = made(0.3)
     turn = np.linalg.qr(np.random.default_rng(0).standard_normal((64, 64)))[0]
     other = Embeddings(embeddings.ids, (7 * embeddings.matrix @ turn).astype(np.float32))
@@ -64,6 +64,6 @@ def test_turned_and_stretched_it_is_the_same():
 
 
 @pytest.mark.parametrize(("utterances", "recordings"), [(1, 3), (4, 1)])
-def test_without_two_recordings_of_two_utterances_there_is_nothing_to_probe(utterances, recordings):
+def test_a_probe_needs_two_recordings_of_two_utterances(utterances, recordings):
     with pytest.raises(IdemvoxError, match="two recordings"):
         channel_information(*made(1.0, utterances, recordings))

@@ -1,4 +1,4 @@
-"""Two systems on the same trials: every metric on the same draws, and trials that change sides."""
+"""Two systems on the same trials: all metrics on the same draws, and trials with changed decisions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def speaker_trials(rng, speakers):
     return rng.normal(size=len(a)) + 1.5 * labels, labels, names[a], names[b]
 
 
-def test_every_metric_is_measured_on_the_same_repeated_trials():
+def test_all_metrics_use_the_same_draws():
     rng = np.random.default_rng(0)
     scores, labels, a, b = speaker_trials(rng, 9)
     scores = np.round(scores, 1)  # with ties
@@ -56,13 +56,13 @@ def test_without_speakers_there_are_differences_but_no_intervals():
     assert str(found) == f"{found.difference:+.4f}, {100 * found.relative:+.1f} %"
 
 
-def test_trials_that_change_sides_worked_by_hand():
+def test_trials_with_changed_decisions_by_hand():
     labels = np.array([1, 1, 1, 1, 0, 0, 0, 0])
     a = np.array([9, 8, 7, 1, 2, 3, 4, 6])  # EER 0.25 at threshold 6: wrong about trials 3 and 7
     b = np.array([9, 1, 2, 8, 3, 4, 5, 6])  # EER 0.5 at threshold 5: wrong about trials 1, 2, 6 and 7
     found = changed_sides(a, b, labels)
     assert (found.only_a, found.only_b) == (3, 1)
-    assert found.p == pytest.approx(2 * (1 + 4) / 2**4)  # none or one of four, on either side
+    assert found.p == pytest.approx(2 * (1 + 4) / 2**4)  # none or one of four, for either system
     back = changed_sides(b, a, labels)
     assert (back.only_a, back.only_b, back.p) == (found.only_b, found.only_a, found.p)
     same = changed_sides(a, a * 2.0 + 1, labels)  # another scale, another threshold, the same decisions
@@ -75,7 +75,7 @@ def test_several_seeds_have_no_single_threshold():
     assert compare(scores, scores, labels, a, b, draws=5).changed is not None
 
 
-def test_the_table_says_who_is_better_and_what_p_is_worth():
+def test_the_table_states_which_is_better_and_what_p_means():
     rng = np.random.default_rng(4)
     scores, labels, a, b = speaker_trials(rng, 12)
     found = compare(scores, scores + labels, labels, a, b, draws=30)

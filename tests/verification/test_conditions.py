@@ -1,4 +1,4 @@
-"""Which recordings are unlike those that a threshold was set on."""
+"""Recordings that differ from those that a threshold was set on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Recording:
 
 @pytest.fixture
 def studio():
-    """Of 101 recordings: 5 to 10 s of speech, -30 to -20 dB, none of telephone bandwidth."""
+    """The ranges of 101 recordings: 5 to 10 s of speech, -30 to -20 dB, none of telephone bandwidth."""
     return [Recording(5 + n / 20, -30 + n / 10) for n in range(101)]
 
 
@@ -34,10 +34,10 @@ def test_ranges_are_percentiles(studio):
     )
 
 
-def test_recordings_like_those_give_no_warning(studio):
+def test_similar_recordings_give_no_warning(studio):
     found = Conditions.of(studio)
     assert [found.unlike(recording) for recording in studio] == [[]] * 101
-    assert found.unlike(Recording(60.0, -25.0)) == []  # more speech is no harm
+    assert found.unlike(Recording(60.0, -25.0)) == []  # more speech does no harm
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_recordings_like_those_give_no_warning(studio):
         (Recording(7.0, -3.0), "level is -3 dB; 95 %"),
     ],
 )
-def test_each_difference_is_named(studio, recording, words):
+def test_each_difference_is_reported(studio, recording, words):
     [warning] = Conditions.of(studio).unlike(recording)
     assert words in warning
 

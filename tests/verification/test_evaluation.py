@@ -1,4 +1,4 @@
-"""Evaluation: the metrics, the names of utterances, embeddings made once."""
+"""Evaluation: metrics, names of utterances, and embeddings that are computed once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def model_of(encoder, scoring="cosine", **provenance):
     return Model(encoder, scoring, provenance, Path())
 
 
-def test_report_holds_the_metrics_of_the_scores(encoder, corpus):
+def test_the_report_has_the_metrics_of_the_scores(encoder, corpus):
     trials = make_trials(corpus, "any")
     model = model_of(encoder, recipe="tiny")
     report = evaluate(model, trials, corpus, draws=20, command="idemvox evaluate x")
@@ -43,7 +43,7 @@ def test_report_holds_the_metrics_of_the_scores(encoder, corpus):
     assert Report.from_json(report.to_json()) == report
 
 
-def test_several_lists_embed_each_utterance_once(encoder, corpus):
+def test_several_lists_share_embeddings(encoder, corpus):
     lists = [make_trials(corpus, kind) for kind in ("across", "within")]
     model = model_of(encoder)
     reports = evaluate_lists(model, lists, corpus, draws=5, batch_seconds=1e-9)
@@ -54,7 +54,7 @@ def test_several_lists_embed_each_utterance_once(encoder, corpus):
         assert (report.eer_low, report.eer_high) == pytest.approx((alone.eer_low, alone.eer_high))
 
 
-def test_embeddings_that_are_there_already(encoder, corpus, tmp_path):
+def test_existing_embeddings_are_used(encoder, corpus, tmp_path):
     trials, model = make_trials(corpus, "any"), model_of(encoder)
     embeddings = embed_files(encoder, corpus, max_seconds=0.5)
     save_embeddings(embeddings, tmp_path / "e.npz")
@@ -72,7 +72,7 @@ def test_embeddings_of_an_older_file_are_of_whole_utterances(encoder, corpus, tm
 
 
 @pytest.mark.parametrize("function", [evaluate, evaluate_lists])
-def test_a_misspelt_word_is_an_error(function, encoder, corpus):
+def test_a_misspelt_argument_is_an_error(function, encoder, corpus):
     trials = make_trials(corpus, "any")
     with pytest.raises(TypeError, match="max_second"):
         function(model_of(encoder), trials if function is evaluate else [trials], corpus, max_second=0.5)
@@ -96,7 +96,7 @@ def test_names_may_be_ids_or_paths_or_path_ends_or_lie_under_a_folder(encoder, c
     assert all(found.path(u).is_file() and u.id != u.path for u in found)
 
 
-def test_names_that_are_not_there_or_not_unique(corpus, tmp_path):
+def test_unknown_or_ambiguous_names_are_refused(corpus, tmp_path):
     (tmp_path / "t.txt").write_text("1 s0/r0/0.wav s0/r0/9.wav\n0 0.wav s1/r0/0.wav\n")
     trials = load_trials(tmp_path / "t.txt")
     for source in (corpus, corpus.root):
@@ -104,7 +104,7 @@ def test_names_that_are_not_there_or_not_unique(corpus, tmp_path):
             trial_utterances(trials, source)
 
 
-def test_scoring_says_what_was_done(encoder, corpus):
+def test_the_report_describes_the_scoring(encoder, corpus):
     trials = make_trials(corpus, "any")
     report = evaluate(model_of(encoder), trials, corpus, draws=0, max_seconds=0.5, precision="bf16")
     assert report.scoring == "cosine of the first 0.5 s, bf16"

@@ -1,4 +1,4 @@
-"""Label-free gauges against loops over pairs, and on embeddings whose gauges are known."""
+"""Label-free gauges, compared with loops over pairs, and on embeddings with known gauges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def unit(x):
 
 @pytest.fixture
 def crops():
-    """Two crops of 12 utterances, the second also through one of 3 channels."""
+    """Two crops of 12 utterances; the second has passed through one of 3 channels."""
     rng = np.random.default_rng(0)
     voice = rng.normal(size=(12, 6))
     channels = np.arange(12) % 3
@@ -26,7 +26,7 @@ def crops():
     return first, second, second + 2 * rng.normal(size=(3, 6))[channels], channels
 
 
-def test_equal_the_definitions(crops):
+def test_gauges_equal_the_definitions(crops):
     first, second, heard, channels = crops
     recordings = np.array([0, 0, 1, 1, 2, -1, -1, 3, 4, 5, 6, 6])
     found = gauge(3 * first, second, heard, channels, recordings)
@@ -52,7 +52,7 @@ def test_effective_rank_counts_directions(rank):
     assert gauge(x, x, x, np.arange(24) % 2).effective_rank == pytest.approx(rank)
 
 
-def test_a_probe_hears_channels_only_where_they_are():
+def test_the_probe_only_finds_existing_channels():
     rng = np.random.default_rng(1)
     voice, channels = rng.normal(size=(200, 8)), np.arange(200) % 4
     loud = gauge(voice, voice, voice + 3 * np.eye(8)[channels], channels)
@@ -61,13 +61,13 @@ def test_a_probe_hears_channels_only_where_they_are():
     assert loud.channel_pseudo_eer > 0 == deaf.channel_pseudo_eer
 
 
-def test_a_collapse_shows(crops):
+def test_a_collapse_is_visible(crops):
     x = np.ones((12, 6))
     found = gauge(x, x, x, crops[3])
     assert found.alignment == 0 and found.uniformity == pytest.approx(0) and found.pseudo_eer == 1
     assert found.effective_rank == pytest.approx(1)
 
 
-def test_one_recording_is_refused(crops):
+def test_a_single_recording_is_refused(crops):
     with pytest.raises(CorpusError, match="two recordings"):
         gauge(*crops, np.zeros(12))

@@ -1,4 +1,4 @@
-"""A calibration judged on other speakers, against fitting each fold by hand."""
+"""Judging a calibration on held-out speakers, compared with fitting each fold by hand."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_held_out_llrs_are_calibrated_where_raw_scores_are_not():
     assert before.min_cllr <= after.min_cllr <= after.cllr  # the folds differ a little
 
 
-def test_quality_is_of_the_metrics():
+def test_the_quality_has_the_metrics():
     scores, labels, _ = speaker_trials(np.random.default_rng(2), 6)
     found = quality_of(scores, labels)
     assert (found.cllr, found.min_cllr) == (cllr(scores, labels), min_cllr(scores, labels))
@@ -71,7 +71,7 @@ def trials(*rows):
     return Trials("calls", ids, np.array(labels, bool), *sides)
 
 
-def test_speakers_are_known_or_connected_by_target_trials():
+def test_without_names_speakers_are_those_connected_by_target_trials():
     pairs = trials((1, "a1", "a2"), (1, "a2", "a3"), (0, "a1", "b1"), (0, "b1", "b2"))
     (first, second), known = trial_speakers(pairs, {"a1": "a", "a2": "a", "a3": "a", "b1": "b", "b2": "c"})
     assert known and (first == second).tolist() == [True, True, False, False]

@@ -1,4 +1,4 @@
-"""Metrics against loops written from the definitions, scikit-learn's curves and cases worked by hand."""
+"""Metrics, compared with loops from the definitions, scikit-learn's curves and examples by hand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ trial_lists = (
 
 @settings(max_examples=40)
 @given(trial_lists)
-def test_rates_equal_counting(trials):
+def test_rates_equal_counts(trials):
     scores, labels = trials
     rates = error_rates(scores, labels)
     slow = np.array(definitions.rates(scores, labels))
@@ -47,7 +47,7 @@ def test_eer_equals_both_definitions(trials):
 
 @settings(max_examples=40)
 @given(trial_lists, st.sampled_from([0.01, 0.05, 0.5, 0.9]), st.sampled_from([1.0, 10.0]))
-def test_min_dcf_equals_loop(trials, p, c_miss):
+def test_min_dcf_equals_a_loop(trials, p, c_miss):
     scores, labels = trials
     costs = [c_miss * p * fnr + (1 - p) * fpr for _, fnr, fpr in definitions.rates(scores, labels)]
     assert min_dcf(scores, labels, p, c_miss) == pytest.approx(min(costs) / min(c_miss * p, 1 - p))
@@ -67,7 +67,7 @@ def test_order_of_trials_changes_nothing(trials, random):
 
 @settings(max_examples=40)
 @given(trial_lists, st.sampled_from([0.5, 8.0]), st.sampled_from([-2.0, 16.0]))
-def test_rising_maps_of_the_scores_change_only_the_threshold(trials, scale, shift):
+def test_monotonic_maps_of_the_scores_only_change_the_threshold(trials, scale, shift):
     scores, labels = trials
     for method in ("nearest", "interpolate"):
         a, b = eer(scores, labels, method), eer(scores * scale + shift, labels, method)
@@ -87,7 +87,7 @@ def test_threshold_reproduces_the_rate(trials):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_agrees_with_the_toolkits_way_without_ties(seed):
+def test_without_ties_eer_equals_the_toolkits(seed):
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(seed)
     labels = rng.random(50) < 0.4
@@ -124,13 +124,13 @@ def test_known_cases():
         ([0.1, 0.2, 0.3], [0, 1], "one score and one label"),
     ],
 )
-def test_refuses(scores, labels, says):
+def test_impossible_lists_are_refused(scores, labels, says):
     for metric in (error_rates, eer, lambda s, x: min_dcf(s, x, 0.01)):
         with pytest.raises(IdemvoxError, match=says):
             metric(scores, labels)
 
 
-def test_refuses_senseless_costs():
+def test_impossible_costs_are_refused():
     with pytest.raises(IdemvoxError, match="p_target"):
         min_dcf([0, 1], [0, 1], 0.0)
     with pytest.raises(IdemvoxError, match="unknown EER method"):
@@ -186,7 +186,7 @@ def test_a_thousand_lists_equal_the_definitions():
         assert found["minCllr"][0] <= found["cllr"][0] + 1e-12
 
 
-def test_the_curves_of_scikit_learn():
+def test_rates_equal_scikit_learns_curves():
     metrics = pytest.importorskip("sklearn.metrics")
     for scores, labels in score_lists(100, seed=1):
         rates = error_rates(scores, labels)
@@ -196,7 +196,7 @@ def test_the_curves_of_scikit_learn():
         np.testing.assert_array_equal(rates.thresholds, thresholds[::-1])
 
 
-def test_the_isotonic_fit_of_scikit_learn():
+def test_llrs_equal_scikit_learns_isotonic_fit():
     isotonic = pytest.importorskip("sklearn.isotonic")
     for scores, labels in score_lists(100, seed=2):
         hull = hull_of(SortedTrials(scores, labels))
@@ -209,7 +209,7 @@ def test_the_isotonic_fit_of_scikit_learn():
         assert np.all(np.diff(hull.llrs) > 0)
 
 
-def test_the_order_of_trials_changes_no_bit_of_the_new_metrics():
+def test_the_order_of_trials_changes_no_bit_of_any_metric():
     rng = np.random.default_rng(3)
     for scores, labels in score_lists(50, seed=4):
         order = rng.permutation(len(scores))
@@ -222,7 +222,7 @@ def test_the_order_of_trials_changes_no_bit_of_the_new_metrics():
             assert metric(scores[order], labels[order]) == metric(scores, labels)
 
 
-def test_blocks_change_nothing():
+def test_block_sizes_change_nothing():
     for scores, labels in score_lists(50, seed=5):
         whole, parts = SortedTrials(scores, labels), SortedTrials(scores, labels)
         parts.block = 3
@@ -237,7 +237,7 @@ def test_blocks_change_nothing():
         np.testing.assert_array_equal(one.accepted, other.accepted)
 
 
-def test_a_curve_that_pooling_in_parallel_would_wear_down_slowly():
+def test_a_curve_on_which_parallel_pooling_is_slow():
     """Two convex arcs that meet in a dent lose two points a round; the hull takes the rest one by one."""
     steps = np.arange(1, 200)
     # ever fewer impostors from target to target: convex; then the same again
@@ -253,7 +253,7 @@ def test_a_curve_that_pooling_in_parallel_would_wear_down_slowly():
     assert np.all(np.diff(hull.llrs) > 0)
 
 
-def test_worked_by_hand():
+def test_examples_by_hand():
     even, separated = (np.zeros(10), np.arange(10) % 2), ([-2.0, -1.0, 1.0, 2.0], [0, 0, 1, 1])
     assert cllr(*even) == pytest.approx(1) and min_cllr(*even) == pytest.approx(1)
     assert eer(*even, method="hull").value == 0.5
@@ -277,13 +277,13 @@ def test_a_score_at_the_bayes_threshold_is_accepted():
         assert act_dcf(scores, [1, 0], 0.01) == act_dcf(scores.astype(float), [1, 0], 0.01)
 
 
-def test_hopeless_ratios_cost_more_than_no_ratios():
+def test_wrong_ratios_cost_more_than_no_ratios():
     assert cllr([-800.0, 800.0], [1, 0]) == pytest.approx(800 / math.log(2))
     assert act_dcf([5.0, 5.0], [0, 1], 0.01) == pytest.approx(99)
     assert min_cllr([-800.0, 800.0], [1, 0]) == pytest.approx(1)
 
 
-def test_det_curve_keeps_short_lists_whole_and_thins_long_ones():
+def test_det_curve_keeps_short_lists_and_thins_long_ones():
     for scores, labels in score_lists(20, seed=6):
         curve, rates = det_curve(scores, labels), error_rates(scores, labels)
         np.testing.assert_array_equal(curve.thresholds, rates.thresholds)
@@ -304,7 +304,7 @@ def test_det_curve_keeps_short_lists_whole_and_thins_long_ones():
 
 
 @pytest.mark.parametrize("metric", [cllr, min_cllr, det_curve, lambda s, x: act_dcf(s, x, 0.5)])
-def test_one_class_has_no_metrics(metric):
+def test_lists_of_one_class_have_no_metrics(metric):
     for labels in ([1, 1], [0, 0]):
         with pytest.raises(IdemvoxError, match="error rates need"):
             metric([0.1, 0.2], labels)
@@ -313,6 +313,6 @@ def test_one_class_has_no_metrics(metric):
 
 
 @pytest.mark.parametrize("costs", [(0.0, 1, 1), (1.0, 1, 1), (0.5, 0, 1), (0.5, 1, -1), (0.5, 1, math.inf)])
-def test_costs_that_make_no_sense(costs):
+def test_costs_out_of_range_are_refused(costs):
     with pytest.raises(IdemvoxError, match="p_target"):
         act_dcf([0.0, 1.0], [0, 1], *costs)

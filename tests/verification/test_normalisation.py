@@ -1,4 +1,4 @@
-"""Mean subtraction, S-norm and AS-norm against a literal loop over trials."""
+"""Mean subtraction, S-norm and AS-norm, compared with a loop over trials."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def minus_distance(x, y):
 
 
 def normalised(x, y, cohort, top, compare):
-    """One trial, from the definition, with Python's own numbers."""
+    """One trial from the definition, in Python floats."""
     score = compare(x, y)
     sides = []
     for side in (x, y):
@@ -68,7 +68,7 @@ def test_equals_a_loop_over_trials(compare, mean, chunk, top):
 
 @pytest.mark.parametrize("dense", [0, 16])
 @pytest.mark.parametrize("top", [None, 5])
-def test_one_pair_has_the_score_of_the_trial_in_any_order(top, dense, monkeypatch):
+def test_a_pair_has_the_score_of_its_trial_in_either_order(top, dense, monkeypatch):
     monkeypatch.setattr(scoring, "_DENSE", dense)
     embeddings = Embeddings(IDS, drawn(len(IDS), 6))
     scorer = Scorer("cosine", BackEnd(drawn(6), cohort=Cohort(drawn(40, 6, seed=1), top)))
@@ -85,8 +85,8 @@ def test_one_pair_has_the_score_of_the_trial_in_any_order(top, dense, monkeypatc
 
 @pytest.mark.parametrize("top", [0, None, 5])
 @pytest.mark.parametrize("compare", ["cosine", "euclidean"])
-def test_crops_score_the_mean_of_all_pairs(compare, top):
-    """And so does each side against the cohort."""
+def test_the_score_of_crops_is_the_mean_over_all_pairs(compare, top):
+    """The same holds for each side against the cohort."""
     crops, strangers = Embeddings(IDS, drawn(len(IDS), 3, 6)), drawn(40, 6, seed=1)
     scorer = Scorer(compare, None if top == 0 else BackEnd(cohort=Cohort(strangers, top)))
     by = cosine if compare == "cosine" else minus_distance
@@ -115,7 +115,7 @@ def test_mean_subtracted_cosine_by_hand():
     assert scorer.scores(embeddings, pairs).tolist() == [-1]
 
 
-def test_embeddings_are_left_as_they_were():
+def test_embeddings_are_not_changed():
     embeddings, strangers = Embeddings(IDS, drawn(len(IDS), 6)), drawn(40, 6, seed=1)
     before = embeddings.matrix.copy(), strangers.copy()
     Scorer("cosine", BackEnd(drawn(6), cohort=Cohort(strangers, 5))).scores(embeddings, all_pairs())
@@ -127,11 +127,11 @@ def test_an_embedding_of_zeros_has_a_finite_score():
     assert math.isfinite(scorer.score([0] * 6, [1] * 6)) and math.isfinite(scorer.score([0] * 6, [0] * 6))
 
 
-def test_recordings_that_are_near_to_many_strangers_gain_nothing_from_it():
-    """What normalisation is for."""
+def test_recordings_similar_to_many_strangers_have_no_advantage():
+    """This is the purpose of normalisation."""
     rng = np.random.default_rng(0)
     speakers = rng.normal(size=(2, 16))
-    near = rng.normal(size=16)  # a direction that one microphone adds, and half of the cohort has
+    near = rng.normal(size=16)  # the direction of a microphone that half of the cohort has too
     strangers = rng.normal(size=(400, 16)) + np.where(rng.random(400) < 0.5, 4, 0)[:, None] * near
     plain, normed = Scorer(), Scorer("cosine", BackEnd(cohort=Cohort(strangers.astype(np.float32), 100)))
     same_microphone = [speakers[0] + 4 * near, speakers[1] + 4 * near]
@@ -140,7 +140,7 @@ def test_recordings_that_are_near_to_many_strangers_gain_nothing_from_it():
     assert normed.score(*same_microphone) < normed.score(*same_speaker)
 
 
-def test_says_what_it_does():
+def test_the_description_names_the_method():
     mean, strangers = np.zeros(6, np.float32), drawn(40, 6)
     words = {
         "mean-subtracted cosine": BackEnd(mean),
@@ -153,7 +153,7 @@ def test_says_what_it_does():
     assert Scorer() == Scorer("cosine", None) != Scorer("cosine", BackEnd(mean))
 
 
-def test_what_does_not_fit_is_refused():
+def test_cohorts_that_do_not_fit_are_refused():
     with pytest.raises(ModelError, match="fitted on embeddings of 6 numbers, these have 5"):
         Scorer("cosine", BackEnd(np.zeros(6, np.float32))).score([1] * 5, [1] * 5)
     with pytest.raises(ModelError, match="same encoder"):

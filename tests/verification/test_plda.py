@@ -1,4 +1,4 @@
-"""PLDA against the joint Gaussian densities, and EM on data of a known model."""
+"""PLDA, compared with the joint Gaussian densities, and EM on data from a known model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def drawn(plda, classes, rows, seed=0):
 
 
 def log_ratio(plda, x, y):
-    """From the definition: both recordings of one speaker, or of two."""
+    """The log ratio from the definition: both recordings from one speaker, or from two."""
     total, two = plda.between + plda.within, np.concatenate([plda.mean, plda.mean])
     same = np.block([[total, plda.between], [plda.between, total]])
     apart = [multivariate_normal(plda.mean, total).logpdf(side) for side in (x, y)]
@@ -51,7 +51,7 @@ def test_score_is_the_ratio_of_the_joint_densities(unit_length):
         assert scorer.score(x, y) == pytest.approx(log_ratio(plda, *inside), rel=1e-9, abs=1e-9)
 
 
-def test_a_list_has_the_scores_of_its_pairs_whatever_the_model_compares_by():
+def test_a_list_has_the_scores_of_its_pairs_for_every_kind_of_scoring():
     rows = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     pairs = np.array([(a, b) for a in range(6) for b in range(6)], np.int32)
     trials = Trials("list", tuple("abcdef"), np.zeros(len(pairs), bool), *pairs.T)
@@ -79,7 +79,7 @@ def test_likelihood_is_that_of_each_class_as_one_gaussian_vector():
     assert log_likelihood(plda, rows, labels) == pytest.approx(expected, rel=1e-4)
 
 
-def test_no_iteration_lowers_the_likelihood():
+def test_the_likelihood_never_decreases():
     rows, labels = drawn(model(5, unit_length=False), 40, 4)
     keep = np.random.default_rng(1).random(len(rows)) < 0.7  # classes of various sizes
     rows, labels = rows[keep], labels[keep]
@@ -89,8 +89,8 @@ def test_no_iteration_lowers_the_likelihood():
     assert likelihood[-1] > likelihood[0]
 
 
-def test_recovers_the_covariances_that_data_were_drawn_from():
-    """Roughly; and, as all classes have 3 rows, exactly what an analysis of variance gives."""
+def test_em_recovers_the_covariances_of_the_data():
+    """Approximately; since all classes have 3 rows, they are exactly those of an analysis of variance."""
     true = model(3, unit_length=False)
     rows, labels = drawn(true, 3000, 3)
     found = fit_plda(rows, labels, unit_length=False, iterations=50)
@@ -105,7 +105,7 @@ def test_recovers_the_covariances_that_data_were_drawn_from():
     np.testing.assert_allclose(found.mean, rows.mean(axis=0), rtol=1e-6)
 
 
-def test_lda_finds_the_direction_that_tells_classes_apart():
+def test_lda_finds_the_direction_that_separates_classes():
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(10), 20)
     rows = rng.normal(size=(200, 4)) * [30, 1, 1, 1]  # the first differs most, but not between classes
@@ -117,13 +117,13 @@ def test_lda_finds_the_direction_that_tells_classes_apart():
     assert plda.dim == 4 and plda.mean.shape == (2,)
 
 
-def test_more_numbers_than_utterances_are_no_obstacle():
+def test_embeddings_may_have_more_numbers_than_there_are_utterances():
     rows, labels = np.random.default_rng(0).normal(size=(12, 30)), np.arange(12) // 2
     vectors, offsets = fit_plda(rows, labels).ready(rows)
     assert np.isfinite(vectors).all() and np.isfinite(offsets).all()
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2]])
-def test_classes_that_say_nothing_are_refused(labels):
+def test_uninformative_classes_are_refused(labels):
     with pytest.raises(CorpusError, match="say nothing about speakers"):
         fit_plda(np.eye(3), np.array(labels))

@@ -13,7 +13,7 @@ from idemvox.errors import IdemvoxError
 from idemvox.verification.report import Report, load_report, reports_table, store_report
 
 
-def test_store_and_load(tmp_path):
+def test_a_saved_report_is_read_back(tmp_path):
     assert load_report(tmp_path) is None
     report = Report("calls", 1234, 56789, 0.0512, 0.4, 0.4567, 0.3456, model={"recipe": "tiny"})
     store_report(tmp_path, report)
@@ -27,7 +27,7 @@ def test_store_and_load(tmp_path):
             load_report(tmp_path)
 
 
-def test_table_states_unit_and_prior():
+def test_the_table_states_unit_and_prior():
     a = Report("calls", 1234, 56789, 0.0512, 0.4, 0.4567, 0.3456)
     b = replace(a, trials="own", eer_low=0.0391, eer_high=0.0684)
     console = Console(width=120, record=True, file=io.StringIO())

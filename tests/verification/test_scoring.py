@@ -1,4 +1,4 @@
-"""Scores against a loop."""
+"""Scores, compared with a loop."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def trials(ids, pairs):
 
 @pytest.mark.parametrize("dense", [0, 16])
 @pytest.mark.parametrize("chunk", [1, 9, 65_536])
-def test_equals_a_loop(chunk, dense, monkeypatch):
-    """Pair by pair and by products."""
+def test_scores_equal_a_loop(chunk, dense, monkeypatch):
+    """Pair by pair, and by matrix products."""
     monkeypatch.setattr(scoring, "_DENSE", dense)
     rng = np.random.default_rng(0)
     embeddings = Embeddings(tuple("abcde"), rng.normal(size=(5, 4)).astype(np.float32) * 100)
@@ -34,7 +34,7 @@ def test_equals_a_loop(chunk, dense, monkeypatch):
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 65_536])
-def test_distances_equal_a_loop_and_the_norm_counts(chunk):
+def test_distances_equal_a_loop_and_depend_on_the_norm(chunk):
     rng = np.random.default_rng(0)
     embeddings = Embeddings(tuple("abcde"), rng.normal(size=(5, 4)).astype(np.float32) * 10)
     pairs = trials("edca", [(0, 1), (1, 1), (2, 3), (3, 0), (0, 2), (1, 3), (2, 0)])
@@ -46,7 +46,7 @@ def test_distances_equal_a_loop_and_the_norm_counts(chunk):
 
 
 @pytest.mark.parametrize("compare", ["cosine", "euclidean"])
-def test_one_pair_has_the_score_of_the_trial(compare):
+def test_a_pair_has_the_score_of_its_trial(compare):
     rng = np.random.default_rng(3)
     scorer, matrix = Scorer(compare), np.round(rng.normal(size=(6, 8)), 2)
     pairs = [(a, b) for a in range(6) for b in range(6)]
@@ -56,13 +56,13 @@ def test_one_pair_has_the_score_of_the_trial(compare):
     assert isinstance(alone[0], float) and alone[1] == scorer.score(matrix[1].tolist(), matrix[0].tolist())
 
 
-def test_one_pair_by_hand():
+def test_a_pair_by_hand():
     assert Scorer("cosine").score([1, 0], [3, 0]) == 1
     assert Scorer("euclidean").score([1, 0], [3, 0]) == -4
     assert Scorer("cosine").score([0, 0], [3, 0]) == Scorer("cosine").score([0, 0], [0, 0]) == 0
 
 
-def test_how_is_a_value():
+def test_an_unknown_kind_of_scoring_is_refused():
     assert Scorer() == Scorer("cosine") != Scorer("euclidean")
     assert (str(Scorer()), str(Scorer("euclidean"))) == ("cosine", "minus squared Euclidean distance")
     with pytest.raises(IdemvoxError, match="unknown scoring 'plda'; have: cosine, euclidean"):
@@ -70,8 +70,8 @@ def test_how_is_a_value():
 
 
 @pytest.mark.parametrize(("missing", "by_products"), [(0, True), (100, False)])
-def test_products_are_taken_where_most_pairs_are_trials(missing, by_products, monkeypatch):
-    """Of a grid of first and second sides, and where as many ids again occur in one trial each."""
+def test_matrix_products_are_used_if_most_pairs_are_trials(missing, by_products, monkeypatch):
+    """For a grid of first and second sides, and with as many more ids that occur in one trial each."""
     rng = np.random.default_rng(1)
     pairs = [(a, b) for a in range(5) for b in range(5, 30)] + [(30 + i, 31 + i) for i in range(missing)]
     rng.shuffle(pairs)
@@ -88,7 +88,7 @@ def test_products_are_taken_where_most_pairs_are_trials(missing, by_products, mo
         assert calls[0][-1] == 2  # rows at a time: 50 scores over 25 second sides
 
 
-def test_zero_embedding_scores_zero():
+def test_a_zero_embedding_scores_zero():
     embeddings = Embeddings(("a", "b"), np.array([[0, 0], [1, 2]], np.float32))
     assert Scorer().scores(embeddings, trials("ab", [(0, 1)])).tolist() == [0]
 

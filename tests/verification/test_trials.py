@@ -33,7 +33,7 @@ def write(tmp_path, text):
         "\ufeff1\ta\tb\n0\ta\tc\n",
     ],
 )
-def test_load_reads_the_fields_variants(tmp_path, text):
+def test_all_common_formats_are_read(tmp_path, text):
     trials = load_trials(write(tmp_path, text))
     assert list(trials) == [(True, "a", "b"), (False, "a", "c")]
     assert trials.name == "list" and trials.ids == ("a", "b", "c")
@@ -42,7 +42,7 @@ def test_load_reads_the_fields_variants(tmp_path, text):
     assert trials.enrol_index.itemsize == 4 and trials.labels.dtype == bool
 
 
-def test_ids_that_look_like_labels_do_not_confuse(tmp_path):
+def test_ids_that_look_like_labels_are_read_correctly(tmp_path):
     trials = load_trials(write(tmp_path, "1 0 1\n0 1 2\n"))
     assert list(trials) == [(True, "0", "1"), (False, "1", "2")]
 
@@ -57,12 +57,12 @@ def test_ids_that_look_like_labels_do_not_confuse(tmp_path):
         ("\n \n", "no trials"),
     ],
 )
-def test_load_names_the_bad_line(tmp_path, text, says):
+def test_a_bad_line_is_reported(tmp_path, text, says):
     with pytest.raises(IdemvoxError, match=says):
         load_trials(write(tmp_path, text))
 
 
-def test_load_of_no_list(tmp_path):
+def test_files_that_are_no_list_are_refused(tmp_path):
     with pytest.raises(IdemvoxError, match="check the path"):
         load_trials(tmp_path / "none.txt")
     (tmp_path / "wave.wav").write_bytes(b"RIFF\xff\xfe\xfa\x80")
@@ -82,7 +82,7 @@ def official_list(path, count, prefix=""):
     ("count", "name"), [(37_611, "VoxCeleb1-O (cleaned)"), (37_720, "VoxCeleb1-O (original)")]
 )
 @pytest.mark.parametrize("prefix", ["", "wav/"])
-def test_official_lists_are_known_by_their_number_of_trials(tmp_path, caplog, count, name, prefix):
+def test_official_lists_are_recognised_by_their_number_of_trials(tmp_path, caplog, count, name, prefix):
     path = official_list(tmp_path / "trials.txt", count, prefix)
     assert load_trials(path).name == name
     assert load_trials(path, "mine").name == "mine"
@@ -91,18 +91,18 @@ def test_official_lists_are_known_by_their_number_of_trials(tmp_path, caplog, co
     assert not caplog.records
 
 
-def test_ids_of_another_corpus_make_no_official_list(tmp_path):
+def test_a_list_of_another_corpus_is_not_official(tmp_path):
     path = official_list(tmp_path / "trials.txt", 37_611)
     path.write_text(path.read_text().replace("id10007/", "anna/"))
     assert load_trials(path).name == "trials"
 
 
-def test_an_official_file_name_with_another_number_is_warned_of(tmp_path, caplog):
+def test_an_official_file_name_with_another_number_gives_a_warning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert load_trials(official_list(tmp_path / "veri_test2.txt", 37_610)).name == "veri_test2"
     assert "veri_test2.txt has 37,610 trials, but VoxCeleb1-O (cleaned) has 37,611" in caplog.text
     caplog.clear()
-    with caplog.at_level(logging.WARNING):  # the two mixed up: named for what it is, and warned of
+    with caplog.at_level(logging.WARNING):  # the two mixed up: recognised by number, with a warning
         assert (
             load_trials(official_list(tmp_path / "veri_test2.txt", 37_720)).name == "VoxCeleb1-O (original)"
         )
@@ -113,7 +113,7 @@ def test_an_official_file_name_with_another_number_is_warned_of(tmp_path, caplog
     assert not caplog.records
 
 
-def test_voices_keys_of_another_number_are_warned_of(tmp_path, caplog):
+def test_voices_keys_of_another_number_give_a_warning(tmp_path, caplog):
     stem = "Lab41-SRI-VOiCES-rm1-none-sp0032-ch127535-sg0012-mc01-stu-clo-dg080"
     (tmp_path / "dev-trial-keys.lst").write_text(f"{stem} sid_dev/sp0032/{stem}.wav tgt\n")
     with caplog.at_level(logging.WARNING):
@@ -121,7 +121,7 @@ def test_voices_keys_of_another_number_are_warned_of(tmp_path, caplog):
     assert "has 1 trials, but VOiCES 2019 dev has 4,038,656" in caplog.text
 
 
-def test_official_lists_can_be_told_apart():
+def test_official_lists_have_different_numbers_of_trials():
     assert len({official.trials for official in OFFICIAL}) == len(OFFICIAL) == 7
     assert len({name for official in OFFICIAL for name in official.files}) == 8
 
@@ -131,14 +131,14 @@ ids = st.text(st.characters(exclude_characters="\t", exclude_categories=["Cs", "
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), ids, ids), min_size=1, max_size=8))
-def test_saved_lists_come_back(tmp_path_factory, rows):
+def test_saved_lists_are_read_back(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("t")
     source = write(folder, "".join(f"{int(x)}\t{a}\t{b}\n" for x, a, b in rows))
     save_trials(load_trials(source), folder / "again.txt")
     assert list(load_trials(folder / "again.txt")) == rows
 
 
-def test_unsaveable_ids(tmp_path):
+def test_ids_that_cannot_be_saved_are_refused(tmp_path):
     trials = load_trials(write(tmp_path, "1 a b\n"))
     object.__setattr__(trials, "ids", ("a\nb", "c"))
     with pytest.raises(IdemvoxError, match="rename"):
@@ -163,7 +163,7 @@ def corpus(speakers=6, recordings=3, utterances=4):
 
 
 @pytest.mark.parametrize("kind", ["across", "within", "any"])
-def test_drawn_pairs_are_what_they_claim(kind):
+def test_drawn_pairs_have_the_right_labels(kind):
     manifest = corpus()
     trials = make_trials(manifest, kind, targets=120, impostors=400, seed=3)
     assert (trials.targets, trials.impostors, trials.name) == (120 if kind != "within" else 108, 400, kind)
@@ -179,12 +179,12 @@ def test_drawn_pairs_are_what_they_claim(kind):
     assert max(sides.values()) - min(sides.values()) <= 5
 
 
-def test_all_pairs_when_asked_for_more_than_exist():
+def test_all_pairs_are_drawn_if_fewer_exist_than_asked_for():
     trials = make_trials(corpus(3, 2, 2), "any", targets=10**6, impostors=10**6)
     assert trials.targets == 3 * 6 and trials.impostors == 3 * 16  # C(4, 2) each; 4 x 4 per pair of speakers
 
 
-def test_speakers_with_few_pairs_leave_room_to_others():
+def test_speakers_with_few_pairs_leave_more_to_others():
     rows = [Utterance(f"a{i}", f"a{i}", 1.0, speaker="a", recording=str(i)) for i in range(2)]
     rows += [Utterance(f"b{i}", f"b{i}", 1.0, speaker="b", recording=str(i)) for i in range(9)]
     trials = make_trials(Manifest(rows, Path(".")), "across", targets=20, impostors=18)
@@ -192,7 +192,7 @@ def test_speakers_with_few_pairs_leave_room_to_others():
     assert of == {"a": 1, "b": 19} and trials.impostors == 18
 
 
-def test_draw_depends_on_seed_alone():
+def test_draws_only_depend_on_the_seed():
     rows = list(corpus())
     first = make_trials(corpus(), "across", targets=50, impostors=60, seed=1)
     random.Random(0).shuffle(rows)
@@ -203,7 +203,7 @@ def test_draw_depends_on_seed_alone():
     assert [t for t in first if not t[0]] == [t for t in within if not t[0]]
 
 
-def test_what_cannot_be_drawn():
+def test_impossible_draws_are_refused():
     unlabelled = corpus().without_labels()
     with pytest.raises(IdemvoxError, match="at least two speakers"):
         make_trials(unlabelled)
@@ -217,7 +217,7 @@ def test_what_cannot_be_drawn():
         make_trials(corpus(), "cross")
 
 
-def test_speakers_of_both_sides(tmp_path):
+def test_speakers_of_both_sides_are_returned(tmp_path):
     trials = load_trials(write(tmp_path, "1 a b\n0 c a\n"))
     enrol, test = trials.speakers({"a": "zoe", "b": "zoe", "c": "amy", "d": "eve"})
     assert (enrol.tolist(), test.tolist()) == ([1, 0], [1, 1])
