@@ -299,7 +299,7 @@ def test_nearer_clusters_are_likelier_regardless_of_size(make, decay, neighbours
     assert sum(found[1 : 1 + len(weights)]) == 6000
 
 
-def test_uniform_choice_is_the_default_and_refuses_a_decay(make):
+def test_uniform_choice_is_the_default_and_ignores_the_decay(make):
     found = []
     for options in ({}, {"choice": "uniform", "decay": 5.0}, {"choice": "exponential", "decay": 0.0}):
         sampler = make(neighbours=3, queue=N, **options)
@@ -402,7 +402,7 @@ def test_a_removed_option_is_refused_with_its_new_name(sampling):
         build_options(given, SSPS.Options, "positives")
 
 
-def test_a_queue_without_slots_is_refused():
+def test_a_queue_of_neighbours_without_slots_is_refused():
     with pytest.raises(RecipeError, match="queue must be at least 1"):
         NearestNeighbour.Options(queue=0)
 

@@ -74,7 +74,7 @@ def test_a_table_of_the_speakers_trains_the_same_model_as_the_speakers(
     assert found["known"] == ["speakers"] and "labels" not in found
 
 
-def test_results_name_the_table(tiny_recipe, corpus, table, tmp_path):
+def test_a_study_trains_from_a_table_and_records_it(tiny_recipe, corpus, table, tmp_path):
     recipe = tiny_recipe(f"data.labels={table}", framework="supervised_aam")
     trials = make_trials(corpus.manifest, "any", targets=20, seed=0)
     test = TestSet.make(trials, corpus.labelled, tmp_path)

@@ -47,7 +47,7 @@ def test_held_out_llrs_are_calibrated_where_raw_scores_are_not():
     assert before.min_cllr <= after.min_cllr <= after.cllr  # the folds differ a little
 
 
-def test_the_quality_has_the_metrics():
+def test_the_quality_equals_the_metrics():
     scores, labels, _ = speaker_trials(np.random.default_rng(2), 6)
     found = quality_of(scores, labels)
     assert (found.cllr, found.min_cllr) == (cllr(scores, labels), min_cllr(scores, labels))

@@ -121,7 +121,7 @@ def test_voices_keys_of_another_number_give_a_warning(tmp_path, caplog):
     assert "has 1 trials, but VOiCES 2019 dev has 4,038,656" in caplog.text
 
 
-def test_official_lists_have_different_numbers_of_trials():
+def test_no_two_official_lists_have_the_same_number_of_trials():
     assert len({official.trials for official in OFFICIAL}) == len(OFFICIAL) == 7
     assert len({name for official in OFFICIAL for name in official.files}) == 8
 

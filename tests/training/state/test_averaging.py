@@ -97,7 +97,7 @@ def test_more_checkpoints_than_there_are_are_refused(runs, tmp_path, last, messa
     assert not (tmp_path / "mean").exists()
 
 
-def test_folders_without_checkpoints_are_refused(runs, tiny_recipe, tmp_path):
+def test_folders_that_cannot_be_averaged_are_refused(runs, tiny_recipe, tmp_path):
     with pytest.raises(IdemvoxError, match=r"not a run folder: it has no recipe\.yaml"):
         average(tmp_path, 1, tmp_path / "mean")
     with pytest.raises(IdemvoxError, match="holds a model: choose another --out"):
