@@ -1,4 +1,4 @@
-"""Augmentation: levels, independence of the batch, and where the direct path stays."""
+"""Augmentation: levels, independence of the batch, and the position of the direct path."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def rooms() -> Bank:
 def make(rooms):
     noises = {
         "noise": Bank(pieces(5, 12_000, 1)),
-        "music": Bank(pieces(3, 20_000, 2, level=0.01)),  # the level of a bank is of no account
+        "music": Bank(pieces(3, 20_000, 2, level=0.01)),  # the level of a bank does not matter
         "speech": Bank(pieces(9, 5_000, 3)),  # shorter than a sample
     }
     return lambda policy, **options: Augmenter(policy, noises, rooms, **options)
@@ -83,7 +83,7 @@ def test_the_ratio_is_to_the_reverberated_signal(make):
     assert (decibels(wave, noise) - snr).abs().max() > 0.1  # the two could be told apart
 
 
-def test_quiet_and_loud_samples_alike(make):
+def test_quiet_and_loud_samples_get_the_same_ratio(make):
     wave = speech(12) * torch.logspace(-4, 0, 12)[:, None]
     augmenter = make("noise")
     snr = torch.from_numpy(augmenter.draw(range(12), T).snr_db)
@@ -103,7 +103,7 @@ def test_ratios_are_uniform_over_the_range_of_each_kind(make):
     draws = augmenter.draw(range(3000), T)
     for kind, (low, high) in SNR.items():
         found = draws.snr_db[draws.kind == augmenter.kinds.index(kind)]
-        assert abs(len(found) - 1000) < 5 * math.sqrt(1000 * 2 / 3)  # kinds are as likely as each other
+        assert abs(len(found) - 1000) < 5 * math.sqrt(1000 * 2 / 3)  # all kinds are equally likely
         assert low <= found.min() < low + 0.3 and high - 0.3 < found.max() <= high
         assert abs(found.mean() - (low + high) / 2) < 5 * (high - low) / math.sqrt(12 * len(found))
 
@@ -121,7 +121,7 @@ def test_a_sample_does_not_depend_on_its_batch(make, policy):
     torch.testing.assert_close(backwards, whole, atol=1e-5, rtol=0)
 
 
-def test_the_seed_alone_decides(make):
+def test_only_the_seed_matters(make):
     wave = speech(1).expand(8, -1)
     augmenter = make("always")
     first = augmenter(wave, range(8))
@@ -133,7 +133,7 @@ def test_the_seed_alone_decides(make):
     assert torch.equal(augmenter(wave, [5] * 8)[0], augmenter(wave, [5] * 8)[7])
 
 
-def test_leaves_its_input_alone_and_has_no_gradient(make):
+def test_the_input_is_unchanged_and_has_no_gradient(make):
     wave = speech(4).requires_grad_()
     before = wave.detach().clone()
     for policy in ("noise", "reverb", "always", "all"):
@@ -144,7 +144,7 @@ def test_leaves_its_input_alone_and_has_no_gradient(make):
 # -- rooms ------------------------------------------------------------------------------------
 
 
-def test_the_direct_path_stays_where_it_was(make, rooms):
+def test_the_direct_path_is_not_moved(make, rooms):
     wave = torch.zeros(6, T)
     wave[:, 3000] = 0.5
     augmenter = make("reverb")
@@ -161,14 +161,14 @@ def test_the_direct_path_stays_where_it_was(make, rooms):
         assert row[:3000].abs().max() < 1e-6 < row[3000].abs()
 
 
-def test_rooms_sound_the_same_whether_kept_or_worked_out_each_time(make, rooms, monkeypatch):
+def test_cached_and_recomputed_rooms_are_equal(make, rooms, monkeypatch):
     wave, seeds = speech(6), range(6)
     kept = make("reverb")(wave, seeds)
     monkeypatch.setattr(reverb, "_KEPT", 0)
     torch.testing.assert_close(Augmenter("reverb", {}, rooms)(wave, seeds), kept, atol=1e-6, rtol=0)
 
 
-def test_the_level_of_a_room_response_is_of_no_account(make):
+def test_the_level_of_a_room_response_does_not_matter(make):
     responses = room_bank(4, seed=0, rt60=(0.1, 0.3))
     scaled = Bank([gain * r for gain, r in zip((0.01, 0.5, 3.0, 20.0), responses, strict=True)])
     wave, seeds = speech(8), range(8)
@@ -176,7 +176,7 @@ def test_the_level_of_a_room_response_is_of_no_account(make):
     torch.testing.assert_close(found, make("reverb")(wave, seeds), atol=1e-5, rtol=0)
 
 
-def test_nothing_wraps_round_from_the_end(make):
+def test_nothing_wraps_around_from_the_end(make):
     wave = torch.zeros(4, T)
     wave[:, -1] = 1.0
     assert make("reverb")(wave, range(4))[:, :-1].abs().max() < 1e-6
@@ -185,7 +185,7 @@ def test_nothing_wraps_round_from_the_end(make):
 # -- policies ---------------------------------------------------------------------------------
 
 
-def test_policies(make):
+def test_policies_apply_their_parts(make):
     wave = speech(2)
     assert make("none")(wave, [0, 1]) is wave
     for policy, wet, noise in (("noise", False, True), ("reverb", True, False), ("always", True, True)):
@@ -212,13 +212,13 @@ def shares(augmenter: Augmenter, count: int = 4000) -> dict[str, float]:
         ("voxceleb_trainer", {"clean": 1 / 5, "room": 1 / 5, "music": 1 / 5, "speech": 1 / 5, "both": 0}),
     ],
 )
-def test_policies_of_the_papers(make, policy, expected):
+def test_the_papers_policies(make, policy, expected):
     found = shares(make(policy))
     for name, share in expected.items():
         assert found[name] == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / 4000))
 
 
-def test_a_clean_sample_is_the_very_sample(make):
+def test_a_clean_sample_is_unchanged(make):
     draws = make("all").draw(range(100), T)
     clean = np.flatnonzero((draws.room < 0) & (draws.kind < 0))
     wave = speech(len(clean))
@@ -248,14 +248,14 @@ def test_every_room_and_piece_is_used(make):
     noise, voices = (draws.kind == augmenter.kinds.index(kind) for kind in ("noise", "speech"))
     assert set(draws.piece[noise, 0]) == set(range(5))
     offsets = draws.offset[noise, 0]
-    assert offsets.min() < 100 and 3900 < offsets.max() <= 12_000 - T  # never wraps if it need not
+    assert offsets.min() < 100 and 3900 < offsets.max() <= 12_000 - T  # does not wrap unless it must
     assert set(draws.offset[voices].ravel()) == {0}
 
 
 @pytest.mark.parametrize(
     ("babble", "expected"), [((3, 7), {3, 4, 5, 6, 7}), ((1, 1), {1}), (None, {3, 4, 5, 6, 7})]
 )
-def test_babble_is_of_several_voices(make, babble, expected):
+def test_babble_has_several_voices(make, babble, expected):
     augmenter = make("noise", babble=babble)
     draws = augmenter.draw(range(1500), T)
     voices = draws.kind == augmenter.kinds.index("speech")
@@ -284,14 +284,14 @@ def test_silence_stays_finite(make):
     assert torch.equal(augmenter(wave := speech(1), [seed]), wave)
 
 
-def test_built_in_needs_no_files():
+def test_built_in_augmentation_needs_no_files():
     wave = speech(8)
     one, other = (Augmenter.built_in("always", seed=1, rooms=2)(wave, range(8)) for _ in range(2))
     assert torch.isfinite(one).all() and torch.equal(one, other)
     assert ((one - wave).abs().amax(1) > 1e-3).all()
 
 
-def test_what_is_missing_is_said(rooms):
+def test_missing_banks_are_reported(rooms):
     noises = {"noise": Bank(pieces(1, 100, 0))}
     with pytest.raises(IdemvoxError, match=r"augment.policy 'allways'; did you mean 'always'"):
         Augmenter("allways", noises, rooms)
@@ -307,7 +307,7 @@ def test_what_is_missing_is_said(rooms):
     Augmenter("reverb", {}, rooms)
 
 
-def test_a_share_goes_through_a_telephone(make):
+def test_a_share_of_samples_passes_through_a_telephone(make):
     augmenter = make("noise", telephone=0.3)
     seeds = range(400)
     chosen = augmenter.draw(seeds, T).telephone
@@ -327,7 +327,7 @@ def test_moves_as_a_module_and_is_not_saved(make):
 # -- as on a GPU ------------------------------------------------------------------------------
 
 
-def test_few_launches_give_the_same_as_row_by_row(make, monkeypatch):
+def test_a_few_large_launches_equal_row_by_row(make, monkeypatch):
     """A GPU takes the whole batch at once, with one length of FFT for all rooms."""
     seeds, pcm = range(40), (speech(40) * 32767).to(torch.int16)
     by_row = make("always")(pcm, seeds)

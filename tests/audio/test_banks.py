@@ -1,4 +1,4 @@
-"""Banks: what goes in comes out, and what folders, rooms and built-in noises give."""
+"""Banks: their pieces, and the contents of folders, rooms and built-in noises."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pieces(count: int, samples: int, seed: int, level: float = 0.3) -> list[np.n
     return [(level * rng.standard_normal(samples)).clip(-1, 1).astype(np.float32) for _ in range(count)]
 
 
-def test_a_bank_gives_back_what_it_was_given():
+def test_a_bank_gives_back_its_pieces():
     given = [0.5 * p for p in pieces(3, 50, 0)] + pieces(1, 20, 1, level=1e-3)
     bank = Bank(given)
     assert len(bank) == 4
@@ -40,7 +40,7 @@ def test_a_bank_gives_the_same_on_a_gpu():
         torch.testing.assert_close(here, there)
 
 
-def test_16_bit_pieces_are_held_as_they_are():
+def test_16_bit_pieces_are_kept_as_16_bit():
     given = [to_pcm(p) for p in pieces(3, 50, 0, level=0.01)]
     bank = Bank(given)
     assert np.array_equal(bank.audio.numpy(), np.concatenate(given))
@@ -56,7 +56,7 @@ def test_silent_pieces_are_left_out_and_a_silent_bank_is_refused():
             Bank(silent)
 
 
-def test_a_folder_in_pieces(tmp_path):
+def test_a_folder_is_cut_into_pieces(tmp_path):
     ramp = np.arange(SAMPLE_RATE * 5 // 2) / SAMPLE_RATE / 3
     write_wav(tmp_path / "b" / "long.wav", ramp)
     write_wav(tmp_path / "a.wav", 0.1 * np.ones(3000))
@@ -67,16 +67,16 @@ def test_a_folder_in_pieces(tmp_path):
     assert np.array_equal(np.concatenate(long), to_pcm(ramp))
 
 
-def test_the_hours_held_are_of_random_files(tmp_path):
+def test_limited_hours_are_of_random_files(tmp_path):
     for n in range(20):
         write_wav(tmp_path / f"{n:02}.wav", np.full(SAMPLE_RATE, (n + 1) / 100))
     few = [load_bank(tmp_path, 1.0, max_hours=4.5 / 3600, seed=s) for s in range(8)]
     assert {len(found) for found in few} == {5}
-    assert len({int(p[0]) for found in few for p in found}) > 12  # not the first ones of the alphabet
+    assert len({int(p[0]) for found in few for p in found}) > 12  # not the first ones in alphabetical order
     assert np.array_equal(few[3], load_bank(tmp_path, 1.0, max_hours=4.5 / 3600, seed=3))
 
 
-def test_folders_that_cannot_serve(tmp_path, caplog):
+def test_unusable_folders_are_refused(tmp_path, caplog):
     with pytest.raises(IdemvoxError, match="does not exist"):
         load_bank(tmp_path / "nowhere")
     with pytest.raises(IdemvoxError, match="no audio"):
@@ -92,8 +92,8 @@ def test_folders_that_cannot_serve(tmp_path, caplog):
     assert "broken.wav" in caplog.text
 
 
-def test_a_room_is_one_response_from_its_direct_path(tmp_path):
-    """However long or short, and however late its direct path; its tail is no room of its own."""
+def test_a_room_starts_at_its_direct_path(tmp_path):
+    """For any length and any delay of the direct path; the tail does not become a room of its own."""
     decay = np.exp(-np.arange(40_000) / 6000)
     late = np.r_[np.zeros(700), 0.9, 0.1 * decay]
     write_wav(tmp_path / "late_and_long.wav", late)
@@ -104,7 +104,7 @@ def test_a_room_is_one_response_from_its_direct_path(tmp_path):
     assert long[0] == pytest.approx(0.9, abs=1e-4) and short[0] == pytest.approx(-0.8, abs=1e-4)
 
 
-def test_coloured_noises():
+def test_built_in_noises_have_different_colours():
     noises = coloured_noises(6, seed=1, seconds=1.0)
     assert len(noises) == 6 and all(n.shape == (SAMPLE_RATE,) and n.dtype == np.float32 for n in noises)
     assert all(np.abs(n).max() == pytest.approx(0.9, abs=1e-6) for n in noises)
@@ -114,7 +114,7 @@ def test_coloured_noises():
     assert max(low) / min(low) > 3  # of various colours
 
 
-def test_a_room_ends_where_nothing_of_it_is_left():
+def test_a_room_ends_where_it_has_decayed():
     decay = np.exp(-np.arange(16_000) / 200).astype(np.float32)
     room = trim_room(decay)
     assert np.array_equal(room, decay[: len(room)])

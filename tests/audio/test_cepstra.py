@@ -1,4 +1,4 @@
-"""Cepstra against scipy and loops."""
+"""Cepstra, compared with scipy and loops."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_deltas_are_the_regressions_slope(frames, width):
 
 
 @pytest.mark.parametrize("frames", [1, 19, 20, 21, 77])
-def test_the_sliding_mean_stays_inside(frames):
+def test_the_sliding_mean_stays_inside_the_utterance(frames):
     x, window = features(3, frames), 20
     expected = np.empty(x.shape)
     for t in range(frames):
@@ -50,7 +50,7 @@ def test_the_sliding_mean_stays_inside(frames):
     np.testing.assert_allclose(less_sliding_mean(x, window).numpy(), expected, atol=1e-5)
 
 
-def test_quiet_frames_are_no_speech_at_any_level():
+def test_quiet_frames_are_not_speech_at_any_level():
     log_mel = features(10, 100) * 0.1
     log_mel[:, 30:60] -= 6
     expected = torch.ones(100, dtype=torch.bool)
@@ -60,5 +60,5 @@ def test_quiet_frames_are_no_speech_at_any_level():
 
 
 @pytest.mark.parametrize("frames", [1, 5])
-def test_where_all_frames_are_alike_all_are_speech(frames):
+def test_if_all_frames_are_equal_all_are_speech(frames):
     assert energetic(torch.full((10, frames), -13.8155)).all()

@@ -26,7 +26,7 @@ def speechlike(seconds: float = 1.5, seed: int = 0) -> np.ndarray:
 
 
 def lag(a: np.ndarray, b: np.ndarray) -> int:
-    """Samples by which ``b`` comes after ``a``."""
+    """Return the delay of ``b`` relative to ``a``, in samples."""
     return int(np.argmax(signal.correlate(b, a, method="fft"))) - (len(a) - 1)
 
 
@@ -35,7 +35,7 @@ def level_db(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("codec", sorted(CODECS))
-def test_codecs_stay_aligned_and_resemble(codec: str) -> None:
+def test_codecs_stay_aligned_and_similar(codec: str) -> None:
     wave = speechlike()
     out = CODECS[codec](wave)
     assert out.shape == wave.shape
@@ -86,15 +86,15 @@ def test_alignment_without_a_room() -> None:
         assert abs(lag(wave, out)) <= 16
 
 
-def test_silence_and_nothing() -> None:
+def test_silence_and_empty_waves() -> None:
     channel = draw_channel(1, ChannelSpec(rt60=(0.05, 0.1)))
     assert not channel.apply(np.zeros(1000, dtype=np.float32), 0).any()
     assert channel.apply(np.zeros(0, dtype=np.float32), 0).shape == (0,)
 
 
 @pytest.mark.parametrize("snr_db", [5.0, 20.0])
-def test_noise_floor_has_the_wanted_ratio(snr_db: float) -> None:
-    """Padded speech: the floor is set against the speech, not against speech and pauses."""
+def test_noise_floor_has_the_requested_ratio(snr_db: float) -> None:
+    """The floor is relative to the level of speech alone, without the pauses."""
     wave = np.concatenate([np.zeros(RATE, dtype=np.float32), speechlike(2.0)])
     out = Channel(IMPULSE, IMPULSE, "none", -1.0, snr_db, 0).apply(wave, 0)
     gain = np.dot(out, wave) / np.dot(wave, wave)
@@ -103,7 +103,7 @@ def test_noise_floor_has_the_wanted_ratio(snr_db: float) -> None:
 
 
 @pytest.mark.parametrize("colour", [-2.0, -1.0, 0.0])
-def test_noise_colour(colour: float) -> None:
+def test_noise_has_the_requested_colour(colour: float) -> None:
     """Power over frequency falls by 3 dB an octave per unit of colour."""
     wave = (1e-6 * speechlike(4.0)).astype(np.float32)
     wave[0] = 1e-5
@@ -124,7 +124,7 @@ def test_noise_differs_between_utterances_but_not_between_runs() -> None:
 
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), response_db=st.floats(0.1, 12) | st.just(0.0))
-def test_device_stays_within_its_response(seed: int, response_db: float) -> None:
+def test_device_response_stays_within_its_limits(seed: int, response_db: float) -> None:
     taps = device_response(np.random.default_rng(seed), response_db)
     assert taps.shape == (257,)
     hertz, spectrum = signal.freqz(taps, worN=2048, fs=RATE)
@@ -141,7 +141,7 @@ def test_device_is_minimum_phase() -> None:
     assert np.max(np.abs(np.roots(taps))) < 1.0
 
 
-def test_band_edges() -> None:
+def test_the_band_has_the_right_edges() -> None:
     taps = device_response(np.random.default_rng(2), 0.0, narrowband=1.0)
     _, spectrum = signal.freqz(taps, worN=[20.0, 1500.0], fs=RATE)
     assert np.abs(spectrum[1]) == pytest.approx(1, abs=0.05)
@@ -165,7 +165,7 @@ def test_drawn_codecs_follow_the_weights() -> None:
     assert 12 <= drawn.count("gsm") <= 48  # 30 expected; six deviations either way would be 2 to 58
 
 
-def test_presets_and_mistakes() -> None:
+def test_presets_and_impossible_settings() -> None:
     assert ChannelSpec.preset("strong").response_db == 12
     assert ChannelSpec.preset("mild").snr_db == (20, 35)
     with pytest.raises(IdemvoxError, match="did you mean 'strong'"):

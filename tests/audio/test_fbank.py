@@ -20,7 +20,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("mels", [20, 40, 80])
-def test_slaney_filters_are_librosas(mels: int) -> None:
+def test_slaney_filters_equal_librosas(mels: int) -> None:
     theirs = librosa.filters.mel(sr=16_000, n_fft=400, n_mels=mels)
     np.testing.assert_allclose(slaney_filters(mels, 400).numpy(), theirs, atol=1e-7)
 
@@ -31,7 +31,7 @@ def test_padding_changes_nothing(kind: str, extra: int) -> None:
     front = build_front_end(SETTINGS[kind])
     lengths = torch.tensor([4000, 1, 399, 2503, 161])
     rng = torch.Generator().manual_seed(0)
-    wave = torch.full((len(lengths), 4000 + extra), 0.9)  # what lies beyond the end is loud
+    wave = torch.full((len(lengths), 4000 + extra), 0.9)  # the audio beyond the end is loud
     for row, length in enumerate(lengths):
         wave[row, :length] = 0.02 * (row + 1) * torch.randn(int(length), generator=rng)
     features, frames = front(wave, lengths)
@@ -46,8 +46,8 @@ def test_padding_changes_nothing(kind: str, extra: int) -> None:
 @pytest.mark.parametrize(
     ("window", "theirs"), [("hamming", "hamming"), ("povey", "povey"), ("hann", "hanning")]
 )
-def test_kaldi_is_kaldi(window: str, theirs: str) -> None:
-    """Against Kaldi's own code, where the package kaldi-native-fbank is installed."""
+def test_the_kaldi_front_end_equals_kaldis(window: str, theirs: str) -> None:
+    """Compared with Kaldi's own code, if the package kaldi-native-fbank is installed."""
     native = pytest.importorskip("kaldi_native_fbank")
     options = native.FbankOptions()
     options.frame_opts.dither = 0
@@ -70,7 +70,7 @@ def test_kaldi_is_kaldi(window: str, theirs: str) -> None:
     np.testing.assert_allclose(ours[0].numpy(), expected, atol=2e-3)
 
 
-def test_povey_is_kaldis_window() -> None:
+def test_the_povey_window_equals_kaldis() -> None:
     with pytest.raises(IdemvoxError, match=r"frontend\.kind=kaldi"):
         FrontEndSettings(window="povey")
 

@@ -37,7 +37,7 @@ def speechlike(samples: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("mels", [23, 40, 80])
-def test_filters_are_librosas(mels: int) -> None:
+def test_filters_equal_librosas(mels: int) -> None:
     theirs = librosa.filters.mel(sr=16_000, n_fft=512, n_mels=mels, htk=True, norm=None)
     np.testing.assert_allclose(mel_filters(mels, 512).numpy(), theirs, atol=1e-5)
 
@@ -69,7 +69,7 @@ def test_normalisation_is_instance_norm() -> None:
 )
 def test_padding_changes_nothing(lengths: list[int], extra: int, normalise: str) -> None:
     front = LogMel(FrontEndSettings(normalise=normalise))  # type: ignore[arg-type]
-    wave = torch.full((len(lengths), max(lengths) + extra), 7.0)  # what lies beyond the end is loud
+    wave = torch.full((len(lengths), max(lengths) + extra), 7.0)  # the audio beyond the end is loud
     for row, length in enumerate(lengths):
         wave[row, :length] = speechlike(length, row)
     features, frames = front(wave, torch.tensor(lengths))
@@ -89,7 +89,7 @@ def test_silence_is_zero_not_nan() -> None:
 
 @settings(max_examples=50)
 @given(st.integers(1, 9), st.integers(0, 20))
-def test_reflection_is_numpys(length: int, pad: int) -> None:
+def test_reflection_equals_numpys(length: int, pad: int) -> None:
     ours = reflect_index(-pad, length + pad, torch.tensor([length]))[0]
     np.testing.assert_array_equal(ours.numpy(), np.pad(np.arange(length), pad, mode="reflect"))
 
@@ -114,5 +114,5 @@ def test_settings_are_checked() -> None:
         FrontEndSettings(win=600)
 
 
-def test_weights_hold_no_constants() -> None:
+def test_constants_are_not_saved_with_the_weights() -> None:
     assert not LogMel().state_dict()

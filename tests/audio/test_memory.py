@@ -1,4 +1,4 @@
-"""Memory for batches: used again once it is free, and never before."""
+"""Memory for batches: reused once it is free, and never before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def nothing_free(monkeypatch):
     monkeypatch.setattr(memory, "_free", {})
 
 
-def test_memory_is_used_again_once_nobody_holds_it():
+def test_memory_is_reused_once_it_is_free():
     first = empty((3, 5), torch.int16, CPU)
     assert first.shape == (3, 5) and first.dtype == torch.int16
     place = first.data_ptr()
@@ -37,14 +37,14 @@ def test_memory_is_used_again_once_nobody_holds_it():
     assert other.data_ptr() != place != third.data_ptr()
 
 
-def test_two_at_a_time_are_two():
+def test_two_batches_at_a_time_have_separate_memory():
     tensors = [empty((100,), torch.float32, CPU) for _ in range(20)]
     for number, tensor in enumerate(tensors):
         tensor.fill_(number)
     assert [t.unique().tolist() for t in tensors] == [[n] for n in range(20)]
 
 
-def test_only_so_much_is_kept():
+def test_only_a_limited_amount_is_kept():
     tensors = [empty((8,), torch.float32, CPU) for _ in range(50)]
     del tensors
     for size in range(1, 60):

@@ -1,4 +1,4 @@
-"""What PyAV reads: the same behaviour as other formats, on files that PyAV itself writes."""
+"""Files that PyAV reads behave like other formats; PyAV itself writes them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STEADY = {
     "g722",
     "g726",
     "aac",
-}  # after a seek, soon the same samples
+}  # soon after a seek, the samples are the same
 
 
 def write(
@@ -79,14 +79,14 @@ def sweep(seconds: float, rate: int) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    """What one test's files were like is not known to the next."""
+    """Forget the files of the test before."""
     yield
     for remembered in (pyav._length, pyav._seconds, opus._adds_up):
         remembered.cache_clear()
 
 
 @pytest.mark.parametrize(("name", "kind", "codec", "rate", "slack"), KINDS)
-def test_any_part_is_that_part_of_the_whole(
+def test_any_part_equals_that_part_of_the_whole(
     tmp_path: Path, name: str, kind: str, codec: str, rate: int, slack: float
 ) -> None:
     path = write(tmp_path / name, sweep(3.6, rate), rate, codec, kind)
@@ -106,7 +106,7 @@ def test_any_part_is_that_part_of_the_whole(
 
 
 @pytest.mark.parametrize(("name", "kind", "codec", "rate", "slack"), KINDS)
-def test_far_into_a_file_too(
+def test_parts_far_into_a_file_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str, codec: str, rate: int, slack: float
 ) -> None:
     """Bit for bit; and where the decoder allows it, by a seek."""
@@ -124,7 +124,7 @@ def test_far_into_a_file_too(
 
 
 def restarts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Note whenever a file is decoded from its start."""
+    """Record whenever a file is decoded from its start."""
     starts: list[int] = []
     plain = pyav.AvFile._from_start
 
@@ -136,7 +136,7 @@ def restarts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return starts
 
 
-def test_noise_that_the_decoder_makes_up_is_that_of_the_whole(
+def test_noise_added_by_the_decoder_equals_that_of_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """AAC with noise in its second half alone: a seek to before it comes out right at first, then not."""
@@ -151,7 +151,7 @@ def test_noise_that_the_decoder_makes_up_is_that_of_the_whole(
         np.testing.assert_array_equal(file.read(10 * 44100), whole[6 * 44100 + 4410 :])
 
 
-def test_seeking_starts_near_what_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeking_starts_near_the_crop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is decoded whole once; after that a crop costs a few seconds of decoding, wherever it lies."""
     path = write(tmp_path / "a.m4a", sweep(60, 16000), 16000)
     read(path, 45 * SAMPLE_RATE, 100)
@@ -172,7 +172,7 @@ def counted(waves: list[int]) -> object:
 
 
 def write_opus(path: Path, seconds: float, moved: dict[int, int]) -> Path:
-    """Write Ogg Opus with the time stamps of packets moved by so many samples, each from a packet on."""
+    """Write Ogg Opus whose time stamps are moved by so many samples from a given packet on."""
     with av.open(str(path), "w", format="ogg") as container:
         stream = container.add_stream("libopus", rate=48000, layout="mono")
         cut = av.AudioResampler("flt", "mono", 48000, frame_size=960)
@@ -189,8 +189,8 @@ def write_opus(path: Path, seconds: float, moved: dict[int, int]) -> Path:
     return path
 
 
-def test_opus_that_libsndfile_calls_malformed_is_read_whole(tmp_path: Path) -> None:
-    """A page counts on by half a packet less than it holds, as some encoders write it."""
+def test_opus_that_libsndfile_calls_malformed_is_read_completely(tmp_path: Path) -> None:
+    """A page counts half a packet less than it has, as some encoders write it."""
     path = write_opus(tmp_path / "a.opus", 8, {150: -480})
     with pytest.raises(soundfile.LibsndfileError, match="malformed"):
         soundfile.read(path)
@@ -203,15 +203,15 @@ def test_opus_that_libsndfile_calls_malformed_is_read_whole(tmp_path: Path) -> N
     assert examine(tmp_path / "b.opus").decoder == "libsndfile"
 
 
-def test_opus_that_counts_a_part_of_a_packet_too_many_is_whole(tmp_path: Path) -> None:
+def test_opus_with_part_of_a_packet_too_many_is_complete(tmp_path: Path) -> None:
     path = write_opus(tmp_path / "a.opus", 3, {-1: 960})
     facts = examine(path)
     assert facts.decoder == "libsndfile" and facts.promised > facts.frames
     assert judge("a.opus", facts, 2.0) is None
 
 
-def test_a_flac_of_unknown_length(tmp_path: Path) -> None:
-    """As what writes to a pipe leaves it: libsndfile takes it for the longest possible."""
+def test_a_flac_of_unknown_length_is_read(tmp_path: Path) -> None:
+    """As written to a pipe; libsndfile assumes the longest possible length."""
     wave = (sweep(3, 16000) * 32768).astype(np.int16)
     soundfile.write(tmp_path / "a.flac", wave, 16000)
     flac = bytearray((tmp_path / "a.flac").read_bytes())
@@ -223,7 +223,7 @@ def test_a_flac_of_unknown_length(tmp_path: Path) -> None:
     assert (facts.fault, facts.frames, facts.promised, facts.decoder) == ("", 48_000, 48_000, "PyAV")
 
 
-def test_what_is_in_a_file_counts_more_than_its_name(tmp_path: Path) -> None:
+def test_the_content_of_a_file_counts_more_than_its_name(tmp_path: Path) -> None:
     path = write(tmp_path / "a.m4a", sweep(2, 16000), 16000)
     whole = read(path)
     for name in ("a.mp3", "a.wav", "a.webm"):
@@ -231,7 +231,7 @@ def test_what_is_in_a_file_counts_more_than_its_name(tmp_path: Path) -> None:
         path = tmp_path / name
 
 
-def test_a_jump_in_the_time_stamps_moves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_jump_in_the_time_stamps_moves_no_audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recorder that lost packets; what was recorded is read without the gap, crops as well."""
     monkeypatch.setattr(pyav, "NEAR", 3)
     path = tmp_path / "a.mka"
@@ -263,14 +263,14 @@ def test_the_tone_is_where_it_was_written_and_channels_are_averaged(tmp_path: Pa
         assert np.sqrt(np.mean(wave**2)) == pytest.approx(0.25 / np.sqrt(2), rel=0.03)
 
 
-def test_integer_sound_comes_out_exactly(tmp_path: Path) -> None:
+def test_integer_samples_are_exact(tmp_path: Path) -> None:
     """ALAC, which MP4 files may also hold, is lossless: an oracle."""
     wave = np.round(sweep(1, 16000) * 32768) / 32768
     write(tmp_path / "a.m4a", wave, 16000, "alac")
     np.testing.assert_array_equal(read(tmp_path / "a.m4a"), wave.astype(np.float32))
 
 
-def test_blocks_are_the_whole_in_pieces(tmp_path: Path) -> None:
+def test_blocks_join_to_the_whole(tmp_path: Path) -> None:
     path = write(tmp_path / "a.m4a", sweep(2, 16000), 16000)
     with open_audio(path) as file:
         blocks = [file.read(5001) for _ in range(8)]
@@ -294,15 +294,17 @@ def test_a_scan_tells_good_from_broken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "codec", "rate"), [k[:4] for k in KINDS if "wav" in k or "webm" in k]
 )
-def test_a_file_cut_off_in_the_middle(tmp_path: Path, name: str, kind: str, codec: str, rate: int) -> None:
+def test_a_file_cut_off_in_the_middle_is_reported(
+    tmp_path: Path, name: str, kind: str, codec: str, rate: int
+) -> None:
     path = write(tmp_path / name, sweep(6, rate), rate, codec, kind)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     facts = examine(path)
     assert facts.promised / facts.rate == pytest.approx(6, abs=0.02) and 3 < facts.seconds < 4
 
 
-def test_whatever_is_in_the_bytes_the_error_names_the_file(tmp_path: Path) -> None:
-    """Spoilt headers, by a fixed seed: other errors than ours would end a whole scan."""
+def test_for_any_damage_the_error_names_the_file(tmp_path: Path) -> None:
+    """Headers damaged with a fixed seed. Errors other than ours would end a whole scan."""
     whole = write(tmp_path / "a.m4a", sweep(1, 16000), 16000).read_bytes()
     rng = np.random.default_rng(1)
     failed = 0
@@ -319,7 +321,7 @@ def test_whatever_is_in_the_bytes_the_error_names_the_file(tmp_path: Path) -> No
     assert failed > 10
 
 
-def test_a_playlist_in_disguise_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disguised_playlist_opens_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "secret.aac", sweep(1, 16000), 16000)
     monkeypatch.chdir(tmp_path)
     for name in ("a.m4a", "a.wav"):

@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("kind", "rate"), CASES)
-def test_any_part_is_that_part_of_the_whole(folder: Path, kind: str, rate: int) -> None:
+def test_any_part_equals_that_part_of_the_whole(folder: Path, kind: str, rate: int) -> None:
     path = folder / f"{rate}.{kind}"
     whole = read(path)
     assert whole.dtype == np.float32 and whole.ndim == 1
@@ -64,7 +64,7 @@ def test_any_part_is_that_part_of_the_whole(folder: Path, kind: str, rate: int) 
 
 @pytest.mark.parametrize(("kind", "rate"), CASES)
 def test_the_tone_is_where_it_was_written(tmp_path: Path, kind: str, rate: int) -> None:
-    """Against the formula: a 440-Hz tone whatever the file's rate, delayed by less than 0.25 ms."""
+    """Compared with the formula: a 440-Hz tone at any file rate, delayed by less than 0.25 ms."""
     t = np.arange(rate * 2) / rate
     path = write(tmp_path / "tone", 0.5 * np.sin(2 * np.pi * 440 * t) * (t > 1), rate, kind)
     wave = read(path, 20_000, 8_000)  # 1.25 s to 1.75 s
@@ -77,8 +77,8 @@ def test_the_tone_is_where_it_was_written(tmp_path: Path, kind: str, rate: int) 
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_blocks_are_the_whole_in_pieces(folder: Path, kind: str) -> None:
-    """soundfile by itself fails this for MP3: it seeks after each read, and frames are lost."""
+def test_blocks_join_to_the_whole(folder: Path, kind: str) -> None:
+    """soundfile alone fails this for MP3, because it seeks after each read and loses frames."""
     rate = 48000 if kind == "opus" else 22050
     whole, _ = soundfile.read(folder / f"{rate}.{kind}", dtype="float32")
     with open_audio(folder / f"{rate}.{kind}") as file:
@@ -92,7 +92,7 @@ def test_blocks_are_the_whole_in_pieces(folder: Path, kind: str) -> None:
     start=st.integers(0, 20_000),
     samples=st.one_of(st.none(), st.integers(0, 20_000)),
 )
-def test_crop_of_any_rate(tmp_path: Path, rate: int, start: int, samples: int | None) -> None:
+def test_crops_can_be_read_at_any_rate(tmp_path: Path, rate: int, start: int, samples: int | None) -> None:
     wave = np.random.default_rng(rate).uniform(-0.5, 0.5, rate).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
     whole = read(tmp_path / "a.wav")
@@ -101,7 +101,7 @@ def test_crop_of_any_rate(tmp_path: Path, rate: int, start: int, samples: int | 
     np.testing.assert_allclose(read(tmp_path / "a.wav", start, samples), expected, atol=1e-5)
 
 
-def test_far_into_opus_is_close_to_the_whole(tmp_path: Path) -> None:
+def test_far_into_opus_a_part_is_close_to_the_whole(tmp_path: Path) -> None:
     path = write(tmp_path / "long.opus", speech_like(14, 16000), 16000, "opus")
     whole = read(path)
     for start in (170_001, 200_000, 215_000):
@@ -109,7 +109,7 @@ def test_far_into_opus_is_close_to_the_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", [16000, 8000])
-def test_past_the_end_gives_what_there_is(tmp_path: Path, rate: int) -> None:
+def test_reading_past_the_end_stops_at_the_end(tmp_path: Path, rate: int) -> None:
     path = write(tmp_path / "a.wav", speech_like(1, rate), rate, "wav")
     assert len(read(path, 15_000, 5_000)) == 1_000
     assert len(read(path, 16_000, 5)) == len(read(path, 10**9)) == len(read(path, 0, 0)) == 0
@@ -125,7 +125,7 @@ def test_channels_are_averaged(tmp_path: Path, rate: int) -> None:
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
-def test_of_opposite_channels_the_louder_one_is_read(tmp_path: Path, rate: int) -> None:
+def test_if_channels_cancel_the_louder_one_is_read(tmp_path: Path, rate: int) -> None:
     wave = speech_like(1, rate)
     soundfile.write(tmp_path / "two.wav", np.stack([-0.95 * wave, wave], 1), rate, subtype="FLOAT")
     soundfile.write(tmp_path / "one.wav", wave, rate, subtype="FLOAT")
@@ -136,7 +136,7 @@ def test_of_opposite_channels_the_louder_one_is_read(tmp_path: Path, rate: int) 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 @pytest.mark.parametrize("rate", [16000, 44100])
-def test_samples_that_are_not_numbers_are_named(tmp_path: Path, rate: int, number: float) -> None:
+def test_samples_that_are_not_finite_are_reported(tmp_path: Path, rate: int, number: float) -> None:
     wave = speech_like(2, rate)
     wave[round(1.25 * rate)] = number
     soundfile.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
@@ -167,7 +167,7 @@ def test_probe_reads_the_header(tmp_path: Path) -> None:
     assert info.seconds == 0.25
 
 
-def test_a_wav_is_sought_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_a_wav_are_found_by_seeking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.wav", speech_like(20, 8000), 8000, "wav")
     decoded: list[int] = []
     plain = soundfile.SoundFile.read
@@ -191,7 +191,7 @@ def test_a_wav_is_sought_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("samples.raw", b"\0\1" * 99, "no header"),
     ],
 )
-def test_unreadable_files_are_named(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:
+def test_unreadable_files_are_reported(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     for call in (read, probe):
@@ -201,7 +201,7 @@ def test_unreadable_files_are_named(tmp_path: Path, name: str, content: bytes | 
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "opus", "mkv"])
-def test_an_empty_file_is_called_empty(
+def test_an_empty_file_is_reported_as_empty(
     tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / f"a.{suffix}"
@@ -211,14 +211,14 @@ def test_an_empty_file_is_called_empty(
     assert capfd.readouterr() == ("", "")  # FFmpeg's bindings would print a traceback
 
 
-def test_a_broken_flac_is_named_when_read(tmp_path: Path) -> None:
+def test_a_broken_flac_is_reported_when_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a.flac", speech_like(5, 16000), 16000, "flac")
     path.write_bytes(path.read_bytes()[:40_000])
     with pytest.raises(IdemvoxError, match=r"a\.flac"):
         read(path)
 
 
-def test_a_negative_start_is_a_mistake_in_the_caller(tmp_path: Path) -> None:
+def test_a_negative_start_is_a_programming_error(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", np.zeros(10))
     with pytest.raises(ValueError, match="-1"):
         read(tmp_path / "a.wav", -1)
@@ -234,12 +234,12 @@ def test_write_wav_rounds_and_clips(tmp_path: Path, values: list[float]) -> None
     assert probe(tmp_path / "new" / "a.wav").rate == SAMPLE_RATE
 
 
-def test_unicode_names(tmp_path: Path) -> None:
+def test_names_may_be_unicode(tmp_path: Path) -> None:
     write_wav(tmp_path / "声 ü" / "e\u0301ä.wav", np.full(100, 0.25))
     assert np.all(read(tmp_path / "声 ü" / "e\u0301ä.wav") == 0.25)
 
 
-def test_pcm_is_the_very_samples_of_a_16_bit_file_and_rounded_otherwise(tmp_path):
+def test_pcm_has_the_exact_samples_of_a_16_bit_file_and_rounds_others(tmp_path):
     wave = np.random.default_rng(0).uniform(-1, 1, 8000).astype(np.float32)
     write_wav(tmp_path / "a.wav", wave)
     soundfile.write(tmp_path / "b.wav", wave * 2, 16_000, subtype="FLOAT")

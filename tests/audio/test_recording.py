@@ -1,4 +1,4 @@
-"""A recording in memory is heard as the same recording in a file."""
+"""A recording in memory gives the same as the same recording in a file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def temporary(tmp_path, monkeypatch):
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_32", "FLOAT"])
-def test_samples_are_those_of_a_file(tmp_path, channels, rate, subtype):
+def test_samples_equal_those_of_a_file(tmp_path, channels, rate, subtype):
     kind = {"PCM_16": "int16", "PCM_32": "int32", "FLOAT": "float32"}[subtype]
     wave = 0.2 * np.random.default_rng(0).standard_normal((5_000, channels))
     soundfile.write(tmp_path / "a.wav", wave, rate, subtype=subtype)
@@ -41,7 +41,7 @@ def test_samples_are_those_of_a_file(tmp_path, channels, rate, subtype):
 
 
 @pytest.mark.parametrize(("kind", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "OPUS")])
-def test_bytes_and_open_files_are_those_of_a_file(tmp_path, kind, subtype):
+def test_bytes_and_open_files_equal_a_file(tmp_path, kind, subtype):
     path = tmp_path / f"a.{kind.lower()}"
     soundfile.write(path, 0.2 * np.sin(np.arange(24_000) / 20), 24_000, format=kind, subtype=subtype)
     expected, data = read(path), path.read_bytes()
@@ -68,13 +68,13 @@ def test_bytes_and_open_files_are_those_of_a_file(tmp_path, kind, subtype):
         (None, "not NoneType"),
     ],
 )
-def test_refuses(recording, says):
+def test_impossible_recordings_are_refused(recording, says):
     with pytest.raises(IdemvoxError, match=says):
         read_recording(recording)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.int16, torch.bfloat16])
-def test_a_tensor_is_channels_by_time_as_torchaudio_has_it(kind):
+def test_a_tensor_is_channels_by_time_as_in_torchaudio(kind):
     wave = np.random.default_rng(0).integers(-100, 100, (5_000, 2)).astype(np.float32)
     tensor = torch.from_numpy(wave / (1 if kind == torch.int16 else 128)).to(kind)
     expected = wave / (2**15 if kind == torch.int16 else 128)
@@ -90,7 +90,7 @@ def test_a_tensor_is_channels_by_time_as_torchaudio_has_it(kind):
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
 def test_a_long_recording_comes_in_blocks(tmp_path, monkeypatch, channels, rate):
-    """All of it, once; resampled, it differs from the whole by rounding."""
+    """All samples come once; resampled ones differ from the whole by rounding."""
     wave = 0.2 * np.random.default_rng(0).standard_normal((2 * rate, channels)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
     expected = read(tmp_path / "a.wav")
@@ -112,7 +112,7 @@ def test_a_long_recording_comes_in_blocks(tmp_path, monkeypatch, channels, rate)
                 np.testing.assert_allclose(np.concatenate(blocks), expected, atol=1e-5)
 
 
-def test_a_long_recording_that_is_truncated_says_so(tmp_path, monkeypatch, caplog):
+def test_a_truncated_long_recording_gives_a_warning(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(module, "SHORT", 1)
     soundfile.write(tmp_path / "a.wav", np.zeros(48_000), 16_000)
     (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:80_044])

@@ -1,4 +1,4 @@
-"""Rooms against the method's formulas: loops over images, geometry, decay."""
+"""Rooms, compared with the method's formulas: loops over images, geometry, decay."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def slow_images(reflection: float, seconds: float) -> list[tuple[float, float]]:
     return found
 
 
-def test_images_are_those_of_the_paper() -> None:
+def test_images_equal_the_papers_formula() -> None:
     """Compared after a low pass in the form of a DFT up to 2 kHz, where rounding to 64 kHz is small."""
     seconds = 0.03
     response = image_source(SIZE, SOURCE, MICROPHONE, 0.8, seconds)
@@ -60,14 +60,14 @@ def test_measured_rt60_of_an_ideal_decay() -> None:
     assert measure_rt60(np.ones(1)) == 0
 
 
-def test_eyring() -> None:
+def test_rt60_follows_eyrings_formula() -> None:
     """V = 60, S = 94; 0.161 V / (-S ln(1 - a)), whose 0.161 is 24 ln(10) / c."""
     absorption = 1 - eyring_reflection(SIZE, 0.4) ** 2
     assert 0.1611 * 60 / (-94 * np.log(1 - absorption)) == pytest.approx(0.4, rel=1e-3)
 
 
 @pytest.mark.parametrize("wanted", [0.1, 0.3, 0.6])
-def test_rooms_decay_as_wanted(wanted: float) -> None:
+def test_rooms_have_the_requested_decay(wanted: float) -> None:
     rooms = [simulate_room(np.random.default_rng(seed), (wanted, wanted)) for seed in range(8)]
     measured = [measure_rt60(room) for room in rooms]
     assert np.median(measured) == pytest.approx(wanted, rel=0.12)
@@ -94,13 +94,13 @@ def test_bank_is_a_function_of_seed_and_index() -> None:
     assert not np.array_equal(first[0], other[0])
 
 
-def test_quick_enough() -> None:
+def test_a_room_is_computed_quickly() -> None:
     begin = time.process_time()
     room_bank(5, seed=0, rt60=(0.7, 0.7))
     assert (time.process_time() - begin) / 5 < 0.25  # about 0.02 s on one core; loose for a busy machine
 
 
 @pytest.mark.parametrize("rt60", [(0.0, 0.1), (0.5, 0.2)])
-def test_impossible_rt60(rt60: tuple[float, float]) -> None:
+def test_an_impossible_rt60_is_refused(rt60: tuple[float, float]) -> None:
     with pytest.raises(IdemvoxError, match="rt60"):
         simulate_room(np.random.default_rng(0), rt60)

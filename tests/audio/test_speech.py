@@ -1,4 +1,4 @@
-"""Where there is something to hear."""
+"""Finding sound and speech in a recording."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_second_of_speech_in_a_long_silence_is_found() -> None:
     assert active(power).sum() == 100
 
 
-def test_silence_and_nothing_and_what_is_not_a_number() -> None:
+def test_silence_empty_audio_and_nan() -> None:
     activity = Activity(16_000)
     assert activity.seconds() == 0
     activity.feed(np.zeros(1000, np.float32))
@@ -72,7 +72,7 @@ def words(rng: np.random.Generator, count: int) -> np.ndarray:
 @pytest.mark.parametrize("noise", [0, 1e-5, 1e-3, 1e-2])
 @pytest.mark.parametrize("gain", [0.01, 1, 3])
 def test_words_in_silence_or_noise_are_found_at_any_level(noise: float, gain: float) -> None:
-    """Two phrases of 1.5 and 3 s, in half a minute of whatever surrounds them."""
+    """Two phrases of 1.5 and 3 s within half a minute."""
     rng = np.random.default_rng(0)
     wave = np.zeros(30 * 16_000)
     for start, count in ((10, 5), (20, 10)):
@@ -82,7 +82,7 @@ def test_words_in_silence_or_noise_are_found_at_any_level(noise: float, gain: fl
 
 
 @pytest.mark.parametrize("level", [0, 1e-6, 1e-3, 0.3])
-def test_noise_tones_and_offsets_are_no_speech(level: float) -> None:
+def test_noise_tones_and_offsets_are_not_speech(level: float) -> None:
     rng, time = np.random.default_rng(1), np.arange(20 * 16_000) / 16_000
     noise = rng.standard_normal(len(time))
     for wave in (noise, np.sin(2 * np.pi * 50 * time), np.sin(2 * np.pi * 440 * time)):
@@ -92,7 +92,7 @@ def test_noise_tones_and_offsets_are_no_speech(level: float) -> None:
     assert seconds(level * louder) < 1
 
 
-def test_clicks_are_no_speech_and_neither_is_nothing() -> None:
+def test_clicks_and_empty_audio_are_not_speech() -> None:
     wave = 1e-4 * np.random.default_rng(2).standard_normal(160_000)
     wave[50_000:50_300] = 0.5
     wave[90_000:90_010] = -0.9

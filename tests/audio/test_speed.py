@@ -29,12 +29,12 @@ def test_a_tone_is_played_faster_or_slower(speed, hertz):
     torch.testing.assert_close(out[:, inside], tone(hertz * speed, samples)[:, inside], atol=2e-3, rtol=0)
 
 
-def test_nothing_folds_back():
-    out = change_speed(tone(7800, 4400), 1.1, 4000)  # would come to lie at 8580 Hz, that is 7420
+def test_there_are_no_aliases():
+    out = change_speed(tone(7800, 4400), 1.1, 4000)  # would move to 8580 Hz, which aliases to 7420
     assert out[:, 50:-50].abs().max() < 0.01
 
 
-def test_like_a_resampler_on_noise():
+def test_noise_is_resampled_like_by_a_resampler():
     wave = np.random.default_rng(0).standard_normal(11_000).astype(np.float32)
     wave = soxr.resample(soxr.resample(wave, 16_000, 12_000), 12_000, 16_000)  # nothing near the band's edge
     expected = soxr.resample(wave, 11, 10, quality="VHQ")
@@ -43,7 +43,7 @@ def test_like_a_resampler_on_noise():
 
 
 @pytest.mark.parametrize("samples", [1, 7, 320, 1001])
-def test_shapes_and_the_speed_that_changes_nothing(samples):
+def test_shapes_and_a_speed_of_1(samples):
     for speed in (0.9, 1.0, 1.1):
         wave = torch.randn(3, samples_before(samples, speed) + 5)
         assert change_speed(wave, speed, samples).shape == (3, samples)

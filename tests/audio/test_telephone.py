@@ -1,4 +1,4 @@
-"""A telephone: its band, its coding, and that it leaves level and timing alone."""
+"""A telephone: its band and its coding; level and timing are kept."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def tone(hertz: float, samples: int = 16_000, level: float = 0.1) -> Tensor:
         (5000, -200, -40),
     ],
 )
-def test_the_band(hertz, low, high):
-    """Beside a tone in the middle of the band, which the level follows."""
+def test_only_the_telephone_band_passes(hertz, low, high):
+    """Measured beside a tone in the middle of the band, which determines the level."""
     wave = tone(1500) + tone(hertz)
     out = through_telephone(wave)
     spectrum = torch.fft.rfft(torch.stack([wave[0], out[0]])).abs()  # 1 Hz apart
@@ -37,7 +37,7 @@ def test_the_band(hertz, low, high):
 
 
 @pytest.mark.parametrize("samples", [16_000, 15_999, 801])
-def test_level_shape_and_timing_stay(samples):
+def test_level_shape_and_timing_are_kept(samples):
     wave = torch.cat([tone(700, samples, level) for level in (0.001, 0.1, 0.9)])
     out = through_telephone(wave)
     assert out.shape == wave.shape
@@ -46,7 +46,7 @@ def test_level_shape_and_timing_stay(samples):
 
 
 def test_coding_noise_is_that_of_mu_law():
-    """About 38 dB for speech-like levels, whatever the level."""
+    """About 38 dB at every speech-like level."""
     wave = 0.05 * torch.randn(1, 32_000, generator=torch.Generator().manual_seed(0))
     for gain in (1.0, 0.2):
         noise = mu_law(gain * wave) - gain * wave

@@ -1,4 +1,4 @@
-"""Agglomeration: scipy's partition, and what scipy does not do."""
+"""Agglomeration: it equals scipy's, and does more than scipy's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def by_lowest(labels: np.ndarray | Tensor) -> list[int]:
 
 @each("seed", range(4))
 @each("groups", [1, 15])
-def test_the_tree_is_scipys(seed, groups):
+def test_the_tree_equals_scipys(seed, groups):
     x = cloud(groups=groups, seed=seed)
     expected = linkage(x.numpy(), method="average", metric="cosine")
     tree = agglomerate(x)
@@ -54,7 +54,7 @@ def test_in_single_precision_the_height_of_each_merge_is_the_mean_cosine_of_all_
     assert (tree.height.diff() <= 0).all()
 
 
-def test_blocks_make_no_difference(monkeypatch):
+def test_block_sizes_change_nothing(monkeypatch):
     x = cloud()
     whole = agglomerate(x)
     monkeypatch.setattr(agglomerative, "_BLOCK", 500)
@@ -62,7 +62,7 @@ def test_blocks_make_no_difference(monkeypatch):
     assert all(torch.equal(whole.cut(k), parts.cut(k)) for k in (2, 20, 60))
 
 
-def test_more_clusters_than_rows_leave_each_alone():
+def test_more_clusters_than_rows_leave_each_row_alone():
     tree = agglomerate(cloud(7))
     assert tree.cut(100).tolist() == list(range(7))
     assert agglomerate(cloud(1)).cut(5).tolist() == [0]
@@ -70,7 +70,7 @@ def test_more_clusters_than_rows_leave_each_alone():
         tree.cut(0)
 
 
-def test_copies_are_one_leaf_and_weigh_as_many():
+def test_copies_are_one_leaf_with_their_number_as_weight():
     x = cloud(30)
     copied = torch.cat([x, 3 * x[:5], x[:5], x[4:5]])
     tree = agglomerate(copied)
@@ -87,15 +87,15 @@ def test_a_collapsed_encoder_makes_one_cluster(dtype):
     assert tree.leaves == 1 and tree.cut(9).tolist() == [0] * 500
 
 
-def test_ties_end_and_go_to_the_lower_row():
-    """At the corners of a simplex all are as near to each other."""
+def test_ties_go_to_the_lower_row():
+    """The corners of a simplex are all equally near to each other."""
     tree = agglomerate(torch.eye(9, dtype=torch.float64))
     assert tree.leaves == 9 and torch.equal(tree.height, torch.zeros(8, dtype=torch.float64))
     again = agglomerate(torch.eye(9, dtype=torch.float64))
     assert torch.equal(tree.first, again.first) and tree.cut(8).tolist() == [0, 0, 1, 2, 3, 4, 5, 6, 7]
 
 
-def test_rounding_that_leaves_no_pair_each_others_nearest_does_not_go_on_for_ever():
+def test_it_ends_even_if_rounding_leaves_no_mutually_nearest_pair():
     alive = torch.arange(3)
     near, value = torch.tensor([1, 2, 0]), torch.tensor([0.5, 0.7, 0.6])
     first = agglomerative._mutual(alive, near, value)
@@ -114,7 +114,7 @@ def test_a_row_of_zeros_is_in_no_cluster():
     assert torch.equal(found[kept], agglomerate(x[kept]).cut(5))
 
 
-def test_what_cannot_be_clustered_is_refused():
+def test_impossible_input_is_refused():
     with pytest.raises(IdemvoxError, match="nothing to cluster"):
         agglomerate(torch.zeros(0, 3))
     with pytest.raises(IdemvoxError, match="are zero"):
@@ -125,7 +125,7 @@ def test_what_cannot_be_clustered_is_refused():
         agglomerate(x, ids=torch.arange(100, 109))
 
 
-def test_two_stages_find_well_parted_groups_and_weigh_them_by_size():
+def test_two_stages_find_separate_groups_and_weight_them_by_size():
     generator = torch.Generator().manual_seed(1)
     centres = normalize(torch.randn(12, 32, generator=generator), dim=1)
     cluster = torch.arange(600) % 12
@@ -138,7 +138,7 @@ def test_two_stages_find_well_parted_groups_and_weigh_them_by_size():
     assert float(tree.height[-1]) == pytest.approx(float(between.mean()), abs=1e-5)
 
 
-def test_a_partition_is_described_as_k_means_does():
+def test_a_partition_is_described_as_by_k_means():
     x = cloud(40).float()
     assignment = agglomerate(x).cut(6)
     assignment[5] = -1

@@ -1,4 +1,4 @@
-"""The nearest direction: low precision may be fast, but must not show."""
+"""The nearest direction: low precision makes it faster and must not change the result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_any_number_of_centroids(dtype, k):
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("apart", [1e-2, 1e-3, 1e-4])
-def test_centroids_that_low_precision_cannot_tell_apart(dtype, apart):
+def test_centroids_that_low_precision_cannot_distinguish(dtype, apart):
     """Each centroid has a twin this far away; bf16 has 8 bits, so most twins round to the same numbers."""
     base = normalize(cloud(60), dim=1)
     centroids = normalize(torch.cat([base, base + apart * cloud(60, seed=1)]), dim=1)
@@ -56,16 +56,16 @@ def test_centroids_that_low_precision_cannot_tell_apart(dtype, apart):
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("shared", [1.0, 10.0, 100.0])
-def test_directions_that_all_share_one(dtype, shared):
-    """As of an encoder that has hardly learnt: cosines of 0.5, 0.99 and 0.9999 between any two."""
+def test_directions_with_a_large_common_part(dtype, shared):
+    """As from a barely trained encoder: cosines of 0.5, 0.99 and 0.9999 between any two."""
     x = normalize(cloud(500) / 24**0.5 + shared * torch.eye(24)[0], dim=1)
     centroids = normalize(cloud(200, seed=1) / 24**0.5 + shared * torch.eye(24)[0], dim=1)
     check(x, centroids, dtype)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_all_centroids_on_the_other_side(dtype):
-    """Every product is negative, so that a centroid that is not there would win with 0."""
+def test_all_centroids_may_be_on_the_opposite_side(dtype):
+    """Every product is negative, so a missing centroid would win with 0."""
     centroids = normalize(torch.eye(24)[0] + 0.1 * cloud(33), dim=1)
     x = normalize(-torch.eye(24)[:1] + 0.1 * cloud(50, seed=1), dim=1)
     assert (check(x, centroids, dtype) < 33).all()
@@ -74,7 +74,7 @@ def test_all_centroids_on_the_other_side(dtype):
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("copies", [2, 100])
-def test_of_equal_centroids_the_first(dtype, copies):
+def test_the_first_of_equal_centroids_is_taken(dtype, copies):
     """Few are compared pair by pair, a hundred by a product."""
     base = normalize(cloud(7), dim=1)
     index = check(normalize(base + 0.01 * cloud(7, seed=1), dim=1), base.repeat(copies, 1), dtype)
@@ -91,7 +91,7 @@ def test_a_row_of_zeros_has_product_zero(dtype):
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("block", [1, 100, 1000, 1 << 22])
-def test_the_size_of_blocks_is_of_no_account(dtype, block, monkeypatch):
+def test_block_sizes_change_nothing(dtype, block, monkeypatch):
     x, centroids = normalize(cloud(100), dim=1), normalize(cloud(40, seed=1), dim=1)
     whole = nearest(x, centroids, dtype)
     monkeypatch.setattr(module, "_BLOCK", block)
@@ -100,6 +100,6 @@ def test_the_size_of_blocks_is_of_no_account(dtype, block, monkeypatch):
     torch.testing.assert_close(parts[0], whole[0], atol=1e-6, rtol=0)
 
 
-def test_no_row():
+def test_there_may_be_no_rows():
     value, index = nearest(torch.zeros(0, 3), torch.eye(3))
     assert value.shape == index.shape == (0,)

@@ -1,4 +1,4 @@
-"""Nearest others, against a loop over all pairs."""
+"""Nearest other rows, compared with a loop over all pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def cloud(n: int, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("rows", [1, 7, 1024])
-def test_the_nearest_of_ones_own_cluster(monkeypatch, rows):
+def test_the_nearest_of_the_own_cluster(monkeypatch, rows):
     monkeypatch.setattr(neighbours, "_ROWS", rows)
     x, cluster = cloud(40), torch.randint(-1, 9, (40,), generator=torch.Generator().manual_seed(1))
     found, cosine = nearest_within(x, cluster, 4), normalize(x, dim=1) @ normalize(x, dim=1).T
@@ -26,7 +26,7 @@ def test_the_nearest_of_ones_own_cluster(monkeypatch, rows):
         assert found[n].tolist() == expected + [-1] * (4 - len(expected)), n
 
 
-def test_nobody_in_a_cluster():
+def test_rows_without_a_cluster_have_no_neighbours():
     assert (nearest_within(cloud(3), torch.full((3,), -1), 2) == -1).all()
 
 

@@ -12,7 +12,7 @@ from idemvox.clustering.purity import pair_share, purity
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_against_a_count(seed):
+def test_purity_equals_a_count(seed):
     rng = np.random.default_rng(seed)
     cluster, label = rng.integers(-1, 6, 50), rng.integers(-1, 4, 50)
     known = [n for n in range(50) if cluster[n] >= 0 and label[n] >= 0]
@@ -22,7 +22,7 @@ def test_against_a_count(seed):
     assert purity(cluster, label) == pytest.approx(sum(most) / len(known))
 
 
-def test_nothing_to_count():
+def test_without_labels_there_is_nothing_to_count():
     none = np.full(4, -1)
     assert purity(none, np.arange(4)) is None and purity(np.arange(4), none) is None
     assert pair_share(np.arange(4), np.zeros(4, int)) is None and purity(np.arange(4), np.zeros(4, int)) == 1

@@ -46,7 +46,7 @@ def cloud(n: int, seed: int = 0) -> Tensor:
 
 
 def cases() -> dict[str, dict[str, Any]]:
-    """Rows, K, and which rank has which."""
+    """The rows, K, and the rank of each row."""
     spoilt, sparse = cloud(60), cloud(80)
     spoilt[[4, 41]] = torch.nan
     sparse[::3] = 0
@@ -75,7 +75,7 @@ def cases() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory) -> list[dict[str, Any]]:
-    """What each of two processes found, by case."""
+    """The results of two processes, by case."""
     folder: Path = tmp_path_factory.mktemp("ranks")
     torch.save(cases(), folder / "cases.pt")
     both = [subprocess.Popen([sys.executable, "-c", ONE_OF_TWO, str(rank), str(folder)]) for rank in range(2)]
@@ -85,7 +85,7 @@ def ranks(tmp_path_factory) -> list[dict[str, Any]]:
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", [n for n in cases() if n not in ("not finite", "nothing")])
-def test_two_processes_are_as_one(ranks, name):
+def test_two_processes_cluster_as_one(ranks, name):
     case = cases()[name]
     whole = spherical_kmeans(case["x"], case["k"], 6, 5, **case.get("more", {}))
     (centroids, *_), (others, *_) = (rank[name] for rank in ranks)
@@ -97,14 +97,14 @@ def test_two_processes_are_as_one(ranks, name):
         torch.testing.assert_close(similarity, whole.similarity[rows], atol=1e-9, rtol=0)
 
 
-def test_rows_that_are_not_finite_stop_every_rank(ranks):
+def test_non_finite_rows_stop_every_rank(ranks):
     with pytest.raises(IdemvoxError) as alone:
         spherical_kmeans(cases()["not finite"]["x"], 9)
     assert "2 of 60" in str(alone.value) and "(ids 4, 41)" in str(alone.value)
     assert [rank["not finite"] for rank in ranks] == [str(alone.value)] * 2
 
 
-def test_no_rows_at_all_stop_every_rank(ranks):
+def test_without_rows_every_rank_stops(ranks):
     assert all("nothing to cluster" in rank["nothing"] for rank in ranks)
 
 

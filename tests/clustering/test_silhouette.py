@@ -19,7 +19,7 @@ def blobs(groups: int, each: int, spread: float, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("k", [2, 7, 30])
-def test_the_silhouette_is_scikit_learns(k):
+def test_the_silhouette_equals_scikit_learns(k):
     x = blobs(9, 8, 0.8)
     labels = torch.randint(0, k, (len(x),), generator=torch.Generator().manual_seed(k))
     labels = labels.unique(return_inverse=True)[1]
@@ -27,7 +27,7 @@ def test_the_silhouette_is_scikit_learns(k):
     assert silhouette(x, labels) == pytest.approx(expected, abs=1e-9)
 
 
-def test_rows_left_out_and_rows_not_asked_for():
+def test_rows_can_be_left_out_or_sampled():
     x, labels = blobs(5, 6, 0.5), torch.arange(5).repeat(6)
     without = labels.clone()
     without[[0, 8]] = -1
@@ -39,13 +39,13 @@ def test_rows_left_out_and_rows_not_asked_for():
 
 
 @pytest.mark.parametrize("groups", [3, 12, 40])
-def test_chooses_about_as_many_clusters_as_there_are_groups(groups):
+def test_it_chooses_about_the_number_of_groups(groups):
     x = blobs(groups, 9, 0.3)
     chosen = choose_cut(x, agglomerate(x))
     assert groups / 1.25 <= chosen <= groups * 1.25
 
 
-def test_two_kinds_of_everything_are_not_what_is_looked_for():
+def test_a_split_of_everything_into_two_is_not_chosen():
     x = blobs(2, 400, 0.3)
     assert choose_cut(x, agglomerate(x)) >= 800 // 64
 

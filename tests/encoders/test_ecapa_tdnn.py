@@ -19,14 +19,14 @@ from idemvox.errors import IdemvoxError
         (80, 512, 1536, 192, 6.19),
     ],
 )
-def test_parameters(mels: int, channels: int, mfa: int, dim: int, millions: float) -> None:
+def test_number_of_parameters(mels: int, channels: int, mfa: int, dim: int, millions: float) -> None:
     with torch.device("meta"):
         options = ECAPATDNN.Options(dim=dim, channels=channels, mfa_channels=mfa)
         encoder = ECAPATDNN(options, FrontEndSettings(mels=mels))
     assert sum(p.numel() for p in encoder.parameters()) / 1e6 == pytest.approx(millions, abs=0.006)
 
 
-def test_channels_must_divide() -> None:
+def test_channels_must_be_divisible() -> None:
     with pytest.raises(IdemvoxError, match="multiple of scale"):
         ECAPATDNN(ECAPATDNN.Options(channels=100))
 
@@ -47,7 +47,7 @@ def test_res2net_is_a_chain() -> None:
     torch.testing.assert_close(layer(x, None), torch.cat([x[:, :4], second, third], dim=1))
 
 
-def test_reflect_pad_at_each_end() -> None:
+def test_reflection_at_both_ends() -> None:
     x = torch.arange(14.0).view(2, 1, 7)
     padded = reflect_pad(x, 2, torch.tensor([7, 4]))
     torch.testing.assert_close(padded[0], functional.pad(x[:1], (2, 2), mode="reflect")[0])

@@ -29,7 +29,7 @@ LEARNING = [name for name in ENCODERS if ENCODERS[name].fitter == "gradient"]
 
 @pytest.fixture(scope="module", params=list(ENCODERS))
 def encoder(request: pytest.FixtureRequest) -> Encoder:
-    """A small encoder with lived-in batch norms, in evaluation mode; tests that change it must copy it."""
+    """A small encoder with trained batch norms, in evaluation mode; tests that change it must copy it."""
     torch.manual_seed(1)
     cls = ENCODERS[request.param]
     made: Encoder = cls(build_options(cls.tiny, cls.Options, "encoder")).train()
@@ -41,13 +41,13 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
                 module.momentum = 0.5
         for name, parameter in made.named_parameters():
             if name.endswith("squeeze.bias"):
-                parameter.fill_(0.5)  # or the few units of so small a gate may all be dead
+                parameter.fill_(0.5)  # otherwise, the few units of so small a gate may all be dead
         for seed in range(6):
             made(waves(seed))
     return made.eval()
 
 
-def test_shape_and_difference(encoder: Encoder) -> None:
+def test_embeddings_have_the_right_shape_and_differ(encoder: Encoder) -> None:
     with torch.no_grad():
         out = encoder(waves())
     assert out.shape == (len(LENGTHS), encoder.dim)
@@ -66,7 +66,7 @@ def test_padding_changes_nothing(encoder: Encoder, order: list[int], extra: int)
             torch.testing.assert_close(together[row : row + 1], alone, atol=1e-4, rtol=1e-4)
 
 
-def test_padding_would_matter_if_it_were_seen(encoder: Encoder) -> None:
+def test_without_lengths_padding_changes_embeddings(encoder: Encoder) -> None:
     with torch.no_grad():
         features, frames = encoder.frontend(waves(), torch.tensor(LENGTHS))
         blind, masked = encoder.encode(features, None), encoder.encode(features, frames)
@@ -76,7 +76,7 @@ def test_padding_would_matter_if_it_were_seen(encoder: Encoder) -> None:
 
 @pytest.mark.parametrize("encoder", LEARNING, indirect=True)
 @pytest.mark.parametrize("with_lengths", [False, True])
-def test_every_parameter_learns(encoder: Encoder, with_lengths: bool) -> None:
+def test_every_parameter_gets_a_gradient(encoder: Encoder, with_lengths: bool) -> None:
     learner = copy.deepcopy(encoder).train()
     out = learner(waves(), torch.tensor(LENGTHS) if with_lengths else None)
     (out * torch.randn_like(out)).sum().backward()
@@ -106,7 +106,7 @@ def test_bfloat16_training_step_is_finite(encoder: Encoder) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in learner.parameters())
 
 
-def test_same_input_same_bits(encoder: Encoder) -> None:
+def test_the_same_input_gives_the_same_bits(encoder: Encoder) -> None:
     with torch.no_grad():
         assert torch.equal(encoder(waves()), encoder(waves()))
         twin = copy.deepcopy(encoder)
@@ -114,7 +114,7 @@ def test_same_input_same_bits(encoder: Encoder) -> None:
         assert torch.equal(encoder(waves()), twin(waves()))
 
 
-def test_one_seed_one_network(encoder: Encoder) -> None:
+def test_a_seed_determines_the_network(encoder: Encoder) -> None:
     made = []
     for _ in range(2):
         torch.manual_seed(3)

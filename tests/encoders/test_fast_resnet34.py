@@ -10,7 +10,7 @@ from idemvox.encoders.fast_resnet34 import Block, FastResNet34
 
 @pytest.mark.parametrize(("dim", "count"), [(512, 1_437_078), (256, 1_404_054)])
 @pytest.mark.parametrize("mels", [40, 80])
-def test_parameters(dim: int, count: int, mels: int) -> None:
+def test_number_of_parameters(dim: int, count: int, mels: int) -> None:
     with torch.device("meta"):
         encoder = FastResNet34(FastResNet34.Options(dim=dim), FrontEndSettings(mels=mels))
     assert sum(p.numel() for p in encoder.parameters()) == count
@@ -22,7 +22,7 @@ def test_blocks_are_counted_layer_by_layer() -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_block_is_the_published_one(stride: int) -> None:
+def test_a_block_equals_the_published_one(stride: int) -> None:
     """conv, ReLU, BN, conv, BN, gates, plus the input, ReLU: written out plainly."""
     torch.manual_seed(0)
     block = Block(8, 16 if stride == 2 else 8, stride).train()
@@ -47,7 +47,7 @@ def test_layers_halve_time_twice() -> None:
     assert seen == [torch.Size([2, 16, 26])]
 
 
-def test_few_frames_under_autocast() -> None:
+def test_a_few_frames_under_autocast() -> None:
     """oneDNN's strided bfloat16 convolution reads past two columns; such inputs run in single precision."""
     torch.manual_seed(0)
     encoder = FastResNet34(FastResNet34.Options(dim=8, channels=(8, 16, 32, 64))).eval()

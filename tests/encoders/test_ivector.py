@@ -1,4 +1,4 @@
-"""i-vectors against loops in float64."""
+"""i-vectors, compared with loops in float64."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMPONENTS, SIZE, DIM = 4, 6, 3
 
 @pytest.fixture(params=["diagonal", "full"])
 def encoder(request) -> IVector:
-    """Two cepstra with deltas and theirs, random in all that is fitted."""
+    """Two cepstra with first and second deltas; everything that is fitted is random."""
     torch.manual_seed(2)
     made = IVector(
         IVector.Options(components=COMPONENTS, dim=DIM, cepstra=2, covariance=request.param, mean_frames=40)
@@ -68,7 +68,7 @@ def test_long_utterances_are_taken_in_parts(encoder, monkeypatch):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
 
 
-def test_posterior_is_that_of_the_frames(encoder):
+def test_the_posterior_equals_that_of_the_frames(encoder):
     """With whole frames given to components, w is a linear Gaussian model's latent: condition it directly."""
     torch.manual_seed(4)
     of = torch.tensor([0, 0, 1, 3, 3, 3])  # component of each frame; one has none
@@ -93,12 +93,12 @@ def test_posterior_is_that_of_the_frames(encoder):
     torch.testing.assert_close(found.gain[0], with_w - alone, atol=1e-4, rtol=1e-5)
 
 
-def test_an_utterance_like_the_corpus_is_at_zero(encoder):
+def test_an_utterance_like_the_corpus_has_an_i_vector_of_zero(encoder):
     silent = torch.zeros(1, COMPONENTS), torch.zeros(1, COMPONENTS, SIZE)
     torch.testing.assert_close(encoder.posterior(*silent).mean[0].float(), encoder.prior)
 
 
-def test_saved_and_loaded_it_gives_the_same(tmp_path):
+def test_a_loaded_model_gives_the_same_embeddings(tmp_path):
     part, front = Part(name="ivector", components=6, dim=5, covariance="full"), {"normalise": "none"}
     torch.manual_seed(0)
     encoder = build_encoder(part, front)
@@ -108,7 +108,7 @@ def test_saved_and_loaded_it_gives_the_same(tmp_path):
     loaded = load_model(tmp_path).encoder
     assert torch.equal(loaded(wave, lengths), before)
     loaded.load_state_dict({k: v * 0.5 for k, v in encoder.state_dict().items()})
-    assert not torch.allclose(loaded(wave, lengths), before)  # nothing remembered of the weights before
+    assert not torch.allclose(loaded(wave, lengths), before)  # nothing of the previous weights is cached
 
 
 def test_settings_are_checked():

@@ -1,4 +1,4 @@
-"""Mixtures against torch's distributions."""
+"""Mixtures, compared with torch's distributions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_whitened_frames_of_a_component_are_standard_normal(full):
     torch.testing.assert_close(((draws - m.means[1]) @ factor).T.cov(), torch.eye(4), atol=0.05, rtol=0)
 
 
-def test_packing():
+def test_the_upper_triangle_is_packed():
     x = torch.randn(2, 5, 5)
     x = x + x.mT
     assert upper_triangle(x).shape == (2, 15) and torch.equal(from_upper_triangle(upper_triangle(x)), x)

@@ -7,7 +7,7 @@ import torch
 from idemvox.encoders.pooling import AttentiveStatistics, SelfAttentivePooling, mean_and_deviation
 
 
-def test_sap_is_the_formula() -> None:
+def test_sap_equals_the_formula() -> None:
     torch.manual_seed(0)
     pool = SelfAttentivePooling(5)
     x, frames = torch.randn(3, 5, 7), [7, 4, 1]
@@ -20,7 +20,7 @@ def test_sap_is_the_formula() -> None:
         torch.testing.assert_close(pooled[row], expected)
 
 
-def test_attentive_statistics_is_the_formula() -> None:
+def test_attentive_statistics_equal_the_formula() -> None:
     """The attention network on the concatenation [x, mean, deviation], frame by frame."""
     torch.manual_seed(0)
     pool = AttentiveStatistics(4, hidden=3).eval()

@@ -10,7 +10,7 @@ from idemvox.encoders.resnet34 import ResNet34
 from idemvox.errors import IdemvoxError
 
 
-def test_parameters() -> None:
+def test_number_of_parameters() -> None:
     """WeSpeaker reports 6.63 M for it, and 14.65 M for its ECAPA-TDNN of 1024 channels."""
     with torch.device("meta"):
         resnet = ResNet34(None, FrontEndSettings(mels=80))
@@ -20,7 +20,7 @@ def test_parameters() -> None:
     assert sum(p.numel() for p in ecapa.parameters()) / 1e6 == pytest.approx(14.65, abs=0.01)
 
 
-def test_statistics_are_those_of_the_valid_frames() -> None:
+def test_statistics_only_use_valid_frames() -> None:
     x = torch.randn(3, 4, 9)
     mean, deviation = sample_statistics(x, torch.tensor([9, 5, 1]), 1e-8)
     for row, frames in enumerate((9, 5)):

@@ -1,4 +1,4 @@
-"""What holds for the weights of every toolkit, on small random weights in its layout."""
+"""Importing the weights of every toolkit, tested on small random weights in its layout."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_every_toolkit_is_tested() -> None:
     assert {layout.peer for layout in LAYOUTS.values()} == set(PEERS)
 
 
-def test_embeddings_are_the_toolkits(layout: Layout, model: Model) -> None:
+def test_embeddings_equal_the_toolkits(layout: Layout, model: Model) -> None:
     """To 1e-4 of the largest number, alone and in a padded batch."""
     expected = np.array([layout.embed(layout.make(), wave) for wave in WAVES])
     assert np.ptp(expected, axis=0).max() > 0.02 * np.abs(expected).max(), "all alike: nothing is tested"
@@ -62,7 +62,7 @@ def test_embeddings_are_the_toolkits(layout: Layout, model: Model) -> None:
         np.testing.assert_allclose(embed_waves(model.encoder, [wave])[0], vector, rtol=0, atol=atol)
 
 
-def test_says_where_it_comes_from(layout: Layout, model: Model) -> None:
+def test_the_model_records_its_origin(layout: Layout, model: Model) -> None:
     origin = model.provenance["imported"]
     file = model.folder.parent / "weights.pt"
     assert origin["from"] == layout.peer and origin["file"] == "weights.pt"
@@ -73,7 +73,7 @@ def test_says_where_it_comes_from(layout: Layout, model: Model) -> None:
 @pytest.mark.parametrize(
     "layout", ["resemblyzer", "sslsv, SimCLR", "wespeaker, ResNet", "wespeaker, ECAPA"], indirect=True
 )
-def test_continues_with_ssps(layout: Layout, model: Model, tiny_recipe: Any) -> None:
+def test_training_continues_with_ssps(layout: Layout, model: Model, tiny_recipe: Any) -> None:
     """It starts from the imported weights, and they move."""
     description = json.loads((model.folder / "model.json").read_text())
     recipe = tiny_recipe(
@@ -118,8 +118,8 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     assert not (tmp_path / "harm").exists()
 
 
-def test_numbers_beside_the_weights_are_no_obstacle(tmp_path: Path) -> None:
-    """sslsv stores its best error rate as a number of NumPy."""
+def test_numbers_beside_the_weights_are_ignored(tmp_path: Path) -> None:
+    """sslsv stores its best error rate as a NumPy number."""
     content = {"best_metric": np.float64(3.5), "step": np.int64(2), **LAYOUTS["resemblyzer"].make()}
     torch.save(content, tmp_path / "w.pt")
     assert import_weights(tmp_path / "w.pt", "resemblyzer", tmp_path / "m").encoder.dim == 10
@@ -127,7 +127,7 @@ def test_numbers_beside_the_weights_are_no_obstacle(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04"])
 @pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
-def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes) -> None:
+def test_damaged_files_are_reported(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(IdemvoxError, match=name):
         import_weights(tmp_path / name, "resemblyzer", tmp_path / "model")
@@ -135,7 +135,7 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes) -> N
         import_weights(tmp_path / "nowhere.pt", "resemblyzer", tmp_path / "model")
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command_imports_weights(tmp_path: Path) -> None:
     torch.save(LAYOUTS["resemblyzer"].make(), tmp_path / "w.pt")
     arguments = ["import-weights", str(tmp_path / "w.pt"), str(tmp_path / "m"), "--from"]
     done = CliRunner().invoke(app, [*arguments, "resemblyzer"])
