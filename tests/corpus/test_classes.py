@@ -21,7 +21,7 @@ def table(folder: Path, text: str) -> Path:
     return file
 
 
-def test_numbers_are_in_order_of_the_classes_names(tmp_path):
+def test_classes_are_numbered_by_name(tmp_path):
     file = table(tmp_path, 'weight,class,id\n1,"two, words",d\n1,9,a\n1,zwölf,c\n1,10,b\n')
     found = read_classes(file, IDS)
     assert found.numbers.tolist() == [1, 0, 3, 2] and found.count == 4  # "10" < "9" < "two" < "zwölf"
@@ -29,7 +29,7 @@ def test_numbers_are_in_order_of_the_classes_names(tmp_path):
     found.require_all("aam", IDS)
 
 
-def test_who_is_missing_or_has_an_empty_class_has_none(tmp_path):
+def test_missing_utterances_and_empty_classes_have_no_class(tmp_path):
     found = read_classes(table(tmp_path, "\ufeffid,class\nc,x\na,\n"), IDS)
     assert found.numbers.tolist() == [-1, -1, 0, -1] and found.count == 1
     with pytest.raises(IdemvoxError, match=r"aam needs.*classes\.csv has none for 3 \(a, b, d\) of 4;"):
@@ -47,12 +47,12 @@ def test_who_is_missing_or_has_an_empty_class_has_none(tmp_path):
         ("id,class\n" + "".join(f"{n},x\n" for n in range(9)), r"9 \(0, 1, 2, \.\.\.\) of its 9 ids"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path, text, says):
+def test_wrong_tables_are_refused(tmp_path, text, says):
     with pytest.raises(IdemvoxError, match=says):
         read_classes(table(tmp_path, text), IDS)
 
 
-def test_what_cannot_be_read(tmp_path):
+def test_unreadable_tables_are_refused(tmp_path):
     with pytest.raises(IdemvoxError, match=r"cannot read data\.labels=.*No such file"):
         read_classes(tmp_path / "none.csv", IDS)
     (tmp_path / "latin.csv").write_bytes("id,class\na,zwölf\n".encode("latin-1"))
@@ -60,7 +60,7 @@ def test_what_cannot_be_read(tmp_path):
         read_classes(tmp_path / "latin.csv", IDS)
 
 
-def test_a_table_of_the_speakers_numbers_them_as_the_manifest_does_packed_or_not(corpus, tmp_path):
+def test_a_table_of_speakers_gives_the_manifests_numbers_packed_or_not(corpus, tmp_path):
     rows = "".join(f"{u.id},{u.speaker}\n" for u in reversed(list(corpus.manifest)))
     file = table(tmp_path, "id,class\n" + rows)
     pack(corpus.labelled, tmp_path / "pack", progress=False)

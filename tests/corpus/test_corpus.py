@@ -23,7 +23,7 @@ def folder(corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_packed_and_unpacked_are_alike(corpus, folder: Path) -> None:
+def test_packed_and_unpacked_are_equal(corpus, folder: Path) -> None:
     files, packed = open_corpus(corpus.labelled), open_corpus(str(folder))
     assert len(files) == len(packed) == 24
     assert list(files.ids) == list(packed.ids) == [u.id for u in corpus.manifest]
@@ -38,7 +38,7 @@ def test_packed_and_unpacked_are_alike(corpus, folder: Path) -> None:
         assert np.array_equal(one, other)
 
 
-def test_numbers_are_in_order_of_name_and_recordings_belong_to_speakers() -> None:
+def test_numbers_follow_names_and_recordings_belong_to_speakers() -> None:
     rows = [
         Utterance("1", "a", 1.0, speaker="zoe", recording="r1"),
         Utterance("2", "b", 1.0, speaker="bo", recording="r1"),
@@ -53,7 +53,7 @@ def test_numbers_are_in_order_of_name_and_recordings_belong_to_speakers() -> Non
     assert labels.recording_names == ("r1", "r1", "r0", "r1")
 
 
-def test_recordings_by_name_alone_whoever_speaks(corpus, folder: Path, tmp_path: Path) -> None:
+def test_recordings_by_name_only_for_any_speaker(corpus, folder: Path, tmp_path: Path) -> None:
     names = [u.recording for u in corpus.manifest]
     for path in (corpus.labelled, folder):
         found = open_corpus(path).recordings_alone()
@@ -69,9 +69,7 @@ def test_recordings_by_name_alone_whoever_speaks(corpus, folder: Path, tmp_path:
     assert (open_corpus(corpus.unlabelled).recordings_alone() == -1).all()
 
 
-def test_ids_of_a_pack_are_not_read_until_one_is_asked_for(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ids_of_a_pack_are_read_when_needed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(self: Lines) -> None:
         raise AssertionError("read")
 
@@ -82,14 +80,14 @@ def test_ids_of_a_pack_are_not_read_until_one_is_asked_for(
         packed.ids[0]
 
 
-def test_unlabelled(corpus, tmp_path: Path) -> None:
+def test_a_corpus_may_have_no_labels(corpus, tmp_path: Path) -> None:
     pack(corpus.unlabelled, tmp_path / "p", progress=False)
     for path in (corpus.unlabelled, tmp_path / "p"):
         found = open_corpus(path)
         assert (found.speakers == -1).all() and list(found.speaker_names) == []
 
 
-def test_what_is_no_corpus(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(IdemvoxError, match="no manifest"):
         open_corpus(tmp_path / "none.csv")
     with pytest.raises(IdemvoxError, match="not a finished pack"):

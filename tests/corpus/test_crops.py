@@ -1,4 +1,4 @@
-"""Crops: which piece of which utterance, as a function of (seed, epoch, utterance, view, crop) alone."""
+"""Crops: their positions are a function of (seed, epoch, utterance, view, crop) only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEP = 2_000  # samples that share a value in Ramps
 
 
 class Ramps:
-    """Sample n of utterance i is i * 100 + n // STEP: a crop tells where it was cut, to within STEP."""
+    """Sample n of utterance i is i * 100 + n // STEP, which gives the position of a crop to within STEP."""
 
     def __init__(self, *seconds: float) -> None:
         self.lengths = np.array([round(s * SECOND) for s in seconds], np.int64)
@@ -61,7 +61,7 @@ def starts(
     return {name: (int(whose[0]), first[0].tolist()) for name, (whose, first) in found.items()}
 
 
-def test_shapes():
+def test_shapes_and_types():
     assert {name: v.shape for name, v in cut(cropper(), [3, 5]).items()} == {
         "anchor": (2, 1, 8000),
         "positive": (2, 1, 8000),
@@ -70,7 +70,7 @@ def test_shapes():
     }
 
 
-def test_a_crop_is_the_piece_of_its_utterance_that_the_starts_say():
+def test_crops_begin_where_the_starts_say():
     data = cropper()
     found = cut(data, list(range(8)), 3)
     for name, (whose, first) in data.starts(np.arange(8), 3).items():
@@ -81,7 +81,7 @@ def test_a_crop_is_the_piece_of_its_utterance_that_the_starts_say():
                 assert np.array_equal(crop, i * 100 + np.arange(start, start + len(crop)) // STEP)
 
 
-def test_the_same_whatever_is_read_with_it():
+def test_a_crop_does_not_depend_on_the_others_in_the_batch():
     data = cropper()
     together = cut(data, list(range(8)))
     np.random.seed(1)  # noqa: NPY002 - the global generator must not matter
@@ -90,7 +90,7 @@ def test_the_same_whatever_is_read_with_it():
             assert np.array_equal(crops[0], together[name][i])
 
 
-def test_seed_epoch_utterance_view_and_crop_each_matter():
+def test_seed_epoch_utterance_view_and_crop_all_matter():
     data = cropper()
     first = starts(data, 0)
     here = [start for _, found in first.values() for start in found]
@@ -100,20 +100,20 @@ def test_seed_epoch_utterance_view_and_crop_each_matter():
     assert starts(data, 0) == first
 
 
-def test_a_view_keeps_its_crops_when_others_come_and_go():
+def test_other_views_do_not_change_a_views_crops():
     few = cropper(views={"reference": VIEWS["reference"], "anchor": VIEWS["anchor"]})
     assert starts(few, 5) == {name: starts(cropper(), 5)[name] for name in ("reference", "anchor")}
 
 
-def test_only_the_views_asked_for_are_read():
+def test_only_the_requested_views_are_read():
     data = cropper()
     out = {"anchor": np.zeros((1, 1, 8000), np.int16)}
     data.read(np.array([2]), 0, out)
     assert np.array_equal(out["anchor"], cut(data, [2])["anchor"])
 
 
-def test_waves_are_the_same_samples_with_full_scale_at_one():
-    data = cropper(0.3, 4.0)  # the first one is wrapped round
+def test_waves_are_the_same_samples_scaled_to_one():
+    data = cropper(0.3, 4.0)  # the first one is wrapped around
     out = {"anchor": np.zeros((2, 1, 8000), np.float32), "local": np.zeros((2, 4, 4000), np.int16)}
     data.read(np.array([0, 1]), 0, out)
     pcm = cut(data, [0, 1])
@@ -121,7 +121,7 @@ def test_waves_are_the_same_samples_with_full_scale_at_one():
     assert np.array_equal(out["local"], pcm["local"])
 
 
-def test_starts_are_uniform_from_the_first_to_the_last_possible():
+def test_starts_are_uniform_over_all_possible_ones():
     data = cropper(0.5 + 9 / SECOND, views={"anchor": Crop(1, 0.5)})
     counts = np.bincount([starts(data, 0, epoch)["anchor"][1][0] for epoch in range(1000)])
     assert len(counts) == 10 and abs(counts - 100).max() < 5 * np.sqrt(100)
@@ -129,12 +129,12 @@ def test_starts_are_uniform_from_the_first_to_the_last_possible():
 
 @settings(max_examples=60)
 @given(st.integers(1, 30_000), st.integers(1, 30_000), st.integers(0, 10))
-def test_any_length_gives_the_length_asked_for(length: int, wanted: int, epoch: int) -> None:
+def test_utterances_of_any_length_give_full_crops(length: int, wanted: int, epoch: int) -> None:
     data = cropper(length / SECOND, views={"v": Crop(1, wanted / SECOND)})
     (crop,) = cut(data, [0], epoch)["v"][0]
     start = starts(data, 0, epoch)["v"][1][0]
     assert len(crop) == wanted and (start == 0 if length < wanted else start + wanted <= length)
-    # a shorter one is wrapped round, never padded
+    # a shorter one is wrapped around, never padded
     assert np.array_equal(crop, (start + np.arange(wanted)) % length // STEP)
 
 
@@ -156,7 +156,7 @@ def test_only_the_positive_view_is_cut_from_the_partner():
     assert starts(data, 3, partners=partners) == starts(data, 3)
 
 
-def test_which_views_are_cut_from_the_partner_can_be_said():
+def test_the_views_cut_from_the_partner_can_be_chosen():
     found = starts(cropper(partnered={"local"}), 2, partners=list(range(8))[::-1])
     assert {name: whose for name, (whose, _) in found.items()} == {
         "anchor": 2,
@@ -214,14 +214,14 @@ def test_the_gaps_between_disjoint_crops_are_uniform():
     assert np.abs(np.mean(gaps, axis=0) - SECOND).max() < 5 * SECOND / np.sqrt(2000)  # 3 s in three parts
 
 
-def test_too_short_for_disjoint_crops_they_lie_as_far_apart_as_can_be():
+def test_in_a_short_utterance_disjoint_crops_are_as_far_apart_as_possible():
     views = {"a": Crop(1, 1.8, disjoint=True), "b": Crop(1, 1.8, disjoint=True)}
     data = cropper(2.8, 1.0, views=views)
     assert {tuple(starts(data, 0, e)[n][1][0] for n in "ab") for e in range(20)} == {(0, SECOND), (SECOND, 0)}
     assert starts(data, 1) == {"a": (1, [0]), "b": (1, [0])}
 
 
-def test_a_disjoint_positive_comes_from_anywhere_in_another_utterance():
+def test_a_disjoint_positive_may_lie_anywhere_in_another_utterance():
     data = cropper(4.0, 4.0, views={n: replace(APART["anchor"]) for n in ("anchor", "positive")})
     found = [starts(data, 0, e, partners=[1, 1])["positive"] for e in range(200)]
     assert {whose for whose, _ in found} == {1}
@@ -230,7 +230,7 @@ def test_a_disjoint_positive_comes_from_anywhere_in_another_utterance():
     assert all(abs(s["anchor"][1][0] - s["positive"][1][0]) >= 1.8 * SECOND for s in alone)
 
 
-def test_a_view_can_be_cut_as_another():
+def test_a_view_can_have_the_crops_of_another():
     data = cropper(views=APART | {"same": Crop(2, 1.0, cut_as="positive")})
     assert starts(data, 4)["same"] == starts(data, 4)["positive"]
     assert starts(data, 4, partners=[1] * 8)["same"] == starts(data, 4, partners=[1] * 8)["positive"]
@@ -246,7 +246,7 @@ def test_a_view_can_be_cut_as_another():
 # -- files ------------------------------------------------------------------------------------
 
 
-def test_crops_of_files_are_that_piece_of_the_file(corpus):
+def test_crops_of_files_equal_that_part_of_the_file(corpus):
     manifest = corpus.manifest
     data = Cropper(FileSource(manifest), {"anchor": Crop(2, 0.1), "reference": Crop(1, 4.0)}, 5)
     found = cut(data, [0, 23])
@@ -258,7 +258,7 @@ def test_crops_of_files_are_that_piece_of_the_file(corpus):
         assert np.array_equal(wrapped, np.resize(whole, 4 * SECOND))
 
 
-def test_an_utterance_may_be_a_part_of_its_file(corpus):
+def test_an_utterance_may_be_part_of_its_file(corpus):
     manifest = corpus.manifest
     whole = read_pcm(manifest.path(manifest[0]))
     part = FileSource(Manifest([replace(manifest[0], seconds=0.2, start=0.1)], manifest.root))

@@ -1,4 +1,4 @@
-"""Manifests: what is written comes back, and every wrong line is named."""
+"""Manifests: reading back what was written, and reporting every wrong line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def wrong(tmp_path: Path, content: str) -> str:
     return str(caught.value)
 
 
-def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+def test_a_saved_manifest_is_read_back(tmp_path: Path) -> None:
     save_manifest(manifest(tmp_path), tmp_path / "m.csv")
     loaded = load_manifest(tmp_path / "m.csv")
     assert list(loaded) == list(manifest(tmp_path))
@@ -63,7 +63,7 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
         unique_by=lambda utterance: utterance.id,
     )
 )
-def test_any_names_come_back(tmp_path: Path, utterances: list[Utterance]) -> None:
+def test_any_names_are_read_back(tmp_path: Path, utterances: list[Utterance]) -> None:
     """Commas, quotes, spaces, any script."""
     save_manifest(Manifest(utterances, tmp_path), tmp_path / "m.csv")
     assert list(load_manifest(tmp_path / "m.csv")) == utterances
@@ -95,7 +95,7 @@ def test_absolute_paths_are_kept(tmp_path: Path) -> None:
     assert manifest(tmp_path).path(Utterance("z", "/far/z.wav", 1.0)) == Path("/far/z.wav")
 
 
-def test_it_is_a_sequence(tmp_path: Path) -> None:
+def test_a_manifest_is_a_sequence(tmp_path: Path) -> None:
     m = manifest(tmp_path)
     assert len(m) == 3 and m[-1].id == "c" and [u.id for u in m] == ["a", "b", "c"]
     assert isinstance(m[1:], Manifest) and [u.id for u in m[1:]] == ["b", "c"] and m[1:].root == m.root
@@ -122,7 +122,7 @@ def test_columns_in_any_order_extra_ones_and_a_byte_order_mark(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("column", ["id", "path", "seconds", "rate"])
-def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
+def test_a_missing_column_is_reported(tmp_path: Path, column: str) -> None:
     columns = [name for name in ("id", "path", "seconds", "rate") if name != column]
     message = wrong(tmp_path, ",".join(columns) + "\n1,2,3\n")
     assert "m.csv, line 1" in message and f"no column '{column}'" in message
@@ -146,12 +146,12 @@ def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
         ("b,b,c.wav,1,16000,,", "7 fields where the header has 6"),
     ],
 )
-def test_a_wrong_row_is_named_by_its_line(tmp_path: Path, row: str, says: str) -> None:
+def test_a_wrong_row_is_reported_with_its_line(tmp_path: Path, row: str, says: str) -> None:
     message = wrong(tmp_path, HEADER + "a,a.wav,1,16000,,\n" + row + "\n")
     assert "m.csv, line 3: " in message and says in message
 
 
-def test_a_missing_or_binary_file_says_so(tmp_path: Path) -> None:
+def test_a_missing_or_binary_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(IdemvoxError, match=r"no manifest .*none\.csv.*idemvox prepare"):
         load_manifest(tmp_path / "none.csv")
     (tmp_path / "m.csv").write_bytes(b"id,path\xff\xfe\n")
@@ -161,7 +161,7 @@ def test_a_missing_or_binary_file_says_so(tmp_path: Path) -> None:
         load_manifest(tmp_path)
 
 
-def test_a_start_is_kept_and_written_only_where_there_is_one(tmp_path):
+def test_starts_are_kept_and_written_only_if_there_are_any(tmp_path):
     rows = [Utterance("a", "y.wav", 2.0), Utterance("b", "x.wav", 2.0, start=2.5)]
     save_manifest(Manifest(rows, tmp_path), tmp_path / "m.csv")
     assert [u.start for u in load_manifest(tmp_path / "m.csv")] == [None, 2.5]

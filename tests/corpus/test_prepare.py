@@ -1,4 +1,4 @@
-"""Preparing: good files in, bad ones listed with the reason, and a scan that can be broken off."""
+"""Preparing: good files are taken, bad ones are listed with a reason, and a scan can be interrupted."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_bad_files_are_left_out_each_with_its_reason(tmp_path: Path) -> None:
     assert "good.wav" not in table
 
 
-def test_what_is_not_looked_at_is_named_by_kind_and_count(tmp_path: Path) -> None:
+def test_ignored_files_are_counted_by_kind(tmp_path: Path) -> None:
     tone(tmp_path / "in" / "a.wav")
     for name in ("a.txt", "b.TXT", "c.pdf", "README", ".hidden"):
         (tmp_path / "in" / name).write_text("")
@@ -128,7 +128,7 @@ def test_what_is_not_looked_at_is_named_by_kind_and_count(tmp_path: Path) -> Non
     assert any(n.startswith("25 files ignored: 2 .txt") and "and 16 more kinds" in n for n in notes)
 
 
-def test_problems_of_an_earlier_run_do_not_stay(tmp_path: Path) -> None:
+def test_problems_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
     tone(tmp_path / "in" / "a.wav")
     tone(tmp_path / "in" / "b.wav", seconds=1)
     assert prepare(tmp_path / "in", tmp_path / "m.csv").problems is not None
@@ -151,8 +151,8 @@ def test_rates_and_channels_are_noted_not_left_out(tmp_path: Path) -> None:
     assert all(note in shown(summary) for note in summary.notes)
 
 
-def test_opposite_channels_are_taken_and_noted(tmp_path: Path) -> None:
-    """Their average is silence; what counts is what reading gives, the louder one of them."""
+def test_channels_that_cancel_are_taken_and_noted(tmp_path: Path) -> None:
+    """Their average is silence, so the louder channel is used, as in reading."""
     wave = np.sin(np.arange(40_000) / 5)
     (tmp_path / "in").mkdir()
     soundfile.write(tmp_path / "in" / "a.wav", np.stack([0.5 * wave, -0.52 * wave], 1), 16000)
@@ -165,7 +165,7 @@ def test_opposite_channels_are_taken_and_noted(tmp_path: Path) -> None:
 
 
 def test_silence_around_speech_does_not_count(tmp_path: Path) -> None:
-    """By its own name, and with how much there is to hear; silence within speech is a part of it."""
+    """It has a reason of its own, with the length of the sound; silence within speech counts as speech."""
     sound = soundfile.read(tone(tmp_path / "in" / "whole.wav", 2.5))[0]
     for name, pieces in {
         "before": [np.zeros(48_000), sound[:16_000]],
@@ -184,8 +184,8 @@ def test_silence_around_speech_does_not_count(tmp_path: Path) -> None:
     assert not prepare(tmp_path / "in", tmp_path / "m.csv", min_seconds=0.9).left_out
 
 
-def test_a_streamed_wav_and_an_unended_ogg_are_taken(tmp_path: Path) -> None:
-    """Recorders that cannot know the length write one that is too large; that is no broken file."""
+def test_a_streamed_wav_and_an_unterminated_ogg_are_taken(tmp_path: Path) -> None:
+    """Recorders that do not know the length write one that is too large; such files are not broken."""
     path = tone(tmp_path / "in" / "a.wav")
     head = bytearray(path.read_bytes())
     head[4:8] = head[40:44] = b"\xff\xff\xff\xff"
@@ -230,7 +230,7 @@ def test_hidden_files_are_skipped_and_links_followed_once(tmp_path: Path) -> Non
         ("speaker", "{speaker}/*", "új\nsor/a.wav", "új\nsor"),
     ],
 )
-def test_patterns(kind: str, pattern: str, path: str, label: str | None) -> None:
+def test_patterns_match_paths(kind: str, pattern: str, path: str, label: str | None) -> None:
     assert path_pattern(kind, pattern)(path) == label
 
 
@@ -257,14 +257,14 @@ def test_labels_from_the_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "says"), [("*/*", r"has no \{speaker\}"), ("{speaker}/x/*", "matches no file.*'anna/a.wav'")]
 )
-def test_a_pattern_that_cannot_be_meant(tmp_path: Path, pattern: str, says: str) -> None:
+def test_impossible_patterns_are_refused(tmp_path: Path, pattern: str, says: str) -> None:
     tone(tmp_path / "in" / "anna" / "a.wav")
     with pytest.raises(IdemvoxError, match=says):
         prepare(tmp_path / "in", tmp_path / "m.csv", speaker_from=pattern)
     assert not (tmp_path / "m.csv").exists()
 
 
-def test_nothing_to_take(tmp_path: Path) -> None:
+def test_folders_without_audio_are_refused(tmp_path: Path) -> None:
     with pytest.raises(IdemvoxError, match="no folder"):
         prepare(tmp_path / "none", tmp_path / "m.csv")
     (tmp_path / "in").mkdir()
@@ -293,7 +293,7 @@ def test_all_files_bad_is_an_error_with_the_reasons_and_no_manifest(tmp_path: Pa
 
 
 def break_off(monkeypatch: pytest.MonkeyPatch, after: int) -> list[str]:
-    """Let Ctrl-C come with the file after so many; gives the list of the files that were decoded."""
+    """Raise KeyboardInterrupt after so many files; return the list of decoded files."""
     decoded: list[str] = []
     plain, lock = scan.examine, threading.Lock()
 
@@ -308,7 +308,7 @@ def break_off(monkeypatch: pytest.MonkeyPatch, after: int) -> list[str]:
     return decoded
 
 
-def test_an_interrupted_scan_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_scan_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(12):
         tone(tmp_path / "in" / f"{index:02}.wav", seconds=2 + index / 10)
     prepare(tmp_path / "in", tmp_path / "straight.csv")
@@ -325,7 +325,7 @@ def test_an_interrupted_scan_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         journal.write('["/half/a/li')  # as a killed scan leaves it
     done = [json.loads(line)[0] for line in (tmp_path / "m.csv.partial").read_text().splitlines()[1:-1]]
     assert 1 <= len(done) <= 6
-    os.utime(done[0], ns=(0, 10**18))  # changed since: must be looked at again
+    os.utime(done[0], ns=(0, 10**18))  # changed since, so it must be checked again
 
     decoded = break_off(monkeypatch, after=99)
     prepare_folder(folder, out, workers=1, progress=False)
@@ -335,7 +335,7 @@ def test_an_interrupted_scan_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not (tmp_path / "m.csv.partial").exists()
 
 
-def test_faults_are_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_with_faults_are_checked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that could not be read for a passing reason is not remembered as bad."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.wav").write_bytes(b"junk")
@@ -354,7 +354,7 @@ def table(tmp_path: Path, content: str) -> Path:
     return tmp_path / "audio" / "list.csv"
 
 
-def test_a_table_and_a_choice_of_its_rows(tmp_path: Path) -> None:
+def test_a_table_and_a_selection_of_its_rows(tmp_path: Path) -> None:
     listed = table(
         tmp_path,
         "path,speaker,recording,seconds,split\n"
@@ -412,14 +412,14 @@ def test_a_table_with_ids_absolute_paths_and_another_root(tmp_path: Path) -> Non
         ("", {}, r"line 1: no column 'path' \(found nothing\)"),
     ],
 )
-def test_a_wrong_table_is_named_by_its_line(
+def test_a_wrong_table_is_reported_with_its_line(
     tmp_path: Path, content: str, where: dict[str, str], says: str
 ) -> None:
     with pytest.raises(IdemvoxError, match=says):
         prepare_table(table(tmp_path, content), tmp_path / "m.csv", where=where, progress=False)
 
 
-def test_a_table_is_not_written_over(tmp_path: Path) -> None:
+def test_a_table_is_not_overwritten(tmp_path: Path) -> None:
     listed = table(tmp_path, "path\na.wav\n")
     with pytest.raises(IdemvoxError, match="choose another output"):
         prepare_table(listed, listed, progress=False)

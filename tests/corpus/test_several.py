@@ -1,4 +1,4 @@
-"""Several corpora are one: the numbers are those of their joined manifest, and nothing in two is merged."""
+"""Several corpora equal their joined manifest; equal names in two of them are not merged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from idemvox.errors import IdemvoxError
 
 
 def write_corpus(root: Path, seed: int, rows: list[tuple[str | None, str | None]]) -> Path:
-    """Write utterances u0, u1, ... of (speaker, recording), each other noise, and return their manifest."""
+    """Write utterances u0, u1, ... of (speaker, recording), each of other noise; return their manifest."""
     rng = np.random.default_rng(seed)
     for n in range(len(rows)):
         write_wav(root / "wav" / f"u{n}.wav", 0.1 * rng.standard_normal(3200 + 160 * n))
@@ -63,7 +63,7 @@ def assert_same(one: Corpus, other: Corpus) -> None:
         assert np.array_equal(mine[:600], its[:600]) and mine[:600].any()
 
 
-def test_a_list_is_the_joined_manifest_whatever_is_packed(three: list[Path], tmp_path: Path) -> None:
+def test_a_list_equals_the_joined_manifest_packed_or_not(three: list[Path], tmp_path: Path) -> None:
     joined = join_manifests(three, tmp_path / "elsewhere" / "all.csv", progress=False).manifest
     packs = [tmp_path / "packs" / path.parent.name for path in three]
     for path, folder in zip(three, packs, strict=True):
@@ -82,7 +82,7 @@ def test_a_list_is_the_joined_manifest_whatever_is_packed(three: list[Path], tmp
     assert again.lengths.tolist() == found.source.lengths.tolist()
 
 
-def test_names_alike_in_two_corpora_are_not_merged(three: list[Path]) -> None:
+def test_equal_names_in_two_corpora_are_not_merged(three: list[Path]) -> None:
     found = open_corpus(three)
     assert list(found.speaker_names) == ["vox-1/a", "vox/a", "vox/c", "vox2/a", "vox2/b"]
     of = [found.speaker_names[n] if n >= 0 else None for n in found.speakers.tolist()]
@@ -101,7 +101,7 @@ def test_names_alike_in_two_corpora_are_not_merged(three: list[Path]) -> None:
     assert len({*alone[[0, 1, 2]].tolist()}) == 1 and len({*alone[[0, 5, 10]].tolist()}) == 3
 
 
-def test_ids_of_packs_are_not_read_until_one_is_asked_for(
+def test_ids_of_packs_are_read_when_needed(
     three: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in three[:2]:
@@ -119,7 +119,7 @@ def test_ids_of_packs_are_not_read_until_one_is_asked_for(
         found.ids[0]
 
 
-def test_a_list_of_one_is_that_one(three: list[Path]) -> None:
+def test_a_list_of_one_corpus_equals_that_corpus(three: list[Path]) -> None:
     assert_same(open_corpus(three[:1]), open_corpus(three[0]))
     assert open_corpus(three[:1]).ids[0] == "u0" and open_corpus(three[0]).parts == {"vox2": 5}
 
@@ -134,7 +134,7 @@ def test_a_list_of_one_is_that_one(three: list[Path]) -> None:
         (["a/../b/vox1.dev.csv", "packs/vox1"], ["vox1.dev", "vox1"]),
     ],
 )
-def test_names_of_corpora(
+def test_corpora_are_named_by_their_paths(
     paths: list[str], names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -143,7 +143,7 @@ def test_names_of_corpora(
     assert corpus_names([tmp_path / path for path in paths]) == names  # however they are given
 
 
-def test_names_that_cannot_be_told_apart(three: list[Path], tmp_path: Path) -> None:
+def test_indistinguishable_names_are_refused(three: list[Path], tmp_path: Path) -> None:
     pack(three[1], tmp_path / "vox", progress=False)
     (tmp_path / "vox.csv").write_bytes(three[0].read_bytes())
     with pytest.raises(IdemvoxError, match=r"vox\.csv and .*vox would have the same name; rename one"):
@@ -151,7 +151,7 @@ def test_names_that_cannot_be_told_apart(three: list[Path], tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("packed", [(True, False), (False, True), (True, True)])
-def test_a_corpus_beside_a_joined_one_that_contains_it(
+def test_a_corpus_beside_a_joined_one_with_it_is_refused(
     three: list[Path], tmp_path: Path, packed: tuple[bool, bool]
 ) -> None:
     joined = join_manifests(three[:2], tmp_path / "all.csv", progress=False).manifest
@@ -166,7 +166,7 @@ def test_a_corpus_beside_a_joined_one_that_contains_it(
     assert len(open_corpus([whole, tmp_path / "packs" / "vox-1"])) == 11
 
 
-def test_the_same_corpus_twice(three: list[Path], tmp_path: Path) -> None:
+def test_the_same_corpus_twice_is_refused(three: list[Path], tmp_path: Path) -> None:
     pack(three[0], tmp_path / "p", progress=False)
     pack(three[0], tmp_path / "q", progress=False)
     link = tmp_path / "link.csv"
@@ -178,7 +178,7 @@ def test_the_same_corpus_twice(three: list[Path], tmp_path: Path) -> None:
         open_corpus([tmp_path / "p", tmp_path / "q"])
 
 
-def test_audio_in_two_corpora(three: list[Path], tmp_path: Path) -> None:
+def test_the_same_audio_in_two_corpora_is_refused(three: list[Path], tmp_path: Path) -> None:
     home = load_manifest(three[0])
     (tmp_path / "link").symlink_to(three[0].parent)
     again = [replace(home[n], id=f"again{n}", path=f"link/wav/u{n}.wav") for n in (1, 3)]
@@ -207,7 +207,7 @@ def test_different_parts_of_one_file_may_be_in_two_corpora(three: list[Path], tm
         open_corpus([second, over, first])
 
 
-def test_one_that_is_empty_or_missing(three: list[Path], tmp_path: Path) -> None:
+def test_an_empty_or_missing_corpus_is_refused(three: list[Path], tmp_path: Path) -> None:
     save_manifest(Manifest([], tmp_path), tmp_path / "none.csv")
     with pytest.raises(IdemvoxError, match="the corpus none has no utterances"):
         open_corpus([three[0], tmp_path / "none.csv"])
@@ -216,7 +216,7 @@ def test_one_that_is_empty_or_missing(three: list[Path], tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("out", ["all.csv", "deep/er/all.csv", "link/all.csv", "vox2/wav/all.csv"])
-def test_joined_paths_are_right_wherever_it_is_written(out: str, tmp_path: Path, monkeypatch) -> None:
+def test_joined_paths_are_right_for_any_output_folder(out: str, tmp_path: Path, monkeypatch) -> None:
     first = write_corpus(tmp_path / "vox2", 1, [("a", None)] * 2)
     second = write_corpus(tmp_path / "far" / "vox1", 2, [("a", "r")] * 2)
     save_manifest(load_manifest(second), tmp_path / "lists" / "vox1.csv")  # ../far/vox1/wav/u0.wav
@@ -235,7 +235,7 @@ def test_joined_paths_are_right_wherever_it_is_written(out: str, tmp_path: Path,
     assert [(u.speaker, u.recording) for u in found] == [("vox2/a", None)] * 2 + [("vox1/a", "vox1/r")] * 2
 
 
-def test_the_command_says_what_each_corpus_is_called(three: list[Path], tmp_path: Path) -> None:
+def test_the_command_prints_the_name_of_each_corpus(three: list[Path], tmp_path: Path) -> None:
     words = ["prepare", "join", *map(str, three), "--out", str(tmp_path / "all.csv")]
     result = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
     assert result.exit_code == 0, (result.output, result.exception)
@@ -255,7 +255,7 @@ def test_the_command_says_what_each_corpus_is_called(three: list[Path], tmp_path
         (lambda three, tmp: [three[0], tmp / "none.csv"], "has no utterances; leave it out"),
     ],
 )
-def test_what_cannot_be_joined(pick, said: str, three: list[Path], tmp_path: Path) -> None:
+def test_impossible_joins_are_refused(pick, said: str, three: list[Path], tmp_path: Path) -> None:
     save_manifest(Manifest([], tmp_path), tmp_path / "none.csv")
     (tmp_path / "out.csv").write_bytes(three[1].read_bytes())
     with pytest.raises(IdemvoxError, match=said):
@@ -263,7 +263,7 @@ def test_what_cannot_be_joined(pick, said: str, three: list[Path], tmp_path: Pat
     assert (tmp_path / "out.csv").read_bytes() == three[1].read_bytes()
 
 
-def test_two_real_corpora_join_and_read_alike(tmp_path: Path) -> None:
+def test_two_real_corpora_read_the_same_joined_or_listed(tmp_path: Path) -> None:
     root = Path(os.environ.get("IDEMVOX_CORPORA", Path(__file__).parents[2] / "../shared/corpora"))
     if not (root / "manifest.csv").exists():
         pytest.skip("no real speech: set IDEMVOX_CORPORA to the folder that holds manifest.csv")

@@ -1,4 +1,4 @@
-"""The doctor: every ill by its name, nothing said of the healthy, counts against the official ones."""
+"""The doctor: it names every problem, reports none in good audio, and compares official counts."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def heard(wave: np.ndarray, tmp_path: Path, rate: int = RATE, name: str = "x.wav
     return listen(save(tmp_path / name, wave, rate)).sounds[0]
 
 
-def test_nothing_is_said_of_good_speech(tmp_path: Path) -> None:
+def test_good_speech_has_no_problems(tmp_path: Path) -> None:
     for seed, suffix in enumerate((".wav", ".flac", ".ogg", ".opus", ".mp3")):
         save(tmp_path / "in" / f"a{suffix}", speech(seed))
         save(tmp_path / "in" / "loud" / f"a{suffix}", speech(10 + seed, peak=0.98))
@@ -92,7 +92,7 @@ def test_nothing_is_said_of_good_speech(tmp_path: Path) -> None:
     assert any("1 at 8 kHz" in note for note in diagnosis.notes)
 
 
-def test_which_decoder_reads_what_is_noted(tmp_path: Path) -> None:
+def test_the_decoder_of_each_kind_is_noted(tmp_path: Path) -> None:
     for seed, name in enumerate(("a.wav", "b.wav", "c.opus")):
         save(tmp_path / "in" / name, speech(seed))
     with av.open(str(tmp_path / "in" / "d.m4a"), "w", format="mp4") as container:
@@ -119,7 +119,7 @@ def test_silence_around_speech_does_not_count(tmp_path: Path) -> None:
     assert found(examine(tmp_path / "in")) == {"a.wav": (why, "error")}
 
 
-def test_every_problem_by_its_name(tmp_path: Path) -> None:
+def test_every_problem_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     save(folder / "good.wav", speech(1))
     save(folder / "short.wav", speech(2, seconds=1.5))
@@ -174,7 +174,7 @@ def test_every_problem_by_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("level", [1.0, 0.3, 0.01])
-def test_clipping_shows_at_any_level_and_loudness_is_none(tmp_path: Path, level: float) -> None:
+def test_clipping_is_found_at_any_level_and_loudness_is_not_clipping(tmp_path: Path, level: float) -> None:
     voice = speech(1, peak=1.0)
     assert heard(level * np.clip(2 * voice, -1, 1), tmp_path).clipped > 4 * CLIPPED
     assert heard(level * np.minimum(2 * voice, 1) / 2, tmp_path).clipped > 2 * CLIPPED  # on one side only
@@ -190,7 +190,7 @@ def test_flat_tops_are_runs_of_three_at_the_extremes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", [12_000, 16_000, 44_100, 48_000])
-def test_the_band_of_a_telephone(tmp_path: Path, rate: int) -> None:
+def test_telephone_bandwidth_is_found(tmp_path: Path, rate: int) -> None:
     narrow = soxr.resample(speech(1), RATE, 8_000)
     assert heard(soxr.resample(narrow, 8_000, rate), tmp_path, rate).above < TELEPHONE - 5
     assert heard(soxr.resample(speech(1), RATE, rate), tmp_path, rate).above > TELEPHONE + 10
@@ -198,7 +198,7 @@ def test_the_band_of_a_telephone(tmp_path: Path, rate: int) -> None:
     assert math.isnan(heard(narrow, tmp_path, 8_000).above)
 
 
-def test_a_dull_voice_and_narrow_but_wider_bands_are_not_of_a_telephone(tmp_path: Path) -> None:
+def test_a_dull_voice_and_wider_bands_are_not_telephone_bandwidth(tmp_path: Path) -> None:
     spectrum = np.fft.rfft(speech(1))
     hertz = np.fft.rfftfreq(3 * RATE, 1 / RATE)
     dull = np.fft.irfft(spectrum / (1 + (hertz / 1000) ** 2))  # a further 12 dB an octave above 1 kHz
@@ -207,7 +207,7 @@ def test_a_dull_voice_and_narrow_but_wider_bands_are_not_of_a_telephone(tmp_path
     assert heard(wider, tmp_path).above > TELEPHONE
 
 
-def test_same_audio_whatever_the_file(tmp_path: Path) -> None:
+def test_equal_audio_is_found_in_any_format(tmp_path: Path) -> None:
     wave = to_pcm(speech(1))
     save(tmp_path / "a.wav", wave)
     save(tmp_path / "b.flac", wave)
@@ -223,7 +223,7 @@ def test_same_audio_whatever_the_file(tmp_path: Path) -> None:
     }
 
 
-def test_same_audio_under_two_speakers_is_an_error(tmp_path: Path) -> None:
+def test_equal_audio_of_two_speakers_is_an_error(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d"):
         save(tmp_path / f"{name}.wav", speech(1))
     rows = [row("a.wav", 3, "ann"), row("b.wav", 3, "bo"), row("c.wav", 3, "ann"), row("d.wav", 3)]
@@ -237,14 +237,14 @@ def test_same_audio_under_two_speakers_is_an_error(tmp_path: Path) -> None:
     assert diagnosis.listing == tmp_path / "m.doctor.csv" and diagnosis.speakers == 2
 
 
-def test_silent_and_broken_files_are_not_called_the_same(tmp_path: Path) -> None:
+def test_silent_and_broken_files_are_not_equal(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save(tmp_path / f"{name}.wav", np.zeros(48_000))
         (tmp_path / f"{name}.mp3").write_bytes(b"")
     assert {reason for reason, _ in found(examine(tmp_path)).values()} == {"silent", "cannot be read"}
 
 
-def test_a_list_that_disagrees_with_its_files(tmp_path: Path) -> None:
+def test_a_manifest_that_disagrees_with_its_files_is_reported(tmp_path: Path) -> None:
     for seed, name in enumerate(("right", "long", "short", "rate")):
         save(tmp_path / f"{name}.wav", speech(seed))
     rows = [row("right.wav", 3.01), row("long.wav", 2.5), row("short.wav", 4), row("rate.wav", rate=8_000)]
@@ -258,7 +258,7 @@ def test_a_list_that_disagrees_with_its_files(tmp_path: Path) -> None:
     assert diagnosis.problems[0].detail == "3.00 s, not 2.50 s"
 
 
-def test_utterances_inside_a_file_are_heard_one_by_one(
+def test_utterances_of_one_file_are_checked_separately(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scan, "BLOCK", 10_000)  # so that they go over the ends of blocks
@@ -279,14 +279,14 @@ def test_utterances_inside_a_file_are_heard_one_by_one(
     assert (diagnosis.utterances, diagnosis.files) == (8, 2)
 
 
-def test_where_rows_are_parts_a_rest_of_a_file_is_no_mistake(tmp_path: Path) -> None:
+def test_unused_rest_of_a_file_is_fine_if_rows_are_parts(tmp_path: Path) -> None:
     for seed, name in enumerate(("a", "b")):
         save(tmp_path / f"{name}.wav", speech(seed, seconds=6))
     rows = [row("a.wav", 2.5, id="a0"), row("a.wav", 2.5, id="a1", start=2.5), row("b.wav", 2.5)]
     assert found(examine(manifest(tmp_path / "m.csv", *rows))) == {}
 
 
-def test_of_a_broken_file_only_what_lies_behind_the_break_is_bad(tmp_path: Path) -> None:
+def test_in_a_broken_file_only_parts_after_the_break_are_bad(tmp_path: Path) -> None:
     path = save(tmp_path / "shard.wav", np.concatenate([speech(seed) for seed in range(4)]))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     rows = [row("shard.wav", 3, id=f"u{i}", start=3.0 * i) for i in range(4)]
@@ -333,7 +333,7 @@ def test_one_bad_file_never_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read(tmp_path: Path) -> None:
+def test_files_without_permission_are_reported(tmp_path: Path) -> None:
     save(tmp_path / "in" / "good.wav", speech(1))
     save(tmp_path / "in" / "mine.wav", speech(2)).chmod(0)
     save(tmp_path / "in" / "closed" / "a.wav", speech(3)).parent.chmod(0)
@@ -348,7 +348,7 @@ def test_what_may_not_be_read(tmp_path: Path) -> None:
 
 
 def break_off(monkeypatch: pytest.MonkeyPatch, after: int) -> list[str]:
-    """Let Ctrl-C come with the file after so many; gives the list of the files that were decoded."""
+    """Raise KeyboardInterrupt after so many files; return the list of decoded files."""
     decoded: list[str] = []
     plain, lock = listening.examine, threading.Lock()
 
@@ -364,7 +364,7 @@ def break_off(monkeypatch: pytest.MonkeyPatch, after: int) -> list[str]:
 
 
 def ward(folder: Path) -> Path:
-    """A manifest with all sorts of rows, two of them in one file."""
+    """A manifest with all kinds of rows, two of them in one file."""
     for seed in range(8):
         save(folder / f"{seed}.wav", speech(seed % 6, peak=0 if seed == 2 else 0.5))
     save(folder / "clipped.wav", np.clip(3 * speech(9), -0.5, 0.5))
@@ -373,7 +373,7 @@ def ward(folder: Path) -> Path:
     return manifest(folder / "m.csv", *rows)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bytes(
+def test_an_interrupted_run_resumes_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, out = ward(tmp_path), tmp_path / "p.csv"
@@ -395,7 +395,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     assert not journal.exists()
 
 
-def test_other_parts_of_a_file_are_heard_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_parts_of_a_file_are_checked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "a.wav", np.r_[np.zeros(48_000), speech(1)])
     save(tmp_path / "b.wav", speech(2))
     first, later = row("a.wav", 3, id="part", start=0.001), row("a.wav", 3, id="part", start=3.0)
@@ -461,7 +461,7 @@ def test_the_official_counts_add_up() -> None:
         ),
     ],
 )
-def test_counts_by_the_corpus_own_names(corpus: str, names: list[str], counts: Any) -> None:
+def test_official_counts_follow_the_corpus_names(corpus: str, names: list[str], counts: Any) -> None:
     there = count(CORPORA[corpus], rows_of(names))
     assert (there if isinstance(counts, dict) else list(there.values())) == counts
 
@@ -475,7 +475,7 @@ def test_pieces_and_copies_count_once() -> None:
     assert count(CORPORA["voxceleb1"], copies)["utterances"] == 1
 
 
-def test_counts_by_the_rows_labels_where_no_name_is_the_corpus_own() -> None:
+def test_official_counts_follow_labels_if_no_name_matches() -> None:
     rows = [row("1.wav", 3, "ann", recording="x"), row("2.wav", 3, "bo", recording="x"), row("3.wav")]
     assert list(count(CORPORA["voxceleb1-dev"], rows).values()) == [2, 2, 3]
 
@@ -500,7 +500,7 @@ def test_a_corpus_is_known_by_its_names(names: list[str], corpus: str | None) ->
     assert (known.name if known else None) == corpus
 
 
-def test_missing_utterances_show_and_fail_only_when_asked_for(tmp_path: Path) -> None:
+def test_missing_utterances_are_shown_and_fail_only_on_request(tmp_path: Path) -> None:
     save(tmp_path / "in" / "id10270" / "5r0dWxy17C8" / "00001.wav", speech(1))
     save(tmp_path / "in" / "id10271" / "1gtz-CUIygI" / "00001.wav", speech(1))
     (tmp_path / "in" / "id10271" / "1gtz-CUIygI" / "00002.wav").write_bytes(b"")
@@ -523,7 +523,7 @@ def test_noises_may_be_short_and_dull(tmp_path: Path) -> None:
     assert "shorter than 1 s" in {p.reason for p in examine(tmp_path, min_seconds=1).problems}
 
 
-def test_what_is_refused(tmp_path: Path) -> None:
+def test_impossible_requests_are_refused(tmp_path: Path) -> None:
     source = ward(tmp_path / "in")
     with pytest.raises(IdemvoxError, match="unknown corpus 'voxceleb'; did you mean 'voxceleb"):
         examine(source, corpus="voxceleb")
@@ -540,7 +540,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         examine(manifest(tmp_path / "m.csv"))
 
 
-def test_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_status_follows_the_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def status(*words: str) -> tuple[int, str]:
         result = CliRunner().invoke(app, ["doctor", "-q", *words], env={"COLUMNS": "160"})
         return result.exit_code, result.output
@@ -561,12 +561,12 @@ def test_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert code == 130 and "stopped after 0 of 1 files; run the same command again to resume" in shown
 
 
-def test_every_part_of_all_is_offered_by_the_help() -> None:
+def test_the_help_lists_all_corpora_and_parts() -> None:
     shown = CliRunner().invoke(app, ["doctor", "--help"], env={"COLUMNS": "160"}).output
     assert all(name in shown for name in CORPORA) and "--strict" in shown
 
 
-def test_real_speech_is_healthy_and_real_calls_upsampled_are_not(tmp_path: Path) -> None:
+def test_real_speech_is_good_and_upsampled_calls_are_reported(tmp_path: Path) -> None:
     root = Path(os.environ.get("IDEMVOX_CORPORA", Path(__file__).parents[3] / "../shared/corpora"))
     if not (root / "manifest.csv").exists():
         pytest.skip("no real speech: set IDEMVOX_CORPORA to the folder that holds manifest.csv")

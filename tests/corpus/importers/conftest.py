@@ -13,7 +13,7 @@ from .trees import CORPORA, Corpus
 
 @pytest.fixture(params=CORPORA)
 def corpus(request: pytest.FixtureRequest, tmp_path: Path) -> Corpus:
-    """Each corpus in turn, built in ``tmp_path / "in"``; its ``prepare`` works alone and shows nothing."""
+    """Each corpus in turn, built in ``tmp_path / "in"``; ``prepare`` uses one thread and prints nothing."""
     found = CORPORA[request.param]
     (tmp_path / "in").mkdir()
     found.build(tmp_path / "in")

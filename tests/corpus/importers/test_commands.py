@@ -1,4 +1,4 @@
-"""The commands as a person types them."""
+"""The commands, as typed by a user."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_corpus_has_its_command(tmp_path, name):
     assert f"Example: idemvox prepare {name} " in help_text
 
 
-def test_options_that_only_one_corpus_has(tmp_path):
+def test_some_corpora_have_options_of_their_own(tmp_path):
     (tmp_path / "in").mkdir()
     CORPORA["rirs"].build(tmp_path / "in")
     CORPORA["musan"].build(tmp_path / "in")
@@ -54,7 +54,7 @@ def test_options_that_only_one_corpus_has(tmp_path):
 
 def test_a_new_importer_is_one_decorated_function(tmp_path, monkeypatch):
     """The command, its options and help, and the doctor's counts come from it."""
-    list(IMPORTERS)  # so that those there are stay
+    list(IMPORTERS)  # loads the existing importers, which stay
     monkeypatch.setattr(IMPORTERS, "_importers", dict(IMPORTERS._importers))
     seen = {}
 
@@ -95,7 +95,7 @@ def test_a_new_importer_is_one_decorated_function(tmp_path, monkeypatch):
         IMPORTERS.register("calls", help="")(lambda folder, out: [])
 
 
-def test_an_unknown_importer_or_command_is_named():
+def test_an_unknown_importer_or_command_is_reported():
     with pytest.raises(IdemvoxError, match="unknown importer 'voxceleb'; did you mean 'voxceleb"):
         IMPORTERS["voxceleb"]
     result = CliRunner().invoke(app, ["prepare", "voxceleb3", "x"])

@@ -1,4 +1,4 @@
-"""What holds for every corpus: resumed, repeated, spoilt and not there at all."""
+"""Every importer: resuming, repeating, broken files and missing corpora."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from idemvox.errors import IdemvoxError
 
 
 def written(folder: Path) -> dict[str, bytes]:
-    """Everything that an importer wrote, by name."""
+    """Return all files that an importer wrote, by name."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
@@ -26,7 +26,7 @@ def summaries(result: Summary | list[Summary]) -> list[Summary]:
 
 
 def break_off(monkeypatch: pytest.MonkeyPatch, journal: Path, after: int) -> list[Path]:
-    """Let Ctrl-C come with the file after so many, once one is in the journal; gives the files decoded."""
+    """Raise KeyboardInterrupt after so many files, once one is in the journal; return the decoded files."""
     decoded: list[Path] = []
     plain, lock = scan.examine, threading.Lock()
 
@@ -43,7 +43,7 @@ def break_off(monkeypatch: pytest.MonkeyPatch, journal: Path, after: int) -> lis
     return decoded
 
 
-def test_rows_are_there_and_can_be_read(corpus, tmp_path):
+def test_all_rows_are_listed_and_can_be_read(corpus, tmp_path):
     done = summaries(corpus.prepare(tmp_path / "in", tmp_path / "out" / "m.csv"))
     rows = 0
     for summary in done:
@@ -56,7 +56,7 @@ def test_rows_are_there_and_can_be_read(corpus, tmp_path):
     assert rows == corpus.rows
 
 
-def test_the_same_again_and_after_an_interruption(corpus, tmp_path, monkeypatch):
+def test_a_repeated_or_resumed_run_gives_the_same_files(corpus, tmp_path, monkeypatch):
     corpus.prepare(tmp_path / "in", tmp_path / "straight" / "m.csv")
     straight = written(tmp_path / "straight")
     corpus.prepare(tmp_path / "in", tmp_path / "straight" / "m.csv")
@@ -84,7 +84,7 @@ def test_a_broken_file_among_good_ones_is_left_out_and_listed(corpus, tmp_path):
     assert paths and not any(path.endswith(corpus.one) for path in paths)
 
 
-def test_another_folder_is_refused_with_what_was_looked_for(corpus, tmp_path):
+def test_another_folder_is_refused_with_the_expected_layout(corpus, tmp_path):
     (tmp_path / "other" / "deep").mkdir(parents=True)
     (tmp_path / "other" / "deep" / "a.wav").write_bytes(b"")
     with pytest.raises(IdemvoxError, match="looked for") as caught:

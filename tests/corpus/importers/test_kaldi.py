@@ -20,13 +20,13 @@ def test_segments_become_parts_and_each_recording_is_decoded_once(tmp_path, monk
     rows = [(u.id, u.speaker, u.recording, u.start, u.seconds) for u in load_manifest(tmp_path / "m.csv")]
     assert rows == [
         ("a-1", "a", "call1", 0.5, 2.5),
-        ("a-2", "a", "call1", 3.0, 5.0),  # said to end 0.2 s after its recording: cut there
+        ("a-2", "a", "call1", 3.0, 5.0),  # listed to end 0.2 s after its recording, and cut there
         ("b-1", "b", "call2", None, 8.0),
     ]
     assert len(decoded) == 2
 
 
-def test_segments_that_cannot_be_are_left_out_each_with_its_reason(tmp_path):
+def test_impossible_segments_are_left_out_with_a_reason(tmp_path):
     kaldi(tmp_path / "in")
     with (tmp_path / "in" / "segments").open("a") as file:
         file.write("c-1 call1 1 20\nc-2 call1 1 2.5\nc-3 call1 7.9 8.4\n")
@@ -39,7 +39,7 @@ def test_segments_that_cannot_be_are_left_out_each_with_its_reason(tmp_path):
     assert summary.taken == 3 and any("speaker unknown of 3 utterances" in note for note in summary.notes)
 
 
-def test_a_broken_recording_is_one_problem_however_many_segments(tmp_path):
+def test_a_broken_recording_is_one_problem_for_any_number_of_segments(tmp_path):
     kaldi(tmp_path / "in")
     (tmp_path / "in" / "audio" / "call1.wav").write_bytes(b"")
     (problem,) = prepare_kaldi(tmp_path / "in", tmp_path / "m.csv", progress=False).left_out
@@ -75,7 +75,7 @@ def test_without_segments_and_with_relative_paths(tmp_path, monkeypatch):
         ("utt2spk", "a-1\n", r"utt2spk, line 1: expected 'utterance speaker', got 'a-1'"),
     ],
 )
-def test_a_wrong_line_is_named_and_no_command_is_run(tmp_path, name, text, says):
+def test_a_wrong_line_is_reported_and_no_command_is_run(tmp_path, name, text, says):
     kaldi(tmp_path / "in")
     (tmp_path / "in" / name).write_text(text.format(tmp_path))
     with pytest.raises(IdemvoxError, match=says):

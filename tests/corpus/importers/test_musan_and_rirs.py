@@ -14,7 +14,7 @@ from idemvox.errors import IdemvoxError
 from .trees import musan, rirs, tone
 
 
-def test_pieces_are_parts_of_their_file(tmp_path):
+def test_pieces_are_parts_of_files(tmp_path):
     musan(tmp_path / "in")
     done = prepare_musan(tmp_path / "in", tmp_path / "musan.csv", progress=False)
     assert [s.manifest.name for s in done] == [f"musan.{kind}.csv" for kind in ("noise", "music", "speech")]
@@ -36,7 +36,7 @@ def test_pieces_are_parts_of_their_file(tmp_path):
     assert [u.seconds for u in load_manifest(tmp_path / "musan.speech.csv")] == [3.0]
 
 
-def test_other_pieces_and_kinds_that_are_not_there(tmp_path):
+def test_other_lengths_of_pieces_and_missing_kinds(tmp_path):
     tone(tmp_path / "in" / "music" / "a.wav", seconds=4)
     (done,) = prepare_musan(tmp_path / "in", tmp_path / "m.csv", piece=2, progress=False)
     assert [u.start for u in load_manifest(done.manifest)] == [0.0, 2.0] and done.unit == "piece"
@@ -48,7 +48,7 @@ def test_other_pieces_and_kinds_that_are_not_there(tmp_path):
 
 
 @pytest.mark.parametrize("below", ["", "RIRS_NOISES"])
-def test_short_responses_are_taken_by_room_and_real_ones_on_request(tmp_path, below):
+def test_simulated_responses_are_taken_by_room_and_real_ones_on_request(tmp_path, below):
     rirs(tmp_path / "in")
     prepare_rirs(tmp_path / "in" / below, tmp_path / "m.csv", progress=False)
     rows = load_manifest(tmp_path / "m.csv")

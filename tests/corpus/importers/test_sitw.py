@@ -31,7 +31,7 @@ def test_trials_and_speakers(tmp_path):
     assert any("speaker unknown of 4 files" in note for note in summary.notes)
 
 
-def test_one_part_alone(tmp_path):
+def test_one_part_alone_is_prepared(tmp_path):
     sitw(tmp_path / "in")
     prepare_sitw(tmp_path / "in" / "eval", tmp_path / "m.csv", progress=False)
     assert load_manifest(tmp_path / "m.csv")[0].id == "audio/aaaaa.flac"
@@ -39,7 +39,7 @@ def test_one_part_alone(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["lists/enroll-core.lst", "lists/test-core.lst", "keys/core-core.lst"])
-def test_a_missing_list_is_named(tmp_path, name):
+def test_a_missing_list_is_reported(tmp_path, name):
     sitw(tmp_path / "in")
     (tmp_path / "in" / "eval" / name).unlink()
     with pytest.raises(IdemvoxError, match=f"cannot read .*eval/{name}: No such file"):

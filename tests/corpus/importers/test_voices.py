@@ -37,7 +37,7 @@ def test_models_become_their_files(tmp_path, tree, caplog, below):
     assert "VOiCES 2019 dev has 4,038,656" in caplog.text
 
 
-def test_trials_of_a_file_left_out_are_kept_and_said(tmp_path, tree):
+def test_trials_of_a_missing_file_are_kept_and_reported(tmp_path, tree):
     (tree / "sid_dev" / "sp0032" / f"{voices_name('sp0032')}.wav").unlink()
     summary = prepare_voices(tmp_path / "in", tmp_path / "m.csv", progress=False)
     assert len(load_trials(tmp_path / "trials" / "voices2019-dev.txt")) == 8
@@ -45,7 +45,7 @@ def test_trials_of_a_file_left_out_are_kept_and_said(tmp_path, tree):
 
 
 @pytest.mark.parametrize("name", ["dev-enroll.lst", "dev-test.lst", "dev-trial-keys.lst"])
-def test_a_missing_list_is_named(tmp_path, tree, name):
+def test_a_missing_list_is_reported(tmp_path, tree, name):
     (tree / "sid_dev_lists_and_keys" / name).unlink()
     with pytest.raises(IdemvoxError) as caught:
         prepare_voices(tmp_path / "in", tmp_path / "m.csv", progress=False)
@@ -67,7 +67,7 @@ def test_a_missing_list_is_named(tmp_path, tree, name):
         ("dev-enroll.lst", "lonely", r"line 3: expected 'model file', got 'lonely'"),
     ],
 )
-def test_a_wrong_line_is_named_before_anything_is_decoded(tmp_path, tree, name, line, says):
+def test_a_wrong_line_is_reported_before_anything_is_decoded(tmp_path, tree, name, line, says):
     with (tree / "sid_dev_lists_and_keys" / name).open("a") as file:
         file.write(line + "\n")
     with pytest.raises(IdemvoxError, match=says):

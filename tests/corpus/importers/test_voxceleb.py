@@ -14,7 +14,7 @@ from .trees import tone, voxceleb1, voxceleb2
 
 
 @pytest.mark.parametrize("below", ["", "vox1_dev_wav", "vox1_dev_wav/wav"])
-def test_ids_are_those_of_the_trial_lists(tmp_path, below):
+def test_ids_are_those_of_the_official_trial_lists(tmp_path, below):
     voxceleb1(tmp_path / "in")
     prepare_voxceleb1(tmp_path / "in" / below, tmp_path / "m.csv", progress=False)
     manifest = load_manifest(tmp_path / "m.csv")
@@ -25,7 +25,7 @@ def test_ids_are_those_of_the_trial_lists(tmp_path, below):
     assert manifest.speakers == ["id10001", "id10270"][: 1 if below else 2]
 
 
-def test_official_trials_find_their_files_whatever_the_format(tmp_path):
+def test_official_trials_find_their_files_in_any_format(tmp_path):
     tone(tmp_path / "in" / "id10270" / "x6uYqmx31kE" / "00001.flac")
     tone(tmp_path / "in" / "id10271" / "8jEAjG6SegY" / "00008.wav")
     prepare_voxceleb1(tmp_path / "in", tmp_path / "m.csv", progress=False)
@@ -33,7 +33,7 @@ def test_official_trials_find_their_files_whatever_the_format(tmp_path):
     assert len(trial_utterances(load_trials(tmp_path / "t.txt"), load_manifest(tmp_path / "m.csv"))) == 2
 
 
-def test_converted_files_are_taken_rather_than_m4a_and_strays_are_not(tmp_path):
+def test_converted_files_are_preferred_to_m4a_and_strays_are_left_out(tmp_path):
     voxceleb2(tmp_path / "in")
     tone(tmp_path / "in" / "dev" / "wav" / "id00012" / "21Uxsk56VDQ" / "00002.wav")
     tone(tmp_path / "in" / "dev" / "aac" / "id00012" / "intro.wav")

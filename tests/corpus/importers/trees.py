@@ -128,12 +128,12 @@ def kaldi(root: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """How to build and prepare a corpus, what spoils it, and what its importer says it looked for."""
+    """How to build and prepare a corpus, a file to break, and the layout that its importer reports."""
 
     build: Callable[[Path], None]
     prepare: Callable[..., Any]
     rows: int
-    one: str  # a file in it, whose loss leaves others good
+    one: str  # a file of it that other files do not need
     looked_for: str
 
 

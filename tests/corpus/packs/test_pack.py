@@ -1,4 +1,4 @@
-"""Packs: the same samples as the files, whatever befell the packing, and every kind of damage noticed."""
+"""Packs: the samples of the files, even after interrupted packing; every kind of damage is detected."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(listed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pack it undisturbed, into several shards."""
+    """Pack it without interruption, into several shards."""
     out = tmp_path_factory.mktemp("pack") / "whole"
     packed(listed, out, shard_gib=TINY)
     return out
@@ -89,7 +89,7 @@ def crop(source: PackedSource, index: int, start: int, samples: int) -> np.ndarr
     return out[: source.read_into(index, start, out)]
 
 
-def test_the_samples_are_those_of_the_files(listed: Path, whole: Path) -> None:
+def test_samples_equal_those_of_the_files(listed: Path, whole: Path) -> None:
     manifest = load_manifest(listed)
     source = PackedSource(whole)
     names = list(Lines(whole / "ids.txt", len(source)))
@@ -131,14 +131,14 @@ def test_shards_end_before_an_utterance_that_does_not_fit(whole: Path) -> None:
     ]
 
 
-def test_an_utterance_longer_than_a_shard_has_one_of_its_own(listed: Path, tmp_path: Path) -> None:
+def test_an_utterance_longer_than_a_shard_has_its_own_shard(listed: Path, tmp_path: Path) -> None:
     packed(listed, tmp_path / "p", shard_gib=1e-9)
     source = PackedSource(tmp_path / "p")
     assert source.index["shard"].tolist() == [0, 1, 2, 3, 4, 5] and not source.index["offset"].any()
     assert not check(tmp_path / "p", progress=False).damaged
 
 
-def test_what_cannot_be_read_is_left_out_and_listed(listed: Path, tmp_path: Path) -> None:
+def test_unreadable_files_are_left_out_and_listed(listed: Path, tmp_path: Path) -> None:
     summary = packed(listed, tmp_path / "p")
     assert (summary.utterances, summary.left_out, summary.shards, summary.new) == (6, 2, 1, True)
     assert summary.hours == pytest.approx((1.5 + 1.25 + 2 + 1 + 1.9 + 2.5) / 3600)
@@ -152,7 +152,7 @@ def test_what_cannot_be_read_is_left_out_and_listed(listed: Path, tmp_path: Path
     assert "only here" not in (tmp_path / "p" / "speakers.txt").read_text()
 
 
-def test_nothing_that_can_be_read(tmp_path: Path) -> None:
+def test_without_readable_files_packing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"")
     save_manifest(Manifest([Utterance("a", "a.wav", 1.0)], tmp_path), tmp_path / "m.csv")
     with pytest.raises(
@@ -164,13 +164,13 @@ def test_nothing_that_can_be_read(tmp_path: Path) -> None:
     assert not (tmp_path / "p" / "problems.csv").exists()
 
 
-def test_nothing_depends_on_when_where_or_how_many_threads(listed: Path, whole: Path, tmp_path: Path) -> None:
+def test_time_place_and_number_of_threads_change_nothing(listed: Path, whole: Path, tmp_path: Path) -> None:
     pack(listed, tmp_path / "elsewhere" / "p", workers=1, shard_gib=TINY, progress=False)
     assert content(tmp_path / "elsewhere" / "p") == content(whole)
     assert not {"journal", "problems"} & set(content(whole))
 
 
-def test_a_finished_pack_is_left_alone(listed: Path, whole: Path) -> None:
+def test_a_finished_pack_is_not_changed(listed: Path, whole: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
     assert not packed(listed, whole, shard_gib=TINY).new
     assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
@@ -178,7 +178,7 @@ def test_a_finished_pack_is_left_alone(listed: Path, whole: Path) -> None:
         packed(listed, whole)
 
 
-# -- broken off --------------------------------------------------------------------------------------------
+# -- interrupted -------------------------------------------------------------------------------------------
 
 CRASHES = """
 import os, sys
@@ -241,7 +241,7 @@ def subprocess_environment() -> dict[str, str]:
 
 
 def test_a_crash_at_any_step_changes_nothing(listed: Path, tmp_path: Path) -> None:
-    """Every write, fsync, rename and deletion of the run is once the last thing that happens."""
+    """The run is ended after each of its writes, fsyncs, renames and deletions."""
     done = subprocess.run(
         [sys.executable, "-c", CRASHES, str(listed), str(tmp_path), str(TINY)],
         env=subprocess_environment(),
@@ -281,7 +281,7 @@ for _ in range(6):
 """
 
 
-def test_kill_nine_at_random_moments(tmp_path: Path) -> None:
+def test_kill_at_random_moments_changes_nothing(tmp_path: Path) -> None:
     rows = []
     for index in range(200):
         soundfile.write(tmp_path / f"{index}.wav", noise(0.5, seed=index), 16000)
@@ -296,12 +296,12 @@ def test_kill_nine_at_random_moments(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert 1 < int(done.stdout.split()[-1]) < 201  # something was done, but not all
+    assert 1 < int(done.stdout.split()[-1]) < 201  # some but not all was done
     packed(tmp_path / "m.csv", out, shard_gib=5 * TINY)
     assert content(out) == content(tmp_path / "straight")
 
 
-def test_what_is_journalled_is_not_decoded_again(
+def test_journalled_utterances_are_not_decoded_again(
     listed: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "COMMIT_BYTES", 1)
@@ -323,7 +323,7 @@ def test_what_is_journalled_is_not_decoded_again(
     assert content(tmp_path / "p") == content(whole)
 
 
-def test_a_full_disk_is_said_and_the_work_stays(
+def test_a_full_disk_is_reported_and_the_work_is_kept(
     listed: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "COMMIT_BYTES", 1)
@@ -346,7 +346,7 @@ def test_a_full_disk_is_said_and_the_work_stays(
 
 
 def half(listed: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Break a pack off when all is written but the index."""
+    """Interrupt a pack when everything but the index is written."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -357,7 +357,7 @@ def half(listed: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("torn", [b'{"vers', b"", b"all"])
-def test_half_a_line_is_cut_off_the_journal(
+def test_an_incomplete_line_of_the_journal_is_removed(
     listed: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes
 ) -> None:
     out = tmp_path / "p"
@@ -425,7 +425,7 @@ def test_only_one_process_packs(listed: Path, tmp_path: Path) -> None:
     assert packed(listed, tmp_path / "p").utterances == 6
 
 
-def test_nothing_to_pack(listed: Path, tmp_path: Path) -> None:
+def test_an_empty_manifest_is_refused(listed: Path, tmp_path: Path) -> None:
     with pytest.raises(IdemvoxError, match="no manifest"):
         packed(tmp_path / "none.csv", tmp_path / "p")
     (tmp_path / "m.csv").write_text("id,path,seconds,rate\n")
@@ -460,14 +460,14 @@ def test_check_names_what_is_damaged(whole: Path, tmp_path: Path) -> None:
     assert check(out, progress=False).damaged == ("number 1", "number 4", "number 5")
 
 
-def test_a_shard_that_was_cut(whole: Path, tmp_path: Path) -> None:
+def test_a_truncated_shard_is_reported(whole: Path, tmp_path: Path) -> None:
     out = copied(whole, tmp_path / "p")
     source = PackedSource(out)
     os.truncate(out / "shard-00001.pcm", 2 * 40_000)
     assert check(out, progress=False).damaged == ("d",)
     with pytest.raises(IdemvoxError, match=r"shard-00001\.pcm has 80,000 bytes instead of 96,000"):
         PackedSource(out)
-    assert len(crop(source, 3, 0, 8000)) == 8000  # what is there, of a source that was open already
+    assert len(crop(source, 3, 0, 8000)) == 8000  # the rest can be read by a source that was already open
     with pytest.raises(IdemvoxError, match=r"shard-00001\.pcm ends inside utterance 3"):
         crop(source, 3, 0, 16_000)
 
@@ -485,7 +485,7 @@ def test_a_shard_that_was_cut(whole: Path, tmp_path: Path) -> None:
         ({"utterances": 7}, "not the index of 7 utterances"),
     ],
 )
-def test_headers_that_cannot_be_trusted(
+def test_invalid_headers_are_refused(
     whole: Path, tmp_path: Path, change: dict[str, object], says: str
 ) -> None:
     out = copied(whole, tmp_path / "p")
@@ -495,7 +495,7 @@ def test_headers_that_cannot_be_trusted(
         PackedSource(out)
 
 
-def test_an_index_that_is_none(whole: Path, tmp_path: Path) -> None:
+def test_an_invalid_index_is_refused(whole: Path, tmp_path: Path) -> None:
     out = copied(whole, tmp_path / "p")
     (out / "index.npy").write_bytes(b"nothing")
     with pytest.raises(IdemvoxError, match=r"cannot read .*index\.npy"):
@@ -505,7 +505,7 @@ def test_an_index_that_is_none(whole: Path, tmp_path: Path) -> None:
 # -- reading -----------------------------------------------------------------------------------------------
 
 
-def test_a_source_goes_to_another_process_and_closes_its_files(whole: Path) -> None:
+def test_a_source_can_be_sent_to_another_process_and_closes_its_files(whole: Path) -> None:
     def open_files() -> list[str]:
         gc.collect()
         links = (f"/proc/self/fd/{n}" for n in os.listdir("/proc/self/fd"))
@@ -540,7 +540,7 @@ def test_many_threads_read_one_source(whole: Path) -> None:
         assert all(pool.map(read, range(8)))
 
 
-def test_a_million_rows_are_not_read_to_be_opened(whole: Path, tmp_path: Path) -> None:
+def test_opening_does_not_read_a_million_rows(whole: Path, tmp_path: Path) -> None:
     out, count = copied(whole, tmp_path / "p"), 1_000_000
     rows = np.lib.format.open_memmap(out / "index.npy", "w+", ROW, (count,))
     rows[-2] = np.load(whole / "index.npy")[4]
@@ -558,7 +558,7 @@ def test_a_million_rows_are_not_read_to_be_opened(whole: Path, tmp_path: Path) -
     assert seconds < 0.5 and len(source) == len(source.lengths) == count
 
 
-def test_lines(tmp_path: Path) -> None:
+def test_lines_are_read_by_number(tmp_path: Path) -> None:
     names = ["plain", "", "a\nb", "back\\slash\\n", "\r", "ä\x85声\u2028", "end\\"]
     (tmp_path / "l.txt").write_bytes("".join(escaped(names)).encode())
     lines = Lines(tmp_path / "l.txt", len(names))
@@ -575,7 +575,7 @@ def test_lines(tmp_path: Path) -> None:
 # -- the command -------------------------------------------------------------------------------------------
 
 
-def test_the_command(listed: Path, whole: Path, tmp_path: Path) -> None:
+def test_the_command_packs_and_checks(listed: Path, whole: Path, tmp_path: Path) -> None:
     def call(*words: object) -> tuple[int, str, str]:
         result = CliRunner().invoke(app, ["pack", *map(str, words)], env={"COLUMNS": "160"})
         return result.exit_code, result.output, str(result.exception or "")

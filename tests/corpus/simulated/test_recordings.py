@@ -1,4 +1,4 @@
-"""Dealing, cutting, resuming and repeating of simulated recordings."""
+"""Simulated recordings: dealing, cutting, resuming and repeating."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.wav"))}
 
 
-def test_dealt_evenly_and_named(tmp_path: Path) -> None:
+def test_utterances_are_dealt_evenly_into_named_recordings(tmp_path: Path) -> None:
     source = corpus(tmp_path / "in", ["ann", "bo/b"])
     result = run(source, tmp_path / "out")
     assert [u.id for u in result] == [u.id for u in source]
@@ -69,12 +69,12 @@ def test_utterances_without_a_speaker_have_a_recording_each(tmp_path: Path) -> N
     assert len(set.union(*by_source.values())) == 4
 
 
-def test_no_speakers_at_all(tmp_path: Path) -> None:
+def test_there_may_be_no_speakers(tmp_path: Path) -> None:
     with pytest.raises(IdemvoxError, match="speaker"):
         run(corpus(tmp_path, [None]), tmp_path / "out")
 
 
-def test_same_again_whatever_the_order_of_work(tmp_path: Path) -> None:
+def test_the_order_of_work_changes_nothing(tmp_path: Path) -> None:
     source = corpus(tmp_path / "in", ["ann", "bob"], each=3)
     run(source, tmp_path / "one")
     run(source, tmp_path / "two", workers=2)
@@ -83,14 +83,14 @@ def test_same_again_whatever_the_order_of_work(tmp_path: Path) -> None:
     assert contents(tmp_path / "one") != contents(tmp_path / "three")
 
 
-def test_finished_folder_is_returned_untouched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_folder_is_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = corpus(tmp_path / "in", ["ann"])
     first = run(source, tmp_path / "out")
     monkeypatch.setattr(simulate, "_run", None)
     assert list(run(source, tmp_path / "out")) == list(first)
 
 
-def test_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_simulation_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = corpus(tmp_path / "in", ["ann"])
     run(source, tmp_path / "whole")
     written: list[Path] = []
@@ -113,7 +113,7 @@ def test_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(result) == 5
 
 
-def test_missing_file_is_made_again(tmp_path: Path) -> None:
+def test_a_missing_file_is_made_again(tmp_path: Path) -> None:
     source = corpus(tmp_path / "in", ["ann"])
     first = run(source, tmp_path / "out")
     before = contents(tmp_path / "out")
@@ -141,7 +141,7 @@ def test_foreign_manifest_is_never_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "manifest.csv").read_text() == "mine"
 
 
-def test_cut_in_equal_pieces(tmp_path: Path) -> None:
+def test_utterances_are_cut_into_equal_pieces(tmp_path: Path) -> None:
     source = corpus(tmp_path / "in", ["ann"], each=1, seconds=1.0)
     result = run(
         source,
@@ -156,7 +156,7 @@ def test_cut_in_equal_pieces(tmp_path: Path) -> None:
     assert np.corrcoef(joined, original)[0, 1] > 0.95
 
 
-def test_pieces_that_would_be_too_short(tmp_path: Path) -> None:
+def test_pieces_are_not_too_short(tmp_path: Path) -> None:
     """0.5 s in pieces of 0.3-0.4 s: two of 0.25 s would be lost, so one of 0.4 s."""
     source = corpus(tmp_path / "in", ["ann"], each=1, seconds=0.5)
     assert [u.seconds for u in run(source, tmp_path / "out", seconds=(0.3, 0.4))] == [0.4]
@@ -186,7 +186,7 @@ def test_speed_changes_pitch(tmp_path: Path) -> None:
     assert np.argmax(spectrum) / result[0].seconds == pytest.approx(500, abs=2)
 
 
-def test_odd_names_stay_apart_and_inside(tmp_path: Path) -> None:
+def test_unusual_names_stay_distinct_and_inside_the_folder(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(3200))
     names = ["a/b", "a_b", "../x", "..", "é", "a b", "unknown", "n" * 300]
     rows = [Utterance(name, "a.wav", 0.2, 16_000, name) for name in names] + [Utterance("z", "a.wav", 0.2)]
@@ -214,7 +214,7 @@ def test_colliding_ids_are_an_error(tmp_path: Path) -> None:
         {"speeds": (0.0,)},
     ],
 )
-def test_unusable_settings(tmp_path: Path, wrong: dict[str, object]) -> None:
+def test_unusable_settings_are_refused(tmp_path: Path, wrong: dict[str, object]) -> None:
     with pytest.raises(IdemvoxError):
         run(corpus(tmp_path / "in", ["ann"], each=1), tmp_path / "out", **wrong)
 
