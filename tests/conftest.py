@@ -36,7 +36,7 @@ Finalize(None, shutil.rmtree, (TEMPORARY,), exitpriority=-200)  # after multipro
 
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
 os.environ["TMPDIR"] = tempfile.tempdir = str(TEMPORARY)
-os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no processes that stay
+os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no processes that would stay
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.load_profile("same")  # the same examples in every run, however long they take
@@ -44,19 +44,19 @@ settings.load_profile("same")  # the same examples in every run, however long th
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Begin every test alike, before its fixtures, whatever the one before it did."""
+    """Start every test with the same threads and random state, before its fixtures."""
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove pytest's temporary folder where it keeps nothing in it."""
+    """Remove pytest's temporary folder if it is empty."""
     with suppress(OSError):  # it keeps those of tests that failed
         Path(os.environ["PYTEST_DEBUG_TEMPROOT"], f"pytest-of-{getpass.getuser()}").rmdir()
 
 
 def started() -> list[str]:
-    """Return the commands of running processes that tests began, where the system tells."""
+    """Return the commands of running processes that tests started, on systems with /proc."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -85,9 +85,9 @@ def leaves_nothing() -> Iterator[None]:
 def float64() -> Iterator[None]:
     """Build modules and compute in float64, also where the code asks for float32 rather than bfloat16.
 
-    Two ways of computing that differ by rounding alone then differ by next to nothing, on every processor and
-    after any number of steps; in float32 rounding grows from step to step.  Augmentation is made by NumPy, in
-    float32: where its rounding may differ too, leave it out (``augment.policy=none``).
+    Two ways of computing that differ by rounding alone then hardly differ, on every processor and
+    after any number of steps. In float32, rounding errors grow from step to step. Augmentation is computed by
+    NumPy in float32. If its rounding may differ too, leave it out (``augment.policy=none``).
     """
     real = torch.Tensor.float
     torch.set_default_dtype(torch.float64)
@@ -99,7 +99,7 @@ def float64() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class TinyCorpus:
-    """Where the tiny corpus is: manifests with and without labels, and folders to augment from.
+    """Paths of the tiny corpus: manifests with and without labels, and folders to augment from.
 
     ``prior`` holds a random embedding of each utterance. In ``recorded`` and ``recorded_labelled`` no two
     speakers' recordings share a name; the first knows no speaker.

@@ -1,4 +1,4 @@
-"""The commands as a person types them, from audio to a verdict, and what they say when something is wrong."""
+"""The commands, as typed by a user, from audio to a verdict, and their error messages."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_crops_are_scored_and_their_threshold_is_not_stored(home, trained, tmp_p
     assert not (model / "report.json").exists()
 
 
-def test_embed_writes_what_numpy_reads(home, trained):
+def test_embed_writes_files_that_numpy_reads(home, trained):
     out = home / "e.npz"
     assert "24 embeddings of 16 numbers" in call("embed", trained, home / "calls.csv", "--out", out, "-q")
     with np.load(out) as found:
@@ -161,7 +161,7 @@ def test_picture_of_a_manifest_and_of_trials(home, trained, tmp_path):
 
 
 def test_the_panels_of_a_picture(home, trained, tmp_path, monkeypatch):
-    """Both models see the same utterances, and whose they are comes from the manifest."""
+    """Both models embed the same utterances, and the speakers come from the manifest."""
     drawn = []
     monkeypatch.setattr(
         "idemvox.reports.picture.tsne_picture", lambda panels, out, seed: drawn.append((panels, seed))
@@ -178,7 +178,7 @@ def test_the_panels_of_a_picture(home, trained, tmp_path, monkeypatch):
     assert [panel[0] for panel in drawn[1][0]] == [str(trained), str(trained / "model")]
 
 
-def test_what_picture_refuses(home, trained, tmp_path, corpus):
+def test_picture_refuses_impossible_input(home, trained, tmp_path, corpus):
     listed, tried = ("--manifest", home / "calls.csv"), ("--trials", home / "trials.txt")
     assert "--manifest, or --trials" in refused("picture", trained)
     assert "--manifest, or --trials" in refused("picture", trained, "--root", home, *listed)
@@ -193,7 +193,7 @@ def test_what_picture_refuses(home, trained, tmp_path, corpus):
     assert "at least two speakers" in refused("picture", trained, "--manifest", home / "one.csv")
 
 
-def test_going_on_with_ssps(home, trained):
+def test_continuing_with_ssps(home, trained):
     shown = call(
         "train",
         home / "tiny.yaml",
@@ -208,7 +208,7 @@ def test_going_on_with_ssps(home, trained):
     assert "2 epochs" in shown  # one of each
 
 
-def test_a_sweep_scores_every_combination_and_goes_on_where_it_was(home, trained):
+def test_a_sweep_scores_every_combination_and_resumes(home, trained):
     common = (
         "sweep",
         home / "tiny.yaml",
@@ -245,7 +245,7 @@ def test_a_sweep_scores_every_combination_and_goes_on_where_it_was(home, trained
     assert "other data or with other settings" in refused(*common, "training.lr=0.1", clusters)
 
 
-def test_ivectors_by_the_same_commands(home, tmp_path):
+def test_i_vectors_use_the_same_commands(home, tmp_path):
     """From the recipe to a verdict, as with a network."""
     call("prepare", "folder", home / "calls", "--out", tmp_path / "calls.csv", "-q")
     small = ("encoder.components=12", "encoder.dim=6", "training.epochs=2", "training.workers=0")
@@ -258,7 +258,7 @@ def test_ivectors_by_the_same_commands(home, tmp_path):
     assert "1.000, at or above" in undecided("verify", a, a, "--model", run)
 
 
-def test_recipes_are_listed_in_any_folder_a_line_each(tmp_path, monkeypatch):
+def test_recipes_are_listed_in_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = {line.split()[0]: line for line in call("recipes").splitlines()[4:] if line.strip()}
     assert sorted(rows) == recipe_names()

@@ -1,4 +1,4 @@
-"""enrol, identify and speakers, as a person types them and as a program reads them."""
+"""enrol, identify and speakers, as typed by a user and as read by a program."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_deletion_asks_first(here, voices):
     assert "Anna" in call("speakers", "list")
 
 
-def test_nobody_by_a_calibrated_model(here, voices):
+def test_a_calibrated_model_may_find_nobody(here, voices):
     model = model_folder(here / "model")
     save_calibration(model, Calibration(-900.0, 1000.0, (), 0.5, "cosine", "calls", 9, 90, None, ()))
     call("enrol", "Anna", voices / "s0/r0/0.wav", "--model", model)
@@ -119,7 +119,7 @@ def test_export_and_import(here, voices):
     call("identify", voices / "s0/r0/0.wav", "--model", model, *moved)
 
 
-def test_what_is_refused_says_what_to_do(here, voices):
+def test_errors_say_what_to_do(here, voices):
     model, other = model_folder(here / "model"), model_folder(here / "other", seed=1)
     recording = voices / "s0/r0/0.wav"
     for words in (("speakers", "list"), ("identify", recording, "--model", model)):

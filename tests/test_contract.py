@@ -67,7 +67,7 @@ def make(tiny_recipe: Callable[..., Any], c: Combination, labelled: bool) -> Any
 
 @pytest.fixture(scope="module")
 def run(tiny_recipe, tmp_path_factory) -> Callable[[Combination, bool], tuple[Trained, list[Any]]]:
-    """Train a combination, once for all tests; return what is left and the batches that the framework saw."""
+    """Train a combination once for all tests; return the run's state and the batches that it used."""
     done: dict[tuple[Combination, bool], tuple[Trained, list[Any]]] = {}
 
     def trained(c: Combination, labelled: bool) -> tuple[Trained, list[Any]]:
@@ -175,7 +175,7 @@ BEYOND_THE_PAPER = {
 
 
 @each(("name", "framework"), [*((name, "simclr") for name in BEYOND_THE_PAPER), ("recordings-view", "dino")])
-def test_speakers_do_not_change_what_is_learnt_from_recordings(
+def test_speakers_do_not_change_training_with_known_recordings(
     tiny_recipe, corpus, tmp_path, name, framework
 ):
     """Speakers make no difference to SSPS's further options, and an interrupted run ends with its bits."""

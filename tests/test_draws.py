@@ -1,4 +1,4 @@
-"""Draws without a state: every number matters, and they are uniform."""
+"""Random draws without a state: every input number matters, and the draws are uniform."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def test_seeds_mix_all_their_numbers():
     assert len({draw_seed(1, 2), draw_seed(2, 1), draw_seed(1, 2, 0), draw_seed(0, 1, 2)}) == 4
 
 
-def test_a_seed_is_what_arrays_would_give_but_for_a_bit():
+def test_a_seed_equals_that_of_arrays_except_for_one_bit():
     for numbers in ((0,), (7, 3, 77, 0x5353), (2**63 + 1, 2**64 - 1, 0), (-1, 5)):
         assert draw_seed(*numbers) == int(mix(*numbers)[0]) >> 1
 
 
-def test_arrays_are_mixed_as_their_numbers_would_be():
+def test_arrays_are_mixed_like_single_numbers():
     ids = np.array([3, 5, 2**40])
     seeds = mix(7, ids[:, None], np.arange(2))
     assert seeds.shape == (3, 2) and seeds.dtype == np.uint64
@@ -29,7 +29,7 @@ def test_arrays_are_mixed_as_their_numbers_would_be():
     assert len(np.unique(mix(0, np.arange(1_000_000)))) == 1_000_000
 
 
-def test_uniform_numbers():
+def test_numbers_are_uniform():
     seeds = mix(np.arange(20_000), 3)
     u = uniform(seeds, 5)
     assert u.shape == (20_000, 5) and u.min() >= 0 and u.max() < 1
@@ -40,7 +40,7 @@ def test_uniform_numbers():
     assert np.array_equal(uniform(seeds[:3], 2), u[:3, :2])
 
 
-def test_names_have_numbers_of_their_own():
+def test_different_names_have_different_numbers():
     assert len({name_number(n) for n in ("anchor", "positive", "positive2", "reference", "local")}) == 5
 
 

@@ -1,4 +1,4 @@
-"""What is wrong can be told by the class of an error, and all of them are IdemvoxErrors."""
+"""The class of an error tells what is wrong, and all are IdemvoxErrors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from idemvox.audio.banks import load_bank
 from idemvox.training.state.checkpoint import load_checkpoint
 
 
-def test_the_class_says_what_is_wrong(tmp_path):
+def test_the_class_tells_the_kind_of_error(tmp_path):
     (tmp_path / "text").write_text("no\n")
     (tmp_path / "bad.csv").write_text("id,path,seconds\na,a.wav,long\n")
     unknown = '{"format": 1, "encoder": {"name": "fast_resnet43"}, "frontend": {}}'

@@ -1,4 +1,4 @@
-"""Files are there whole or not at all."""
+"""Files are complete or absent."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ json_values = st.recursive(
 )
 
 
-def test_text_is_utf8_and_newlines_stay(tmp_path: Path) -> None:
+def test_text_is_utf8_and_newlines_are_kept(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "new" / "a.txt") as file:
         file.write("ä声\r\n\n")
     assert (tmp_path / "new" / "a.txt").read_bytes() == "ä声\r\n\n".encode()
 
 
-def test_bytes(tmp_path: Path) -> None:
+def test_bytes_are_written(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "a.bin", "wb") as file:
         file.write(b"\0\xff")
     assert (tmp_path / "a.bin").read_bytes() == b"\0\xff"
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_error_leaves_the_old_file_and_no_rubbish(tmp_path: Path, error: type[BaseException]) -> None:
+def test_an_error_keeps_the_old_file_and_leaves_no_other(tmp_path: Path, error: type[BaseException]) -> None:
     (tmp_path / "a.txt").write_text("old")
     with pytest.raises(error), atomic_write(tmp_path / "a.txt") as file:
         file.write("half of the ne")
@@ -43,7 +43,7 @@ def test_an_error_leaves_the_old_file_and_no_rubbish(tmp_path: Path, error: type
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_the_old_file_is_seen_until_the_end(tmp_path: Path) -> None:
+def test_the_old_file_is_visible_until_the_end(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("old")
     with atomic_write(tmp_path / "a.txt") as file:
         file.write("new")
@@ -73,7 +73,7 @@ def test_data_are_on_disk_before_the_name_and_the_name_before_it_returns(tmp_pat
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path: Path, number: int) -> None:
+def test_a_full_disk_is_reported_and_the_old_file_kept(tmp_path: Path, number: int) -> None:
     (tmp_path / "a.txt").write_text("old")
     said = r"a\.txt was not written: its disk, mounted at /.*, is full"
     with pytest.raises(IdemvoxError, match=said), atomic_write(tmp_path / "a.txt") as file:
@@ -82,12 +82,12 @@ def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path: Path, number: int
     assert os.listdir(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "old"
 
 
-def test_other_errors_of_the_system_are_left_alone(tmp_path: Path) -> None:
+def test_other_system_errors_are_passed_on(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), full_disk_named(tmp_path / "a.txt"):
         raise PermissionError(errno.EACCES, "no")
 
 
-def test_permissions_are_those_of_a_file_made_in_the_plain_way(tmp_path: Path) -> None:
+def test_permissions_are_those_of_an_ordinary_file(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     with atomic_write(tmp_path / "atomic"):
         pass
@@ -96,13 +96,13 @@ def test_permissions_are_those_of_a_file_made_in_the_plain_way(tmp_path: Path) -
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(json_values)
-def test_json_comes_back(tmp_path: Path, value: object) -> None:
+def test_json_is_read_back(tmp_path: Path, value: object) -> None:
     write_json(tmp_path / "a.json", value)
     assert read_json(tmp_path / "a.json") == value
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff"])
-def test_broken_json_is_named(tmp_path: Path, content: bytes) -> None:
+def test_broken_json_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(IdemvoxError, match=r"a\.json is not valid JSON"):
         read_json(tmp_path / "a.json")

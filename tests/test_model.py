@@ -1,4 +1,4 @@
-"""Model folders: what goes in comes out, and nothing else is believed."""
+"""Model folders: saving, loading, and refusing anything else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_gives_the_same_embeddings(tmp_path, name):
+def test_a_loaded_model_gives_the_same_embeddings(tmp_path, name):
     encoder = saved(tmp_path / "m", name)
     loaded = load_model(tmp_path / "m")
     assert loaded.provenance == {"recipe": "r", "epochs": 3} and loaded.folder == tmp_path / "m"
@@ -51,19 +51,19 @@ def test_gives_the_same_embeddings(tmp_path, name):
         assert torch.equal(loaded.encoder(wave, lengths), encoder(wave, lengths))
 
 
-def test_a_tuple_in_the_options_is_no_obstacle(tmp_path):
+def test_options_may_be_tuples(tmp_path):
     part = Part(name="fast_resnet34", channels=(4, 8, 8, 8), dim=16)
     save_model(tmp_path, build_encoder(part, {}), part, {}, {}, scoring="cosine")
     assert load_model(tmp_path).encoder.dim == 16
 
 
-def test_a_run_stands_for_its_model(folder):
+def test_a_run_folder_may_be_given_instead_of_its_model(folder):
     assert load_model(folder.parent).folder == folder
     assert load_model(str(folder)).folder == folder
 
 
 @pytest.mark.parametrize("scoring", ["cosine", "euclidean"])
-def test_says_how_it_is_scored(tmp_path, scoring):
+def test_the_model_records_how_it_is_scored(tmp_path, scoring):
     encoder = build_encoder(PARTS["fast_resnet34"], {})
     save_model(tmp_path, encoder, PARTS["fast_resnet34"], {}, {}, scoring=scoring)
     assert load_model(tmp_path).scoring == scoring
@@ -76,7 +76,7 @@ def test_a_model_of_format_1_is_scored_by_cosine(folder):
     assert load_model(folder).scoring == "cosine"
 
 
-def test_holds_weights_and_a_description_and_no_more(folder):
+def test_a_model_folder_has_weights_and_a_description_only(folder):
     assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]
     description = json.loads((folder / "model.json").read_text())
     assert description["format"] == FORMAT
@@ -102,7 +102,7 @@ def test_nothing_is_pickled(tmp_path, monkeypatch):
     load_model(tmp_path / "m")
 
 
-def test_a_pickle_in_the_place_of_the_weights_is_not_run(folder):
+def test_a_pickle_instead_of_the_weights_is_not_run(folder):
     class Harm:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (folder / "harm",)
@@ -113,7 +113,7 @@ def test_a_pickle_in_the_place_of_the_weights_is_not_run(folder):
     assert not (folder / "harm").exists()
 
 
-def test_saving_again_replaces_weights_and_removes_what_was_measured_with_them(folder):
+def test_saving_again_replaces_weights_and_removes_their_measurements(folder):
     for name in ("report.json", "calibration.json", "notes.txt"):
         (folder / name).write_text("{}")
     encoder = saved(folder, seed=1)
@@ -123,7 +123,7 @@ def test_saving_again_replaces_weights_and_removes_what_was_measured_with_them(f
     assert not list(folder.glob("*.part"))
 
 
-def test_a_failed_save_leaves_the_old_weights(folder, monkeypatch):
+def test_a_failed_save_keeps_the_old_weights(folder, monkeypatch):
     before = (folder / "model.safetensors").read_bytes()
     (folder / "report.json").write_text("{}")
 
@@ -148,7 +148,7 @@ def test_a_newer_format_is_refused(folder):
         load_model(folder)
 
 
-def test_what_is_not_a_model_folder(tmp_path):
+def test_other_folders_are_refused(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(IdemvoxError, match=r"not a model folder"):
             load_model(path)
@@ -188,12 +188,12 @@ def test_damage_is_reported(folder, damage):
         load_model(folder)
 
 
-def test_can_be_moved(folder, tmp_path):
+def test_a_model_folder_can_be_moved(folder, tmp_path):
     shutil.move(folder, tmp_path / "elsewhere")
     assert load_model(tmp_path / "elsewhere").encoder.dim == 16
 
 
-def test_building_names_what_is_wrong():
+def test_errors_of_building_an_encoder_say_what_is_wrong():
     with pytest.raises(IdemvoxError, match=r"unknown encoder 'fast_resnet43'; did you mean 'fast_resnet34'"):
         build_encoder(Part(name="fast_resnet43"), {})
     with pytest.raises(IdemvoxError, match=r"'encoder.chanels'; did you mean 'encoder.channels'"):
@@ -204,8 +204,8 @@ def test_building_names_what_is_wrong():
         build_encoder(Part(name="fast_resnet34"), {"name": "log-mel"})
 
 
-def test_fingerprint_is_of_what_makes_embeddings(tmp_path, folder):
-    """Weights, encoder and front end; not the scoring, the provenance or the place."""
+def test_the_fingerprint_covers_all_that_determines_embeddings(tmp_path, folder):
+    """These are weights, encoder and front end, but not the scoring, the provenance or the folder."""
     one = fingerprint(folder)
     description = json.loads((folder / "model.json").read_text())
     for number, (part, key, value, same) in enumerate(

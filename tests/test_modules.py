@@ -1,4 +1,4 @@
-"""What is done with any torch module."""
+"""Helpers for any torch module."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 from idemvox.modules import evaluating
 
 
-def test_evaluating_gives_each_part_its_own_mode_back():
+def test_evaluating_restores_the_mode_of_each_part():
     module = nn.Sequential(nn.BatchNorm1d(2), nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2)))
     for training in (True, False):
         module.train(training)

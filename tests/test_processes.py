@@ -42,7 +42,7 @@ def test_processes_end_when_the_parent_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("workers", "ahead"), [(0, 0), (1, 1), (3, 2), (2, 99)])
-def test_what_is_read_ahead_comes_in_order(workers, ahead):
+def test_results_of_reading_ahead_come_in_order(workers, ahead):
     first = threading.Event()
 
     def read(job: int) -> int:
@@ -58,7 +58,7 @@ def test_what_is_read_ahead_comes_in_order(workers, ahead):
     ("ahead", "most", "expected"),
     [(1, 0, [1, 2, 3, 4]), (3, 0, [3, 4, 4, 4]), (9, 5, [2, 2, 4, 4]), (9, 1, [1, 2, 3, 4])],
 )
-def test_no_more_is_read_ahead_than_was_said(ahead, most, expected):
+def test_no_more_is_read_ahead_than_allowed(ahead, most, expected):
     """Weights 2, 3, 4 and 1; a job that is heavier than allowed goes alone."""
     asked, weights = [], {0: 2, 1: 3, 2: 4, 3: 1}
     limits = {"weigh": weights.__getitem__, "most": most} if most else {}
@@ -74,9 +74,9 @@ def test_no_more_is_read_ahead_than_was_said(ahead, most, expected):
     assert counts == expected
 
 
-def test_an_error_comes_where_its_result_would_have_and_ends_the_threads():
+def test_an_error_is_raised_in_place_of_its_result_and_ends_the_threads():
     begun = []
-    others = set(threading.enumerate())  # of failed runs whose tracebacks are still held
+    others = set(threading.enumerate())  # of failed runs whose tracebacks still hold them
 
     def read(job: int) -> float:
         begun.append(job)
@@ -90,7 +90,7 @@ def test_an_error_comes_where_its_result_would_have_and_ends_the_threads():
     assert not [t for t in set(threading.enumerate()) - others if t.name.startswith("reader")]
 
 
-def test_closing_cancels_what_has_not_begun_and_stops_what_has():
+def test_closing_cancels_waiting_jobs_and_stops_running_ones():
     stop, begun = threading.Event(), []
 
     def read(job: int) -> int:

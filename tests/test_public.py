@@ -1,4 +1,4 @@
-"""The names that `import idemvox` gives: there when they are used, and typed for who uses them."""
+"""The names in `import idemvox`: imported when used, and typed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_names_are_imported_when_they_are_used():
     assert done.stdout.split("\n")[0] == "False <class 'idemvox.encoders.base.Encoder'> True"
 
 
-def test_a_type_checker_sees_what_each_name_is(tmp_path):
-    """What mypy tells a user: what a call returns, a wrong argument, and a name that is not there."""
+def test_a_type_checker_knows_the_types(tmp_path):
+    """mypy knows what a call returns, and reports a wrong argument and a missing name."""
     lines = ["import idemvox", *(f"reveal_type(idemvox.{name})" for name in idemvox.__all__)]
     lines += ["idemvox.load_recipe(3)", "idemvox.simclr"]
     (tmp_path / "user.py").write_text("\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""Recipes: defaults, overrides, and what is said of mistakes."""
+"""Recipes: defaults, overrides, and error messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_defaults_are_the_papers():
 
 
 @pytest.mark.parametrize("registry", [ENCODERS, FRAMEWORKS, POSITIVES], ids=lambda r: r.kind)
-def test_whatever_can_be_named_can_be_built_from_its_defaults(registry):
+def test_every_part_can_be_built_from_its_defaults(registry):
     for name in registry:
         options = Part(name=name).build(registry[name].Options, "x")
         assert options == registry[name].Options()
@@ -65,14 +65,14 @@ def test_whatever_can_be_named_can_be_built_from_its_defaults(registry):
         ("seed=7", 7),
     ],
 )
-def test_overrides(assignment, expected):
+def test_overrides_set_keys(assignment, expected):
     found = Recipe().override([assignment])
     for key in assignment.partition("=")[0].split("."):
         found = getattr(found, key)
     assert found == expected and type(found) is type(expected)
 
 
-def test_overriding_leaves_the_rest_and_the_original():
+def test_overriding_keeps_the_other_keys_and_the_original():
     recipe = parse_recipe({"framework": {"name": "simclr", "temperature": 0.1}, "training": {"lr": 0.5}})
     changed = recipe.override(["training.epochs=3", "framework.symmetric=false"])
     assert (changed.training.lr, changed.training.epochs) == (0.5, 3)
@@ -81,7 +81,7 @@ def test_overriding_leaves_the_rest_and_the_original():
     assert recipe.override([]) == recipe
 
 
-def test_the_options_of_a_default_can_be_set_without_naming_it():
+def test_options_of_a_default_part_can_be_set_without_its_name():
     changed = Recipe().override(["framework.temperature=5e-2", "encoder.channels=[4, 8, 8, 8]"])
     assert changed.framework == Part(name="simclr", temperature=0.05)
     assert changed.encoder == Part(name="fast_resnet34", channels=[4, 8, 8, 8])
@@ -92,7 +92,7 @@ def test_options_may_be_null():
     assert ssps.positives.build(POSITIVES["ssps"].Options, "positives").queue is None
 
 
-def test_naming_another_thing_drops_the_options_of_the_old():
+def test_naming_another_part_drops_the_options_of_the_old_one():
     recipe = parse_recipe({"framework": {"name": "simclr", "temperature": 0.1, "seconds": 3.0}})
     assert recipe.override(["framework.name=supervised_aam"]).framework == Part(name="supervised_aam")
     scaled = recipe.override(["framework.name=supervised_aam", "framework.scale=20"])
@@ -118,7 +118,7 @@ def test_naming_another_thing_drops_the_options_of_the_old():
         ({"data": {"zzz": 1}}, "'data.zzz'; have: data.manifest"),
     ],
 )
-def test_an_unknown_key_gets_the_nearest(tree, message):
+def test_an_unknown_key_suggests_the_nearest(tree, message):
     with pytest.raises(IdemvoxError) as caught:
         parse_recipe(tree)
     assert message in str(caught.value)
@@ -147,13 +147,13 @@ def test_an_unknown_key_gets_the_nearest(tree, message):
     ],
     ids=str,
 )
-def test_a_wrong_value_is_named(tree, key):
+def test_a_wrong_value_is_reported(tree, key):
     with pytest.raises(IdemvoxError) as caught:
         parse_recipe(tree)
     assert f"recipe key '{key}" in str(caught.value)
 
 
-def test_all_wrong_values_are_named_at_once():
+def test_all_wrong_values_are_reported_at_once():
     with pytest.raises(IdemvoxError) as caught:
         parse_recipe({"training": {"epochs": 0, "batch": "x"}, "seed": -1})
     assert [key in str(caught.value) for key in ("training.epochs", "training.batch", "'seed'")] == [True] * 3
@@ -169,7 +169,7 @@ def test_all_wrong_values_are_named_at_once():
         ("training.epoch=3", "did you mean 'training.epochs'"),
     ],
 )
-def test_wrong_overrides(assignment, message):
+def test_wrong_overrides_are_refused(assignment, message):
     with pytest.raises(IdemvoxError) as caught:
         parse_recipe({"seed": 2}).override([assignment])
     assert message in str(caught.value)
@@ -182,7 +182,7 @@ class Options:
     kind: Literal["a", "b"] = "a"
 
 
-def test_options_of_a_part():
+def test_options_of_a_part_are_checked():
     assert Part(name="x").build(Options, "thing") == Options()
     assert Part(name="x", rate="1e-3", sizes=[3, 4], kind="b").build(Options, "thing") == Options(
         1e-3, (3, 4), "b"
@@ -201,7 +201,7 @@ def test_options_of_a_part():
         build_options({"name": "x"}, Options, "thing")
 
 
-def test_saved_and_loaded_is_the_same(tmp_path):
+def test_a_saved_recipe_is_read_back(tmp_path):
     recipe = parse_recipe(
         {
             "name": "all of it",
@@ -219,14 +219,14 @@ def test_saved_and_loaded_is_the_same(tmp_path):
     assert load_recipe(tmp_path / "deep" / "recipe.yaml") == recipe
 
 
-def test_what_is_saved_is_plain_and_complete(tmp_path):
+def test_a_saved_recipe_is_plain_and_complete(tmp_path):
     Recipe().save(tmp_path / "r.yaml")
     tree = yaml.safe_load((tmp_path / "r.yaml").read_text())
     assert tree["training"] == Training().model_dump() and tree["augment"]["policy"] == Augment().policy
     assert list(tree) == list(Recipe.model_fields)
 
 
-def test_a_file_needs_only_what_differs_and_is_named_for_itself(tmp_path):
+def test_a_file_only_needs_what_differs_and_names_the_recipe(tmp_path):
     (tmp_path / "small.yaml").write_text("training: {lr: 1e-2}\n")
     recipe = load_recipe(tmp_path / "small.yaml")
     assert (recipe.name, recipe.training.lr, recipe.training.epochs) == ("small", 0.01, 100)
@@ -234,7 +234,7 @@ def test_a_file_needs_only_what_differs_and_is_named_for_itself(tmp_path):
     assert load_recipe(tmp_path / "empty.yaml") == Recipe(name="empty")
 
 
-def test_a_missing_file_lists_its_neighbours(tmp_path):
+def test_a_missing_file_lists_the_others_in_its_folder(tmp_path):
     for name in ("b.yaml", "a.yaml", "c.txt"):
         (tmp_path / name).write_text("")
     with pytest.raises(IdemvoxError, match=r"no recipe .*d\.yaml; .* has: a\.yaml, b\.yaml$"):
@@ -253,7 +253,7 @@ def test_a_missing_file_lists_its_neighbours(tmp_path):
         (b"1: 2\n", "recipe key '1'"),
     ],
 )
-def test_a_broken_file_is_named(tmp_path, text, message):
+def test_a_broken_file_is_reported(tmp_path, text, message):
     file = tmp_path / "broken.yaml"
     file.write_bytes(text)
     with pytest.raises(IdemvoxError) as caught:
@@ -277,8 +277,8 @@ def test_recipes_are_found_by_name_in_any_folder_and_by_path(tmp_path, monkeypat
         assert re.fullmatch(message, str(caught.value)), str(caught.value)
 
 
-def test_a_recipe_holds_what_differs_from_its_base(tmp_path):
-    """From one that comes with idemvox, by name, through a file by its path; what is saved is all of it."""
+def test_a_recipe_only_needs_what_differs_from_its_base(tmp_path):
+    """The base may be named, or a file with a base of its own. A saved recipe is complete."""
     (tmp_path / "deep").mkdir()
     (tmp_path / "mine.yaml").write_text(
         "base: simclr-ssps\ndescription: mine\nframework: {seconds: 3}\npositives: {neighbours: 2}\n"
@@ -314,7 +314,7 @@ def test_a_recipe_holds_what_differs_from_its_base(tmp_path):
         ("c.yaml", r"a\.yaml based on .*c\.yaml: unknown recipe key 'training\.epoch'"),
     ],
 )
-def test_a_base_that_cannot_be(tmp_path, base, message):
+def test_impossible_bases_are_refused(tmp_path, base, message):
     (tmp_path / "a.yaml").write_text(f"base: {base}\n")
     (tmp_path / "b.yaml").write_text("base: a.yaml\n")
     (tmp_path / "c.yaml").write_text("training: {epoch: 3}\n")
@@ -323,7 +323,7 @@ def test_a_base_that_cannot_be(tmp_path, base, message):
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_builds(name):
+def test_every_recipe_can_be_built(name):
     recipe = load_recipe(name)
     build_options(recipe.frontend, FrontEndSettings, "frontend")
     for part, registry in (
@@ -334,12 +334,12 @@ def test_every_recipe_builds(name):
         part.build(registry[part.name].Options, "part")
 
 
-def test_policies_of_recipes_are_those_there_are():
+def test_policies_in_recipes_are_the_existing_ones():
     assert get_args(PolicyName) == tuple(POLICIES)
 
 
 @pytest.mark.parametrize("speeds", ["[]", "[1.0, 3.0]", "[1.0, 1.0]", "0.9"])
-def test_speeds_that_cannot_be(speeds):
+def test_impossible_speeds_are_refused(speeds):
     with pytest.raises(IdemvoxError, match=r"augment\.speeds"):
         Recipe().override([f"augment.speeds={speeds}"])
     assert Recipe().override(["augment.speeds=[0.9, 1.0, 1.1]"]).augment.speeds == (0.9, 1.0, 1.1)

@@ -1,4 +1,4 @@
-"""Names in recipes become classes; a mistyped name is answered with the nearest and the whole list."""
+"""Names in recipes become classes; an unknown name gives an error with the nearest and a list of all."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fi
     return registry
 
 
-def test_modules_register_themselves_when_first_asked(registry: Registry) -> None:
+def test_modules_are_imported_on_first_use(registry: Registry) -> None:
     assert f"{registry.package}.circle" not in sys.modules
     assert registry["circle"].__name__ == "Circle"
     assert list(registry) == ["circle", "square"]
     assert registry["circle"] is registry["circle"]
 
 
-def test_a_typo_gets_the_nearest_and_all(registry: Registry) -> None:
+def test_a_typo_suggests_the_nearest_and_lists_all(registry: Registry) -> None:
     with pytest.raises(IdemvoxError) as caught:
         registry["sqare"]
     assert str(caught.value) == "unknown shape 'sqare'; did you mean 'square'? have: circle, square"
 
 
-def test_a_wild_name_gets_the_list_alone() -> None:
+def test_an_unknown_name_only_lists_all() -> None:
     assert str(unknown_name("shape", "zzz", ["b", "a"])) == "unknown shape 'zzz'; have: a, b"
 
 
@@ -56,7 +56,7 @@ def test_a_taken_name_is_refused(registry: Registry) -> None:
     assert registry["circle"].__name__ == "Circle"
 
 
-def test_the_decorator_gives_the_class_back(registry: Registry) -> None:
+def test_the_decorator_returns_the_class(registry: Registry) -> None:
     class Triangle: ...
 
     assert registry.register("triangle")(Triangle) is Triangle

@@ -1,4 +1,4 @@
-"""What `pip install idemvox` gives: the wheel alone, outside the checkout, from audio to a verdict."""
+"""The wheel, as after `pip install idemvox`: alone, outside the checkout, from audio to a verdict."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(*words: object, cwd: Path, status: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """The programs of a new environment that holds the wheel, and finds what it depends on in this one.
+    """The programs of a new environment with the wheel, which finds its dependencies in this environment.
 
     A folder added by a .pth file has its own .pth files ignored, so an editable idemvox stays out of reach.
     """
@@ -57,7 +57,7 @@ def installed(tmp_path_factory) -> Path:
 
 
 def test_from_audio_to_a_verdict(installed, corpus, tmp_path):
-    """Prepare, train by the name of a recipe, evaluate, verify; in a folder with recordings and no more."""
+    """Prepare, train by the name of a recipe, evaluate, verify; in a folder that only has recordings."""
     for speaker in ("s0", "s1", "s2", "s3"):
         shutil.copytree(corpus.labelled.parent / speaker, tmp_path / "calls" / speaker)
     trials = [f"1 s{s}/r0/0.wav s{s}/r1/1.wav\n0 s{s}/r0/0.wav s{(s + 1) % 4}/r1/1.wav\n" for s in range(4)]

@@ -1,4 +1,4 @@
-"""The plan for one call to a GPU: what fails, hangs or comes too late costs the others nothing."""
+"""The steps on a GPU: one that fails, hangs or comes too late does not affect the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def gpu(monkeypatch):
 def carry_out(
     gpu, monkeypatch, out: Path, scripts: dict[str, str], minutes: float
 ) -> dict[str, dict[str, str]]:
-    """Carry the plan out with other steps, and return how each ended."""
+    """Run other steps instead, and return how each ended."""
 
     def command(step, args, seconds):
         return [sys.executable, "-c", scripts.get(step, ""), str(out / f"{step}.json")]
@@ -44,7 +44,7 @@ def carry_out(
     return ends
 
 
-def test_every_step_leaves_what_it_had(gpu, monkeypatch, tmp_path):
+def test_every_step_leaves_its_results(gpu, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "SHARES", {"peak": 0.9, "right": 0.9, "sizes": 0.2, "speed": 0.9})
     monkeypatch.setattr(gpu, "SHORTEST", 0.0)
     scripts = {"peak": WRITES, "right": "raise SystemExit(3)", "sizes": HANGS, "speed": WRITES}
@@ -68,13 +68,13 @@ def gone(pid: int) -> None:
     pytest.fail(f"process {pid} still runs")
 
 
-def test_what_no_time_is_left_for_is_skipped(gpu, monkeypatch, tmp_path):
+def test_steps_without_time_left_are_skipped(gpu, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "SHARES", {"peak": 0.5, "right": 0.5})
     ends = carry_out(gpu, monkeypatch, tmp_path, {}, 0.001)
     assert {end["end"] for end in ends.values()} == {"skipped: no time left"}
 
 
-def test_a_real_step(tmp_path):
+def test_a_real_step_runs(tmp_path):
     words = [sys.executable, str(SCRIPTS / "gpu_steps.py"), "peak", "--out", str(tmp_path), "--device", "cpu"]
     subprocess.run([*words, "--tiny"], check=True, capture_output=True)
     found = json.loads((tmp_path / "peak.json").read_text())

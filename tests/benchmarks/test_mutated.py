@@ -1,4 +1,4 @@
-"""Damaged audio files: a verdict, an abstention or an error with a message, whatever is in them."""
+"""Damaged audio files always give a verdict, an abstention or an error with a message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_damaged_files_never_crash_the_verifier(module: ModuleType, tmp_path: Path) -> None:
-    """The same 150 files in every run; benchmarks/mutated.py tries as many as are wanted."""
+    """The same 150 files in every run; benchmarks/mutated.py tries more."""
     files, verifier = module.intact(module.speech()), module.tiny_verifier()
     other = tmp_path / "other.wav"
     other.write_bytes(files["PCM_16.wav"])
@@ -36,7 +36,9 @@ def test_damaged_files_never_crash_the_verifier(module: ModuleType, tmp_path: Pa
     assert len(found) == 3 and min(found.values()) >= 5, found  # enough damage, and not too much
 
 
-def test_other_exceptions_and_errors_without_words_are_told(module: ModuleType, tmp_path: Path) -> None:
+def test_other_exceptions_and_errors_without_a_message_are_reported(
+    module: ModuleType, tmp_path: Path
+) -> None:
     class Broken:
         def __init__(self, error: Exception) -> None:
             self.error = error

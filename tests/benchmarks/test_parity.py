@@ -1,4 +1,4 @@
-"""Imported weights against the toolkits' own code, where that is installed, on simulated voices."""
+"""Imported weights compared with the toolkits' own code, if installed, on simulated voices."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parity(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("toolkit", ["resemblyzer", "speechbrain", "sslsv"])
-def test_embeddings_are_the_toolkits(parity: ModuleType, toolkit: str) -> None:
+def test_embeddings_equal_the_toolkits(parity: ModuleType, toolkit: str) -> None:
     pytest.importorskip(toolkit, reason=f"{toolkit} is not installed", exc_type=ImportError)
     rng = np.random.default_rng(0)
     waves = []

@@ -1,4 +1,4 @@
-"""Fetching voices from packages (pretended ones, no network), joining clips, and synthetic voices."""
+"""Fetching voices from packages (simulated, without a network), joining clips, and synthetic voices."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Debian:
             return ""
         if command[-1] == "update":
             if not self.network:
-                return ""  # apt-get ends well although it fetched nothing
+                return ""  # apt-get succeeds although it fetched nothing
             place = next(word for word in command if word.startswith("Dir::State::Lists="))
             (Path(place.partition("=")[2]) / "x_Packages.lz4").touch()
             return "E: Problem executing scripts"  # a hook that wants root
@@ -116,7 +116,7 @@ def test_voices_from_packages(packages: Path, tmp_path: Path, monkeypatch: pytes
     assert len(debian.commands) == count  # nothing is fetched twice
 
 
-def test_goes_on_after_a_kill(packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumes_after_a_kill(packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     debian = Debian(packages)
     monkeypatch.setattr(voices, "_run", debian)
     with monkeypatch.context() as patch:
@@ -128,7 +128,7 @@ def test_goes_on_after_a_kill(packages: Path, tmp_path: Path, monkeypatch: pytes
     assert sorted(debian.downloads()) == ["en-wav", "es-wav", "letters"]  # each once
 
 
-def test_private_lists_where_the_system_has_none(
+def test_private_package_lists_if_the_system_has_none(
     packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     debian = Debian(packages, lists=False)
@@ -144,7 +144,7 @@ def test_private_lists_where_the_system_has_none(
                 assert str(tmp_path / "cache") in word  # the system's own folders are left alone
 
 
-def test_a_missing_package_is_done_without(
+def test_a_missing_package_is_skipped(
     packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(packages / "en-wav")
@@ -156,7 +156,9 @@ def test_a_missing_package_is_done_without(
     assert fetch_voices(tmp_path / "cache", progress=False).notes == fetched.notes
 
 
-def test_no_network(packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_network_is_reported(
+    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     debian = Debian(packages, lists=False, network=False)
     monkeypatch.setattr(voices, "_run", debian)
     fetched = fetch_voices(tmp_path / "cache", progress=False)
@@ -168,7 +170,7 @@ def test_no_network(packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert fetch_voices(tmp_path / "cache", progress=False).manifest is not None
 
 
-def test_other_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_systems_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(voices.shutil, "which", lambda name: None)
     fetched = fetch_voices(tmp_path / "cache", progress=False)
     assert fetched.manifest is None
@@ -204,7 +206,7 @@ def test_real_deb_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert [path.name for path in (tmp_path / "cache/unpacked").iterdir()] == ["p"]
 
 
-def test_table_of_voices_gives_no_clip_twice() -> None:
+def test_no_clip_is_used_twice() -> None:
     names = ["tux-arrow.ogg", "xmas_star.ogg", "tv_car.ogg", "egypt_man.ogg", "nose.ogg"]
     places = ["klettres/de/alpha", "klettres/de/syllab", "klettres/en/alpha", "klettres/en_GB/alpha"]
     places += [f"ktuberling/sounds/{code}" for code in ("ca", "da", "lt", "ru", "fr", "en")]
@@ -219,8 +221,8 @@ def test_table_of_voices_gives_no_clip_twice() -> None:
 @given(
     lengths=st.lists(st.floats(0.2, 15.0), max_size=30), seed=st.integers(0, 99), usual=st.floats(3.0, 4.5)
 )
-def test_joined_clips(lengths: list[float], seed: int, usual: float) -> None:
-    """3-6 s each, in order, and of all that was said only a tail of less than 4.5 s is lost."""
+def test_clips_are_joined(lengths: list[float], seed: int, usual: float) -> None:
+    """Each has 3-6 s, in order, and only a tail of less than 4.5 s is lost."""
     clips = [
         np.full(round(length * RATE), index + 1, dtype=np.float32) for index, length in enumerate(lengths)
     ]
@@ -232,7 +234,7 @@ def test_joined_clips(lengths: list[float], seed: int, usual: float) -> None:
     assert sum(map(len, clips)) - len(spoken) <= 4.5 * RATE
 
 
-def test_trim() -> None:
+def test_silence_is_trimmed() -> None:
     speech = babble(0.5)
     silence = np.zeros(RATE // 2, dtype=np.float32)
     trimmed = trim(np.concatenate([silence, speech, silence]))

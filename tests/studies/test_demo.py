@@ -71,14 +71,14 @@ def test_the_other_positives_are_compared_with_the_unchanged_run_on_the_same_dra
     assert "EER against simclr" in (out / "results.md").read_text()
 
 
-def test_held_out_speakers_are_not_learnt_from(shown):
+def test_held_out_speakers_are_not_trained_on(shown):
     out, _ = shown
     train, test = ((out / name / "manifest.csv").read_text() for name in ("train", "test"))
     speakers = [{line.split(",")[4] for line in text.splitlines()[1:]} for text in (train, test)]
     assert speakers[0] and speakers[1] and not speakers[0] & speakers[1]
 
 
-def test_all_ways_begin_with_the_same_weights(shown):
+def test_all_systems_start_with_the_same_weights(shown):
     out, _ = shown
     for system in SYSTEMS[2:]:
         recipe = (out / "seed-0" / system / "recipe.yaml").read_text()
@@ -95,8 +95,8 @@ def test_a_second_call_trains_nothing_and_shows_the_same(shown, corpus):
     assert {p: p.stat().st_mtime_ns for p in out.glob("seed-0/*/checkpoints/*")} == before
 
 
-def test_synthetic_voices_are_called_so(monkeypatch, tmp_path, corpus):
-    """Where no voices can be fetched, the demo says loudly what it learns from."""
+def test_synthetic_voices_are_announced(monkeypatch, tmp_path, corpus):
+    """If no voices can be fetched, the demo warns that it uses synthetic ones."""
     nothing = demo_voices.Fetched(None, ("no apt-get here",))
     monkeypatch.setattr(demo_voices, "fetch_voices", lambda *_: nothing)
     monkeypatch.setattr(demo_voices, "synthetic_voices", lambda *_: corpus.manifest)
@@ -111,14 +111,14 @@ def test_a_corpus_without_labels_is_refused(corpus, tmp_path):
         run_demo(tmp_path, corpus.unlabelled, size=TINY, console=Console(), progress=False)
 
 
-def test_another_study_does_not_pass_for_this_one(shown, corpus):
+def test_the_results_of_another_study_are_not_reused(shown, corpus):
     out, _ = shown
     longer = replace(TINY, more_epochs=2)
     with pytest.raises(IdemvoxError, match="holds a study of other data or with other settings"):
         run_demo(out, corpus.labelled, size=longer, console=Console(), progress=False)
 
 
-def test_the_base_is_small_and_says_where_it_comes_from(corpus):
+def test_the_base_is_small_and_records_its_origin(corpus):
     assert sum(file.stat().st_size for file in demo.BASE.iterdir()) < 3_000_000
     model = load_model(demo.BASE)
     assert model.provenance["known"] == []

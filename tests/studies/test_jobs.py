@@ -10,8 +10,8 @@ from idemvox.training.watch.curves import read_log
 
 
 @pytest.mark.slow
-def test_a_job_waits_for_the_one_that_it_starts_from(tiny_recipe, tmp_path):
-    """Though it is named first; what is done is not done again."""
+def test_a_job_waits_for_its_base(tiny_recipe, tmp_path):
+    """Even if it is listed first; finished jobs are not run again."""
     first = Job(tmp_path / "first", tiny_recipe("training.epochs=2"), ())
     after = Job(tmp_path / "after", tiny_recipe(f"start_from={first.folder}", "training.epochs=1"), ())
     run_jobs([after, first], 2, progress=False)
@@ -23,7 +23,7 @@ def test_a_job_waits_for_the_one_that_it_starts_from(tiny_recipe, tmp_path):
 
 
 @pytest.mark.parametrize("begun", [0, 4])
-def test_a_job_under_way_says_how_far_it_is(tiny_recipe, tmp_path: Path, begun):
+def test_a_running_job_reports_its_progress(tiny_recipe, tmp_path: Path, begun):
     job = Job(tmp_path, tiny_recipe("training.epochs=3"), ())
     assert job.so_far() == (0, "")
     events = [
