@@ -25,7 +25,7 @@ class IdemvoxError(Exception):
 
 
 class AudioError(IdemvoxError):
-    """A recording cannot be read, or holds nothing usable."""
+    """A recording cannot be read, or has no usable audio."""
 
 
 class CorpusError(IdemvoxError):
@@ -45,7 +45,7 @@ class RunError(IdemvoxError):
 
 
 class StoreError(IdemvoxError):
-    """A speaker store is missing, damaged, of another model, or does not hold who is asked for."""
+    """A speaker store is missing, damaged, of another model, or does not have the requested speaker."""
 
 
 def unknown_name(

@@ -87,7 +87,7 @@ def build_options(given: Mapping[str, Any], options: type[Any], where: str) -> A
     known = [f.name for f in fields(options)]
     for key in given:
         if key in getattr(options, "moved", {}):
-            raise RecipeError(f"{where}.{key} is no option any more: {options.moved[key]}")
+            raise RecipeError(f"{where}.{key} was removed or renamed: {options.moved[key]}")
         if key not in known:
             raise _unknown_key(f"{where}.{key}", [f"{where}.{k}" for k in known])
     try:

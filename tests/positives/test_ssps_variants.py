@@ -398,7 +398,9 @@ def test_impossible_options_are_refused(wrong, message):
 @pytest.mark.parametrize("sampling", ["representation", "centroid", "neighbour"])
 def test_a_removed_option_is_refused_with_its_new_name(sampling):
     given = {"sampling": sampling, "queue": 9}
-    with pytest.raises(RecipeError, match=r"positives.sampling is no .*=ssps_centroid.*=nearest_neighbour"):
+    with pytest.raises(
+        RecipeError, match=r"positives.sampling was removed.*=ssps_centroid.*=nearest_neighbour"
+    ):
         build_options(given, SSPS.Options, "positives")
 
 

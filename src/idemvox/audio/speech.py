@@ -17,7 +17,7 @@ LOUD = 50  # frames at most that set the loud level: half a second of them is en
 SILENT = 1e-8  # power below which it is digital silence, or noise in the last of 16 bits
 RANGE = 1e-3  # power of the quietest sound relative to the loud frames: -30 dB
 
-# Frames, and a ratio of powers, by which speech is told from noise
+# Frames, and a ratio of powers, that distinguish speech from noise
 REACH = 200  # speech pauses at least once in this time
 SMOOTH = 10  # a pause has at least this length
 ABOVE = 3.0  # speech is 4.8 dB above the noise in its pauses; the power of steady noise varies by less

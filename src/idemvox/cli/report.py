@@ -25,7 +25,7 @@ def check_report(
         Path | None, typer.Option(help="Also check that they are about this trial list.")
     ] = None,
 ) -> None:
-    """Compute every number of a certificate again from its scores; fail if one differs.
+    """Recompute every number of a certificate from its scores; fail if one differs.
 
     Fails too if a file was changed, or if --model or --trials are others than those evaluated. The exit
     status is 1 if anything differs, and each difference is printed.

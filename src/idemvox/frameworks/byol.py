@@ -24,11 +24,11 @@ __all__ = ["BYOL"]
 
 @FRAMEWORKS.register("byol")
 class BYOL(Projected):
-    """Each crop of an utterance predicts what a teacher, which follows the student, makes of the other.
+    """Each crop of an utterance predicts the output of a teacher, which follows the student, for the other.
 
     Grill et al. (2020), eq. 2: the squared distance of unit vectors, in both directions, without negatives.
-    The student's encoder is evaluated and shipped. The metric ``spread``, of
-    representations, falls towards 0 in a collapse.
+    The student's encoder is evaluated and shipped. The metric ``spread``, of representations,
+    falls towards 0 in a collapse.
 
     With SSPS the teacher's projection of the positive view is that of a pseudo-positive.
     """

@@ -30,7 +30,7 @@ class ContrastiveVICReg(Paired):
     the published number is not known; the default, both on representations, is a guess.
 
     A sampler works on representations: with SSPS the positive view's representation is replaced, and its
-    projection is that of what stands in for it.
+    projection is that of the replacement.
     """
 
     disjoint = False

@@ -23,12 +23,12 @@ __all__ = ["IMix"]
 
 @FRAMEWORKS.register("imix")
 class IMix(Paired):
-    """Mix each anchor with another of the batch; the mixture is to find both positives, each by its share.
+    """Mix each anchor with another of the batch; the mixture must find both positives, each by its share.
 
     i-mix (Lee et al., 2021) mixes inputs, here augmented waveforms: ``level: input``. l-mix (Kang et al.,
-    2022, for speakers) mixes latent vectors: ``level: latent``. Reconstructed, as their settings for speakers
-    were not at hand: l-mix mixes representations, the loss is SimCLR's one-sided one, with its temperature.
-    As partners are drawn, the larger share is always the anchor's own.
+    2022, for speakers) mixes latent vectors: ``level: latent``. We did not have their settings for speakers,
+    so these are a reconstruction: l-mix mixes representations, and the loss is SimCLR's one-sided one, with
+    its temperature. Since partners are drawn at random, the larger share is always the anchor's own.
 
     With SSPS the positives of both are replaced.
     """

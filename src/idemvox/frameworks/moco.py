@@ -85,7 +85,7 @@ class MoCo(Paired):
 
     @property
     def sides(self) -> tuple[str, ...]:
-        """The views that keys are made of; each is the positive of the other's queries."""
+        """The views that keys are computed from; each is the positive of the other's queries."""
         return ("anchor", "positive") if self.options.symmetric else ("positive",)
 
     @property
@@ -164,10 +164,9 @@ class MoCoProtoNCE(MoCo):
     k-means, for several numbers of clusters, and each cluster's concentration is its temperature. An anchor's
     prototype is the one nearest to its key; it is compared with all of a clustering, not with a draw of them.
 
-    Reconstructed, as the paper was not at hand, are the settings, which are those of a third party's
-    reimplementation. That one feeds keys through the query's projector and clusters queries; here keys have a
-    momentum projector, and they are what is clustered. Once the queue is longer than the corpus it holds
-    several keys of an utterance.
+    We did not have the paper, so the settings are those of a third party's reimplementation. It passes keys
+    through the query's projector and clusters queries; here, keys have a momentum projector and are clustered
+    themselves. A queue longer than the corpus holds several keys of an utterance.
 
     With SSPS an anchor's prototype is that of its pseudo-positive.
     """

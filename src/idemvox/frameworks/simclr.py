@@ -30,7 +30,7 @@ class SimCLR(Paired):
 
     @dataclass(frozen=True, slots=True)
     class Options:
-        """Settings of the loss; the defaults are the paper's, but for ``symmetric``.
+        """Settings of the loss; the defaults are the paper's, except ``symmetric``.
 
         Attributes:
             temperature: temperature of the softmax.

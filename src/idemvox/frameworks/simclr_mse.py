@@ -23,8 +23,8 @@ class SimCLRMSE(Paired):
     """SimCLR, and each augmented crop embedded where the same crop is without augmentation.
 
     Zhang et al. (2021). The loss is ``NT-Xent + lambda / 2B sum_v |e(x_v) - e(A(x_v))|^2`` of unit
-    embeddings, over both crops of each utterance. The weight lambda and the settings were not at hand: they
-    are SimCLR's here, and lambda is 1, a reconstruction. Clean crops get a gradient too.
+    embeddings, over both crops of each utterance. We did not have the weight lambda and the settings, so this
+    is a reconstruction: lambda is 1, and the settings are SimCLR's. Clean crops get a gradient too.
 
     With SSPS the positive view is replaced in NT-Xent; the other loss compares the utterance's own crops.
     """

@@ -22,13 +22,13 @@ class SimSiam(Projected):
     """Each crop of an utterance predicts the projection of the other, which gets no gradient.
 
     Chen & He (2021), with the projector and predictor of the SSPS authors' code. Without negatives only the
-    predictor prevents a collapse: that code reports an EER of 28.9 %, and that the seed matters. The metric
+    predictor prevents a collapse: that code reports an EER of 28.9 %, which depends on the seed. The metric
     ``spread``, of representations, falls towards 0 in a collapse, and the run stops after
     ``training.collapse_steps`` collapsed steps. The predictor's learning rate follows the schedule of all
     other parameters here; the paper's is constant.
 
     SSReg (Sang et al., 2022) adds a regulariser (``regularisation``), which makes the representations of
-    positive pairs alike. Its formula is not known to us, so this one is a reconstruction: SimSiam's loss
+    positive pairs similar. Its formula is not known to us, so this one is a reconstruction: SimSiam's loss
     without a predictor, on the encoder's representations. By itself that term is least when all
     representations are the same: with a weight of 50 a small encoder collapsed within 130 steps.
 

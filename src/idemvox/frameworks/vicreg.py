@@ -14,12 +14,12 @@ __all__ = ["VICReg"]
 
 @FRAMEWORKS.register("vicreg")
 class VICReg(Projected):
-    """Make two crops of an utterance alike, while each dimension varies and no two dimensions vary together.
+    """Make two crops of an utterance similar, while each dimension varies and no two vary together.
 
     Bardes et al. (2022), for speakers as in the SSPS authors' code; there are no negatives.
 
-    With SSPS the positive view's projection is replaced, and its variance and covariance are those of what
-    stands in for it, which has no gradient.
+    With SSPS the positive view's projection is replaced, and its variance and covariance are those of the
+    replacement, which has no gradient.
     """
 
     against_collapse = (

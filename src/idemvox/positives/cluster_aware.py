@@ -24,10 +24,10 @@ class ClusterAware(SSPS):
     """Cut the positive crops from several other utterances of the anchor's own cluster.
 
     CA-DINO (Han et al., 2024): after some epochs of DINO the utterances are clustered, and the crops of an
-    item come from several utterances of its cluster. Reconstructed, as these details were not at hand: the
-    global crops stay the anchor's, each local crop is from an utterance of its own, the number of clusters is
-    10,000, and they are made anew before each epoch. A framework with one positive crop takes the first
-    utterance.
+    item come from several utterances of its cluster. We did not have all details, so some are a
+    reconstruction: the global crops stay the anchor's, each local crop comes from a different utterance, and
+    there are 10,000 clusters, which are recomputed before each epoch. A framework with one positive crop
+    takes the first utterance.
 
     It is :class:`~idemvox.positives.ssps.SSPS` of views with M = 0 and several utterances, and has its other
     options: clusters of recordings, agglomeration. An utterance alone in its cluster keeps its own positive.

@@ -52,7 +52,7 @@ class CentroidSSPS(ClusterSampler):
         return F.embedding_bag(slots, self.queue.vectors, begin, mode="sum", per_sample_weights=others)
 
     def _add_slots(self, cluster: Tensor, anchor: Tensor) -> Tensor:
-        """Do the same as a product with all slots: on a GPU no shape depends on data, so nobody waits."""
+        """Do the same as a product with all slots: on a GPU no shape depends on data, so nothing waits."""
         vectors, held, held_cluster = self.queue.vectors, self.queue.held, self.cluster_of
         total = vectors.new_zeros(len(cluster), vectors.shape[1])
         rows = max(1, _BLOCK // max(len(cluster), 1))

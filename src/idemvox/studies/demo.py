@@ -225,7 +225,7 @@ def findings(rows: Sequence[Mapping[str, Any]], trials: str) -> list[str]:
             continue
         text = SSPS_NAMES[row["system"]]
         if "EER against simclr" in row:
-            text += f" changes the EER {trials} by {row['EER against simclr']}, against as much more SimCLR"
+            text += f" changes the EER {trials} by {row['EER against simclr']}, compared with more SimCLR"
         if "speaker_accuracy" in row:
             right, same = (100 * float(np.mean(row[key])) for key in ACCURACIES)
             text += f"; {right:.0f} % of its pseudo-positives are of the right speaker"

@@ -103,7 +103,7 @@ class Run:
         self.numbers: dict[str, float] = {}
         """Numbers of the last epoch."""
 
-    # -- beginning -------------------------------------------------------------------------------------
+    # -- starting --------------------------------------------------------------------------------------
 
     def start_from(self, source: Path) -> None:
         """Start from another run's or a model's weights."""
@@ -145,7 +145,7 @@ class Run:
             self.gauge.restore(state["gauge"])
             self.watch.restore(state["watch"])
 
-    # -- how far it is ---------------------------------------------------------------------------------
+    # -- progress --------------------------------------------------------------------------------------
 
     @property
     def behind(self) -> int:

@@ -1,9 +1,9 @@
-"""Certificates: all that an evaluation measured, in a folder whose every number can be computed again.
+"""Certificates: all that an evaluation measured, in a folder whose every number can be recomputed.
 
 ``scores.parquet`` holds the trials with their scores, ``certificate.json`` the metrics, the conventions they
-follow, and the hashes of the model, the trial list and the scores. It shows that the numbers belong to the
-scores, and with the model and the trial list at hand, that they belong to these. It is no signature: whoever
-makes up scores can make up a certificate.
+follow, and the hashes of the model, the trial list and the scores. It proves that the numbers belong to the
+scores and, to anyone who has the model and the trial list, that they belong to these. It is not a signature:
+anyone can invent scores and make a certificate of them.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def write_certificate(
 def check_certificate(
     folder: str | Path, model: str | Path | None = None, trials: str | Path | None = None
 ) -> Problems:
-    """Compute every number of a certificate again; return what differs, empty if nothing does.
+    """Recompute every number of a certificate; return the differences, empty if there are none.
 
     Args:
         folder: folder of the certificate.
@@ -163,7 +163,7 @@ def check_certificate(
 
 
 def read_certificate(folder: str | Path) -> Certificate:
-    """Read a certificate whose every number can be computed again.
+    """Read a certificate, and check it by recomputing every number.
 
     Raises:
         IdemvoxError: something differs, or there is no certificate.

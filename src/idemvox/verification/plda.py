@@ -94,7 +94,7 @@ def _classes(rows: NDArray[Any], labels: NDArray[np.integer[Any]]) -> _Classes:
     names, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     if len(names) < 2 or len(names) == len(rows):
         raise CorpusError(
-            f"{len(rows):,} utterances in {len(names):,} classes say nothing about speakers: there must be 2 "
+            f"{len(rows):,} utterances in {len(names):,} classes cannot describe speakers: there must be 2 "
             "classes or more, one of them with 2 utterances"
         )
     means, scatter = np.zeros((len(names), rows.shape[1])), np.zeros((rows.shape[1], rows.shape[1]))

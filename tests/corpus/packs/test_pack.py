@@ -338,7 +338,7 @@ def test_a_full_disk_is_reported_and_the_work_is_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", write)
-        with pytest.raises(IdemvoxError, match="No space left on device; what is packed stays"):
+        with pytest.raises(IdemvoxError, match="No space left on device; what was packed is kept"):
             packed(listed, tmp_path / "p", shard_gib=TINY)
     assert len((tmp_path / "p" / "journal").read_text().splitlines()) == 1 + 3
     packed(listed, tmp_path / "p", shard_gib=TINY)

@@ -22,10 +22,8 @@ from idemvox.errors import CorpusError
 
 __all__ = ["prepare_sitw"]
 
-CONDITIONS = (
-    "core-core",
-    "core-multi",
-)  # enrolment from whole files; the assist conditions enrol from marked parts
+CONDITIONS = ("core-core", "core-multi")
+"""Conditions that enrol from whole files; the assist conditions enrol from marked parts."""
 
 
 @IMPORTERS.register(

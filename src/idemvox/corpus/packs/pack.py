@@ -151,7 +151,7 @@ def pack(
             return replace(summary, new=True)
     except OSError as error:
         raise CorpusError(
-            f"cannot write {error.filename or out}: {error.strerror or error}; what is packed stays: "
+            f"cannot write {error.filename or out}: {error.strerror or error}; what was packed is kept: "
             "fix the cause and run the same command again"
         ) from error
 

@@ -39,7 +39,7 @@ def ecapa_tdnn(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], State]:
     """
     new, unknown = renamed(state, _RULES)
     if unknown:
-        raise KeyError(f"{', '.join(unknown[:3])} is no part of ECAPA-TDNN as published")
+        raise KeyError(f"{', '.join(unknown[:3])} is not part of ECAPA-TDNN as published")
     new = {_moved_up(name): tensor for name, tensor in new.items()}
     for name, tensor in new.items():
         if name.endswith(("squeeze.weight", "excite.weight")) or name == "fc.weight":

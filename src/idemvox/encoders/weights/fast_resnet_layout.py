@@ -36,7 +36,7 @@ def fast_resnet34(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], State]:
     """
     new, unknown = renamed(state, _RULES)
     if unknown:
-        raise KeyError(f"{', '.join(unknown[:3])} is no part of Fast ResNet-34 with self-attentive pooling")
+        raise KeyError(f"{', '.join(unknown[:3])} is not part of Fast ResNet-34 with self-attentive pooling")
     layers = [f"layer{number}" for number in (1, 2, 3, 4)]
     options = {
         "dim": new["fc.weight"].shape[0],

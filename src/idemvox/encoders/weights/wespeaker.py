@@ -59,7 +59,7 @@ class WeSpeaker(Peer):
         resnet = "seg_1.weight" in network
         new, unknown = renamed(network, _RESNET if resnet else _ECAPA)
         if unknown:
-            raise KeyError(f"{', '.join(unknown[:3])} is no part of the networks that can be imported")
+            raise KeyError(f"{', '.join(unknown[:3])} is not part of the networks that can be imported")
         new = {_counted_down(name, 1 if resnet else 2): tensor for name, tensor in new.items()}
         options, mels = _resnet34(new) if resnet else _ecapa_tdnn(new)
         floor = float(torch.finfo(torch.float32).eps)

@@ -1,4 +1,4 @@
-"""Prototypes of a memory of embeddings, made anew each epoch."""
+"""Prototypes of a memory of embeddings, recomputed each epoch."""
 
 from __future__ import annotations
 
