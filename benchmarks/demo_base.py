@@ -50,18 +50,18 @@ def ship(base: Path, voices: list[str], chosen_on: list[str]) -> None:
     BASE.mkdir(exist_ok=True)
     with atomic_write(BASE / "model.safetensors", "wb") as file:
         file.write(save(half))
-    told = read_json(base / "model.json")
-    told["provenance"] |= {
+    description = read_json(base / "model.json")
+    description["provenance"] |= {
         "command": "python benchmarks/demo_base.py --write",
         "voices": voices,
         "chosen on": chosen_on,
         "licence": LICENCE,
     }
-    write_json(BASE / "model.json", told)
+    write_json(BASE / "model.json", description)
 
 
 def main() -> None:
-    """Run it."""
+    """Run the study."""
     parser = parser_of(__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/demo-base"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

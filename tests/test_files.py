@@ -75,8 +75,8 @@ def test_data_are_on_disk_before_the_name_and_the_name_before_it_returns(tmp_pat
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_reported_and_the_old_file_kept(tmp_path: Path, number: int) -> None:
     (tmp_path / "a.txt").write_text("old")
-    said = r"a\.txt was not written: its disk, mounted at /.*, is full"
-    with pytest.raises(IdemvoxError, match=said), atomic_write(tmp_path / "a.txt") as file:
+    message = r"a\.txt was not written: its disk, mounted at /.*, is full"
+    with pytest.raises(IdemvoxError, match=message), atomic_write(tmp_path / "a.txt") as file:
         file.write("half of the ne")
         raise OSError(number, os.strerror(number))
     assert os.listdir(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "old"

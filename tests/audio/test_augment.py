@@ -80,7 +80,7 @@ def test_the_ratio_is_to_the_reverberated_signal(make):
     snr = torch.from_numpy(draws.snr_db)
     noise = make("always")(wave, seeds) - echoing
     assert (decibels(echoing, noise) - snr).abs().max() < 0.01
-    assert (decibels(wave, noise) - snr).abs().max() > 0.1  # the two could be told apart
+    assert (decibels(wave, noise) - snr).abs().max() > 0.1  # the two ratios differ
 
 
 def test_quiet_and_loud_samples_get_the_same_ratio(make):

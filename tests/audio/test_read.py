@@ -151,8 +151,8 @@ def test_a_truncated_wav_is_used_with_a_warning(tmp_path: Path, caplog: pytest.L
     path.write_bytes(path.read_bytes()[: 44 + 2 * 48_000])
     assert len(read(path, 10, 1000)) == 1000 and not caplog.messages  # there, whatever may be missing
     assert len(read(path)) == len(read_pcm(path)) == 48_000
-    (said,) = caplog.messages  # once
-    assert "a.wav is truncated: its header says 5.00 s" in said
+    (warning,) = caplog.messages  # once
+    assert "a.wav is truncated: its header says 5.00 s" in warning
     streamed = write(tmp_path / "b.wav", speech_like(1, 16000), 16000, "wav")
     head = bytearray(streamed.read_bytes())
     head[4:8] = head[40:44] = b"\xff\xff\xff\xff"

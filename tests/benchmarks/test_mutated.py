@@ -46,9 +46,9 @@ def test_other_exceptions_and_errors_without_a_message_are_reported(
         def verify(self, *recordings: Path) -> None:
             raise self.error
 
-    for error, told in (
+    for error, expected in (
         (module.IdemvoxError("a message"), "error"),
         (module.IdemvoxError(""), "an error without a message"),
         (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
     ):
-        assert module.outcome(Broken(error), tmp_path / "a.wav", b"", tmp_path / "b.wav") == told
+        assert module.outcome(Broken(error), tmp_path / "a.wav", b"", tmp_path / "b.wav") == expected

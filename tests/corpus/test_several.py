@@ -245,7 +245,7 @@ def test_the_command_prints_the_name_of_each_corpus(three: list[Path], tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("pick", "said"),
+    ("pick", "message"),
     [
         (lambda three, tmp: [three[0]], "give at least two manifests"),
         (lambda three, tmp: [three[0], three[0].parent], "is a folder: give the manifest"),
@@ -255,10 +255,10 @@ def test_the_command_prints_the_name_of_each_corpus(three: list[Path], tmp_path:
         (lambda three, tmp: [three[0], tmp / "none.csv"], "has no utterances; leave it out"),
     ],
 )
-def test_impossible_joins_are_refused(pick, said: str, three: list[Path], tmp_path: Path) -> None:
+def test_impossible_joins_are_refused(pick, message: str, three: list[Path], tmp_path: Path) -> None:
     save_manifest(Manifest([], tmp_path), tmp_path / "none.csv")
     (tmp_path / "out.csv").write_bytes(three[1].read_bytes())
-    with pytest.raises(IdemvoxError, match=said):
+    with pytest.raises(IdemvoxError, match=message):
         join_manifests(pick(three, tmp_path), tmp_path / "out.csv", progress=False)
     assert (tmp_path / "out.csv").read_bytes() == three[1].read_bytes()
 

@@ -82,12 +82,14 @@ def test_the_loss_and_both_gradients_equal_the_formulas(make, batch, sampler, si
         match = prototypical(query, positive)
     else:
         match = angular_prototypical(query, positive, twin.affine.scale, twin.affine.bias)
-    told = slow_cross_entropy(twin.discriminator, pairs, alike)
-    torch.testing.assert_close(step.loss, match + alpha * told)
+    adversarial = slow_cross_entropy(twin.discriminator, pairs, alike)
+    torch.testing.assert_close(step.loss, match + alpha * adversarial)
     torch.testing.assert_close(step.metrics["match"], match.detach())
-    torch.testing.assert_close(step.metrics["discriminator"], told.detach())
+    torch.testing.assert_close(step.metrics["discriminator"], adversarial.detach())
     for name, parameter in twin.encoder.named_parameters():
-        towards, away = (torch.autograd.grad(loss, parameter, retain_graph=True)[0] for loss in (match, told))
+        towards, away = (
+            torch.autograd.grad(loss, parameter, retain_graph=True)[0] for loss in (match, adversarial)
+        )
         torch.testing.assert_close(framework.encoder.get_parameter(name).grad, towards - alpha * away)
         assert name != "linear.weight" or away.abs().sum() > 1e-2  # its normalisation ignores the bias
 
@@ -155,8 +157,8 @@ def test_the_discriminator_learns_separable_pairs():
 def test_accuracy_is_measured_before_the_discriminator_learns_from_the_batch(make, batch, sampler):
     framework = make(discriminator_lr=1.0)  # afterwards the accuracy differs
     pairs, alike = pairs_of(framework, batch)
-    said = copy.deepcopy(framework.discriminator).layers(pairs)
-    right = sum(int(row[1] > row[0]) == a for row, a in zip(said, alike.tolist(), strict=True))
+    logits = copy.deepcopy(framework.discriminator).layers(pairs)
+    right = sum(int(row[1] > row[0]) == a for row, a in zip(logits, alike.tolist(), strict=True))
     found = framework(batch, sampler()).metrics["discriminator_accuracy"]
     assert float(found) == pytest.approx(right / 12)
 

@@ -35,7 +35,7 @@ def write(file: Path, classes: dict[str, str]) -> Path:
     return file
 
 
-def told(file: Path) -> str:
+def label_record(file: Path) -> str:
     """What provenance and results record about a table."""
     return f"classes: {file.name}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
 
@@ -65,7 +65,7 @@ def test_a_table_of_the_speakers_trains_the_same_model_as_the_speakers(
     by_speaker = train(tiny_recipe(labelled=True, **parts), tmp_path / "speaker", progress=False)
     assert same(by_table, by_speaker)
     found = load_model(by_table.folder).provenance
-    assert found["known"] == [told(table)]
+    assert found["known"] == [label_record(table)]
     assert found["labels"] == {
         "file": str(table),
         "sha256": hashlib.sha256(table.read_bytes()).hexdigest(),
@@ -81,7 +81,7 @@ def test_a_study_trains_from_a_table_and_records_it(tiny_recipe, corpus, table, 
     job = Job(tmp_path / "job", recipe, (test,))
     run_jobs([job], 1, progress=False)
     row = results_row("aam", test, [job])
-    assert row["known"] == told(table) and 0 <= row["eer"][0] <= 1
+    assert row["known"] == label_record(table) and 0 <= row["eer"][0] <= 1
 
 
 def test_classes_are_for_training_and_speakers_for_diagnostics(tiny_recipe, corpus, table, tmp_path):
@@ -139,7 +139,7 @@ def test_a_table_for_several_corpora_has_ids_with_corpus_names(tiny_recipe, corp
     assert assemble(recipe).batches.classes.tolist() == [n // 4 for n in range(24)]
     trained = train(recipe, tmp_path / "run", progress=False)
     provenance = load_model(trained.folder).provenance
-    assert provenance["corpora"] == {"left": 12, "right": 12} and provenance["known"] == [told(table)]
+    assert provenance["corpora"] == {"left": 12, "right": 12} and provenance["known"] == [label_record(table)]
     write(table, dict(zip((u.id for u in corpus.manifest), speakers, strict=True)))  # without the names
     with pytest.raises(IdemvoxError, match=r"are not among the 24 utterances .*CORPUS/id"):
         assemble(recipe)
@@ -170,7 +170,7 @@ def test_a_run_resumes_only_with_the_same_table(interrupted, corpus, table, tmp_
     interrupted(1)
     table.write_bytes(table.read_bytes())  # touched, not changed
     assert interrupted(2).epochs == 2
-    assert average(tmp_path / "run", 1, tmp_path / "mean").provenance["known"] == [told(table)]
+    assert average(tmp_path / "run", 1, tmp_path / "mean").provenance["known"] == [label_record(table)]
     write(table, {u.id: f"class {u.recording}" for u in corpus.manifest})
     with pytest.raises(IdemvoxError, match=r"cannot resume: data\.labels=.* has changed.*restore the file"):
         interrupted(3)

@@ -154,12 +154,12 @@ def test_after_a_signal_the_run_is_saved_and_resumes(how, tiny_recipe, tmp_path)
             assert process.poll() is None
             time.sleep(0.05)
         (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
-        said, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=60)
     finally:
         with suppress(ProcessLookupError):  # many epochs are left
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGTERM)
-    assert "everything is saved in" in said and said.count("stopped") == 1 + (how == signal.SIGINT)
+    assert "everything is saved in" in output and output.count("stopped") == 1 + (how == signal.SIGINT)
     done = state(run)["done"]
     assert 1 <= done < 500
     if how == signal.SIGTERM:

@@ -467,9 +467,9 @@ def test_training_that_waits_for_audio_reports_it(tiny_recipe, tmp_path, corpus,
     if packed:
         pack(where, where := tmp_path / "pack", progress=False)
     train(tiny_recipe(f"data.manifest={where}", "training.epochs=1"), tmp_path / "run", progress=False)
-    said = capsys.readouterr().out.replace("\n", " ")
-    assert "of the time was spent waiting for audio" in said and "training.workers" in said
-    assert ("idemvox pack" in said) != packed
+    printed = capsys.readouterr().out.replace("\n", " ")
+    assert "of the time was spent waiting for audio" in printed and "training.workers" in printed
+    assert ("idemvox pack" in printed) != packed
     events = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert 0.1 < events[-1]["waiting_for_audio"] <= 1
 

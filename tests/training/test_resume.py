@@ -215,10 +215,10 @@ def test_a_command_asked_to_stop_saves_reports_it_and_resumes(make, whole, tmp_p
         while command.poll() is None and lines(tmp_path / "run") < 1:
             time.sleep(0.01)
         command.send_signal(signal.SIGINT)
-        said, _ = command.communicate(timeout=120)
+        output, _ = command.communicate(timeout=120)
     assert command.returncode == 130
     saved = last_checkpoint(tmp_path / "run" / "checkpoints")
-    assert f"stopped; everything is saved in {saved}, --resume resumes from there" in said
+    assert f"stopped; everything is saved in {saved}, --resume resumes from there" in output
     assert not (tmp_path / "run" / "model").exists()
     quiet(make("simclr"), tmp_path / "run", resume=True)
     assert_same(left(tmp_path / "run"), whole("simclr"))
@@ -365,7 +365,7 @@ def of_fewer_utterances(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "reason"),
     [
         (cut, "it is damaged"),
         (flip, "it is damaged"),
@@ -375,7 +375,7 @@ def of_fewer_utterances(path: Path) -> None:
         (of_fewer_utterances, "is of 23 utterances"),
     ],
 )
-def test_damaged_or_foreign_checkpoints_are_skipped_and_named(make, whole, broken, caplog, harm, said):
+def test_damaged_or_foreign_checkpoints_are_skipped_and_named(make, whole, broken, caplog, harm, reason):
     """Only for the first of them is training run to its end."""
     newest = last_checkpoint(broken / "checkpoints")
     harm(newest)
@@ -387,7 +387,7 @@ def test_damaged_or_foreign_checkpoints_are_skipped_and_named(make, whole, broke
             run = Run(make("simclr"))
             run.resume(broken / "checkpoints")
             assert (run.done, run.place.steps) == (1, 0)
-    assert f"skipped: checkpoint {newest}" in caplog.text and said in caplog.text
+    assert f"skipped: checkpoint {newest}" in caplog.text and reason in caplog.text
 
 
 def test_when_all_checkpoints_are_damaged_it_does_not_start_over(make, broken):

@@ -67,8 +67,8 @@ def test_a_run_records_its_list_and_the_contents(
     train(recipe, run, progress=True)
     assert "corpora: one (12 utterances), two (12 utterances)" in capsys.readouterr().out
     assert load_recipe(run / "recipe.yaml").data.corpora == tuple(halves)
-    told = load_model(run).provenance
-    assert told["corpora"] == {"one": 12, "two": 12} and told["utterances"] == 24
+    provenance = load_model(run).provenance
+    assert provenance["corpora"] == {"one": 12, "two": 12} and provenance["utterances"] == 24
 
     longer = recipe.override(["training.epochs=2"])
     for other in (halves[::-1], halves[:1], [*halves, tmp_path / "third.csv"]):

@@ -580,14 +580,14 @@ def test_the_command_packs_and_checks(listed: Path, whole: Path, tmp_path: Path)
         result = CliRunner().invoke(app, ["pack", *map(str, words)], env={"COLUMNS": "160"})
         return result.exit_code, result.output, str(result.exception or "")
 
-    code, said, _ = call(listed, tmp_path / "p", "--shard-gib", TINY, "-q")
-    assert code == 0 and "6 utterances" in said and "4 shards" in said and "2, listed in" in said
+    code, printed, _ = call(listed, tmp_path / "p", "--shard-gib", TINY, "-q")
+    assert code == 0 and "6 utterances" in printed and "4 shards" in printed and "2, listed in" in printed
     assert content(tmp_path / "p") == content(whole)
-    code, said, _ = call(listed, tmp_path / "p", "--shard-gib", TINY, "--check", "-q")
-    assert code == 0 and "nothing to do" in said and "all 6 utterances are intact" in said
+    code, printed, _ = call(listed, tmp_path / "p", "--shard-gib", TINY, "--check", "-q")
+    assert code == 0 and "nothing to do" in printed and "all 6 utterances are intact" in printed
     flip(tmp_path / "p" / "shard-00000.pcm", 0)
-    code, said, error = call("--check", tmp_path / "p", "-q")
-    assert code == 1 and "damaged: a\n" in said and "damaged in 1 of 6 utterances" in error
+    code, printed, error = call("--check", tmp_path / "p", "-q")
+    assert code == 1 and "damaged: a\n" in printed and "damaged in 1 of 6 utterances" in error
     assert "--check to check" in call(listed)[2]
 
 
