@@ -388,14 +388,14 @@ def from_bundle(folder: Path) -> tuple[Manifest, Manifest]:
 
 
 NOTES = """\
-Every system continues the base of its family and seed for the same number of epochs. `change`: of the seeds'
-mean EER against the first system of the family, with the 95 % interval of that difference when speakers are
-drawn again, the same ones for both. `right %`: pseudo-positives of the anchor's speaker; `same recording %`:
-of its recording too. `probe %`: how often a linear probe names the recording of an utterance among those of
-its speaker (chance: 25 %). Beside it is the mean cosine of utterances of the same recording, of another
-recording of the speaker, and of another speaker. `known`: what a system was told besides the audio. `dev`: 50
-speakers of speechocean762 in 4 *simulated* recordings each, on which nothing was chosen. `held`: 25 training
-readers held out, on which the settings were chosen.
+Every system continues the base of its family and seed for the same number of epochs. `change` compares the
+seeds' mean EER with that of the first system of the family. Its 95 % interval comes from resampling speakers,
+the same ones for both systems. `right %` is the share of pseudo-positives from the anchor's speaker, and
+`same recording %` the share from the anchor's recording. `probe %` is how often a linear probe finds the
+recording of an utterance among those of its speaker (chance: 25 %). Beside it are the mean cosines of two
+utterances of the same recording, of different recordings of a speaker, and of different speakers. `known` is
+what a system was given besides the audio. `dev` is 50 speakers of speechocean762 in 4 *simulated* recordings
+each; nothing was chosen on them. `held` is 25 held-out training readers; the settings were chosen on them.
 
 Finished so far (corpus, family, seeds): {finished}.
 """

@@ -74,7 +74,7 @@ def folder(tiny_recipe, tmp_path_factory) -> Path:
             "training.lr=0.0005",
             "augment.policy=none",
             *MORE.get(case, ()),
-            *(() if "ssps" in case or framework == "dino" else ("training.epochs=1",)),  # alike in all epochs
+            *(() if "ssps" in case or framework == "dino" else ("training.epochs=1",)),  # no epoch differs
             framework=framework,
             positives=positives,
             labelled=supervised,

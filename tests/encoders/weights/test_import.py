@@ -55,7 +55,7 @@ def test_every_toolkit_is_tested() -> None:
 def test_embeddings_equal_the_toolkits(layout: Layout, model: Model) -> None:
     """To 1e-4 of the largest number, alone and in a padded batch."""
     expected = np.array([layout.embed(layout.make(), wave) for wave in WAVES])
-    assert np.ptp(expected, axis=0).max() > 0.02 * np.abs(expected).max(), "all alike: nothing is tested"
+    assert np.ptp(expected, axis=0).max() > 0.02 * np.abs(expected).max(), "all equal: tests nothing"
     atol = 1e-4 * np.abs(expected).max()
     np.testing.assert_allclose(embed_waves(model.encoder, WAVES), expected, rtol=0, atol=atol)
     for wave, vector in zip(WAVES, expected, strict=True):
