@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import count, islice
+from itertools import count, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,10 @@ def weights(folder: Path) -> dict[str, Any]:
 # -- recomputed -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("encoder", LEARNING)
-@pytest.mark.parametrize("framework", list(FRAMEWORKS))
+@pytest.mark.parametrize(
+    ("framework", "encoder"),
+    [(f, e) for f, e in product(FRAMEWORKS, LEARNING) if e == "fast_resnet34" or f in ("simclr", "dino")],
+)
 def test_recomputing_gives_the_same_bits(tiny_recipe, framework, encoder):
     """Loss, gradients, running statistics, centre and discriminator are those of a plain step."""
     found = []
