@@ -6,7 +6,7 @@ An utterance means the crops of it that SimCLR with SSPS takes in a step: two 2-
 reference. All variants read the same 4-second WAV files of real speech (IDEMVOX_CORPORA) from the page cache,
 in one process with one thread. They take turns for several rounds, and ratios are taken within a round.
 
-* usual: what the public toolkits do: decode the whole file, crop it, and for each augmented view read one
+* per file: what the public toolkits do: decode the whole file, crop it, and for each augmented view read one
   noise file and one room file from disk, convolve with scipy, and mix; float32 batches.
 * delivered: 16-bit batches from a pack, ready to go to the device, which does the augmentation.
 * augmented: the same, with the policy ``always`` applied on that one core too.
@@ -83,7 +83,7 @@ def load_table(file: Path) -> Manifest:
     return Manifest((Utterance(f["path"], f["path"], float(f["seconds"])) for f in good), file.parent)
 
 
-class Usual:
+class PerFile:
     """A map-style dataset like those of the public toolkits: it reads everything from disk every time."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -115,7 +115,7 @@ class Usual:
         }
 
 
-def usual(data: Usual, utterances: int) -> None:
+def per_file(data: PerFile, utterances: int) -> None:
     """Load float32 batches of shuffled utterances."""
     order = np.random.default_rng(1).permutation(len(data.files))[:utterances]
     for ids in np.split(order, range(BATCH, utterances, BATCH)):
@@ -148,7 +148,7 @@ def main() -> None:
         augmenter = Augmenter(
             "always", {"noise": Bank(load_bank(folder / "noise"))}, Bank(load_rooms(folder / "rooms"))
         )
-        data = Usual(folder, manifest)
+        data = PerFile(folder, manifest)
         same = Same(Same.Options(), Setting(len(manifest), 1, 1, 0))
 
         def batches(source: AudioSource, policy: Augmenter) -> Batches:
@@ -166,27 +166,27 @@ def main() -> None:
                 pass
 
         ways: dict[str, tuple[Callable[[], None], int]] = {
-            "usual": (lambda: usual(data, count // 4), count // 4),
+            "per file": (lambda: per_file(data, count // 4), count // 4),
             "delivered": (deliver, count),
             "augmented": (lambda: [None for _ in packed.epoch(0, same)] and None, count),
             "unpacked": (lambda: [None for _ in files.epoch(0, same)] and None, count),
             "FFTs of augmented alone": (lambda: ffts(augmenter, count), count),
         }
         rates = in_turn(ways, args.rounds)
-    ratios = {name: times(rates, name, "usual") for name in ways}
+    ratios = {name: times(rates, name, "per file") for name in ways}
     rows = [
         {
             "system": name,
             "utterances_per_second_and_core": rates[name],
             "median": statistics.median(rates[name]),
-            "times_the_usual": ratios[name],
+            "times_per_file": ratios[name],
         }
         for name in ways
     ]
     console = Console()
     for row in rows:
         console.print(
-            f"{row['system']:<26} {row['median']:>9.0f} utterances/s   {row['times_the_usual']:.1f} x"
+            f"{row['system']:<26} {row['median']:>9.0f} utterances/s   {row['times_per_file']:.1f} x"
         )
     if not args.quick:
         publish(
