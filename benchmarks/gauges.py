@@ -61,9 +61,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "simclr, hot": (*CROP, "framework.temperature=0.5"),
     "simclr, fast": (*CROP, "training.lr=3e-2"),
     "simclr, unaugmented": (*CROP, "augment.policy=none"),
-    "vicreg": ("framework.name=vicreg", *CROP),
     "cel": ("framework.name=cel", *CROP),
-    "byol": ("framework.name=byol", *CROP),
     "dino": (
         "framework.name=dino",
         "framework.global_seconds=1.5",
