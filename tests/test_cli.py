@@ -245,6 +245,19 @@ def test_a_sweep_scores_every_combination_and_resumes(home, trained):
     assert "other data or with other settings" in refused(*common, "training.lr=0.1", clusters)
 
 
+def test_a_trial_list_is_drawn_from_a_manifest(home, trained, tmp_path):
+    out = tmp_path / "held-out.txt"
+    given = ("trials", "make", home / "calls.csv", "--out", out, "--kind", "any")
+    given = (*given, "--targets", 20, "--impostors", 30)
+    assert "20 same-speaker and 30 different-speaker trials" in call(*given)
+    first = out.read_text()
+    assert first.count("\n1 ") + first.startswith("1 ") == 20
+    assert "exists already" in refused(*given)
+    call(*given, "--force")
+    assert out.read_text() == first
+    assert "column gender" in refused(*given, "--force", "--same-gender")
+
+
 def test_i_vectors_use_the_same_commands(home, tmp_path):
     """From the recipe to a verdict, as with a network."""
     call("prepare", "folder", home / "calls", "--out", tmp_path / "calls.csv", "-q")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,35 @@ def test_speakers_with_few_pairs_leave_more_to_others():
     trials = make_trials(Manifest(rows, Path(".")), "across", targets=20, impostors=18)
     of = Counter(a[0] for label, a, _ in trials if label)
     assert of == {"a": 1, "b": 19} and trials.impostors == 18
+
+
+def with_genders(genders):
+    rows = [
+        replace(u, gender=genders[int(u.id[0])] if genders[int(u.id[0])] else None)
+        for u in corpus(len(genders))
+    ]
+    return Manifest(rows, Path("."))
+
+
+def test_impostors_of_the_same_gender():
+    """All pairs of speakers of one gender are drawn, evenly, and no others; targets do not change."""
+    manifest = with_genders(["f", "m", "f", "m", "f", "", "x"])
+    trials = make_trials(manifest, targets=50, impostors=400, same_gender=True)
+    of = {u.id: u for u in manifest}
+    pairs = Counter(frozenset((a[0], b[0])) for label, a, b in trials if not label)
+    assert {"".join(sorted(pair)) for pair in pairs} == {"02", "04", "24", "13"}
+    assert set(pairs.values()) == {100}
+    assert all(of[a].gender == of[b].gender for label, a, b in trials if not label)
+    plain = make_trials(manifest, targets=50, impostors=400)
+    assert [t for t in plain if t[0]] == [t for t in trials if t[0]]
+
+
+def test_genders_that_cannot_be_used():
+    with pytest.raises(IdemvoxError, match="two speakers of one known gender"):
+        make_trials(with_genders(["f", "m", "", ""]), same_gender=True)
+    rows = [replace(u, gender="fm"[n % 2]) for n, u in enumerate(corpus())]
+    with pytest.raises(IdemvoxError, match=r"speaker 's0' has 2 genders \(f, m\)"):
+        make_trials(Manifest(rows, Path(".")), same_gender=True)
 
 
 def test_draws_only_depend_on_the_seed():

@@ -19,6 +19,7 @@ from idemvox.cli.learn import average, demo, recipes, sweep, train
 from idemvox.cli.prepare import prepare
 from idemvox.cli.report import check_report, report
 from idemvox.cli.speakers import enrol, identify, speakers
+from idemvox.cli.trials import trials
 from idemvox.cli.verify import embed, evaluate, picture
 from idemvox.cli.weights import import_weights
 from idemvox.errors import IdemvoxError
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(prepare, name="prepare")
 app.add_typer(speakers, name="speakers")
+app.add_typer(trials, name="trials")
 app.command(cls=CorporaCommand)(doctor)
 for command in (
     *(pack, train, average, sweep, recipes, import_weights, adapt),

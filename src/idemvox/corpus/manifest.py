@@ -20,6 +20,7 @@ __all__ = ["Manifest", "Utterance", "load_manifest", "save_manifest"]
 REQUIRED = ("id", "path", "seconds", "rate")
 LABELS = ("speaker", "recording")
 START = "start"
+GENDER = "gender"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Utterance:
         speaker: None if unknown; only evaluation, supervised training and diagnostics may read it.
         recording: the call, video or session; None if unknown; diagnostics only.
         start: start of the utterance in the file, in seconds; None if it is the whole file.
+        gender: of the speaker, in the manifest's own words; None if unknown; evaluation only.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Utterance:
     speaker: str | None = None
     recording: str | None = None
     start: float | None = None
+    gender: str | None = None
 
 
 class Manifest(Sequence[Utterance]):
@@ -97,8 +100,8 @@ class Manifest(Sequence[Utterance]):
 def load_manifest(file: str | Path) -> Manifest:
     """Read a manifest CSV; its paths start from the folder of the file.
 
-    The columns ``id,path,seconds,rate`` are required. ``speaker,recording`` (empty: unknown) and ``start``
-    (empty: the whole file) are optional. Others are ignored.
+    The columns ``id,path,seconds,rate`` are required. ``speaker,recording,gender`` (empty: unknown) and
+    ``start`` (empty: the whole file) are optional. Others are ignored.
 
     Raises:
         CorpusError: there is no such file, a column is missing, or a line has a duplicate id, an empty id or
@@ -122,7 +125,9 @@ def _rows(file: Path, stream: Iterable[str]) -> Iterator[Utterance]:
     try:
         header = [name.strip() for name in next(reader, [])]
         i_id, i_path, i_seconds, i_rate = _columns(file, header)
-        i_speaker, i_recording, i_start = (header.index(c) if c in header else None for c in (*LABELS, START))
+        i_speaker, i_recording, i_start, i_gender = (
+            header.index(c) if c in header else None for c in (*LABELS, START, GENDER)
+        )
         width = len(header)
         seen: dict[str, int] = {}
         rates: dict[str, int] = {}  # few distinct values, each checked once
@@ -147,6 +152,7 @@ def _rows(file: Path, stream: Iterable[str]) -> Iterator[Utterance]:
                 _label(row, i_speaker),
                 _label(row, i_recording),
                 _start(file, line, row[i_start]) if i_start is not None and row[i_start] else None,
+                _label(row, i_gender),
             )
     except csv.Error as error:
         raise _error(file, reader.line_num, f"not CSV ({error}); repair or delete the line") from error
@@ -167,7 +173,7 @@ def _columns(file: Path, header: list[str]) -> list[int]:
 
 
 def _label(row: list[str], index: int | None) -> str | None:
-    """Return a speaker or recording, one string object per distinct name; None if empty."""
+    """Return a speaker, recording or gender, one string object per distinct name; None if empty."""
     return sys.intern(row[index]) if index is not None and row[index] else None
 
 
@@ -205,7 +211,8 @@ def save_manifest(manifest: Manifest, file: str | Path) -> None:
     """Write a manifest CSV, atomically, with paths relative to its folder.
 
     Seconds have microsecond precision, which resolves single samples. The columns ``speaker`` and
-    ``recording`` are always written, empty if unknown; ``start`` only if an utterance is a part of its file.
+    ``recording`` are always written, empty if unknown; ``start`` only if an utterance is a part of its file,
+    ``gender`` only if it is known of one.
     """
     file = Path(file)
     home = os.path.abspath(file.parent)
@@ -213,12 +220,15 @@ def save_manifest(manifest: Manifest, file: str | Path) -> None:
     with atomic_write(file) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         parts = any(u.start is not None for u in manifest)
-        writer.writerow([*REQUIRED, *LABELS, *([START] if parts else [])])
+        genders = any(u.gender is not None for u in manifest)
+        more = [*([START] if parts else []), *([GENDER] if genders else [])]
+        writer.writerow([*REQUIRED, *LABELS, *more])
         for u in manifest:
             path = u.path if root == home and not os.path.isabs(u.path) else _relative(home, root, u.path)
             start = [] if not parts else ["" if u.start is None else round(u.start, 6)]
+            gender = [u.gender or ""] if genders else []
             row = [u.id, path, round(u.seconds, 6), u.rate, u.speaker or "", u.recording or ""]
-            writer.writerow([*row, *start])
+            writer.writerow([*row, *start, *gender])
 
 
 def _relative(home: str, root: str, path: str) -> str:

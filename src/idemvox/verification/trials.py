@@ -211,14 +211,14 @@ def make_trials(
     *,
     targets: int = 5_000,
     impostors: int = 20_000,
+    same_gender: bool = False,
     seed: int = 0,
     name: str | None = None,
 ) -> Trials:
     """Draw a trial list from utterances with speaker labels, evenly over speakers.
 
     Targets are pairs of different utterances of one speaker: from different recordings (``"across"``, the
-        case
-    that matters in practice), from the same recording (``"within"``, which is easy because the channel
+    case that matters in practice), from the same recording (``"within"``, which is easy because the channel
     helps), or either (``"any"``). Impostors are pairs of different speakers, drawn evenly over pairs of
     speakers. They depend on the seed but not on the kind, so lists of two kinds differ only in their targets.
     No pair occurs twice, in either order. The list is shorter if there are fewer pairs.
@@ -229,6 +229,7 @@ def make_trials(
         kind: as above.
         targets: target trials to draw.
         impostors: impostor trials to draw.
+        same_gender: draw impostors only between speakers of the same known gender, which is harder.
         seed: the same seed and utterances give the same list, in any order of the manifest.
         name: its name in reports; default: the kind.
 
@@ -248,7 +249,8 @@ def make_trials(
         )
     target_rng, impostor_rng = (np.random.default_rng([seed, part]) for part in (0, 1))
     same = _target_pairs(labelled, groups, kind, targets, target_rng)
-    other = _impostor_pairs(groups, impostors, impostor_rng)
+    rivals = _by_gender(labelled, groups) if same_gender else [np.arange(len(groups))]
+    other = _impostor_pairs(groups, rivals, impostors, impostor_rng)
     pairs = np.concatenate([same, other]).astype(np.int32)  # (N, 2)
     labels = np.arange(len(pairs)) < len(same)
     trials = Trials(name or kind, tuple(u.id for u in labelled), labels, pairs[:, 0], pairs[:, 1])
@@ -288,11 +290,47 @@ def _target_pairs(
     return _flip(np.concatenate(chosen), rng)
 
 
-def _impostor_pairs(groups: list[NDArray[Any]], count: int, rng: np.random.Generator) -> NDArray[Any]:
+def _by_gender(utterances: Sequence[Utterance], groups: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Return the speakers of each known gender, as rows of ``groups``.
+
+    Raises:
+        CorpusError: a speaker has two genders, or no gender has two speakers.
+    """
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        known = {gender for i in group if (gender := utterances[i].gender) is not None}
+        if len(known) > 1:
+            name = utterances[group[0]].speaker
+            raise CorpusError(
+                f"speaker {name!r} has {len(known)} genders ({', '.join(sorted(known))}); correct the column "
+                "gender of the manifest"
+            )
+        for gender in known:
+            rows[gender].append(row)
+    blocks = [np.array(rows[gender]) for gender in sorted(rows) if len(rows[gender]) > 1]
+    if not blocks:
+        raise CorpusError(
+            "impostors of the same gender need two speakers of one known gender; fill in the column "
+            "gender of the manifest"
+        )
+    return blocks
+
+
+def _impostor_pairs(
+    groups: list[NDArray[Any]], rivals: list[NDArray[Any]], count: int, rng: np.random.Generator
+) -> NDArray[Any]:
+    """Draw pairs of utterances of different speakers of one block; ``rivals`` are rows of ``groups``."""
     sizes = np.array([len(group) for group in groups])
-    total = len(groups) * (len(groups) - 1) // 2  # pairs of speakers
-    cells = rng.choice(total, min(count, total), replace=False)
-    first, second = _unrank(cells, len(groups))
+    ends = np.cumsum([len(block) * (len(block) - 1) // 2 for block in rivals])  # pairs of speakers so far
+    cells = rng.choice(ends[-1], min(count, int(ends[-1])), replace=False)
+    at = np.searchsorted(ends, cells, side="right")
+    pairs = np.empty((len(cells), 2), np.int64)
+    for number, block in enumerate(rivals):
+        mine = at == number
+        start = ends[number - 1] if number else 0
+        first, second = _unrank(cells[mine] - start, len(block))
+        pairs[mine] = np.stack([block[first], block[second]], axis=1)
+    first, second = pairs.T
     room = sizes[first] * sizes[second]
     chosen: list[NDArray[Any]] = [np.empty((0, 2), np.int64)]
     for a, b, n in zip(first, second, _share(count, room, rng), strict=True):
