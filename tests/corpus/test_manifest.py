@@ -58,6 +58,8 @@ def test_a_saved_manifest_is_read_back(tmp_path: Path) -> None:
             st.integers(1, 200_000),
             st.none() | text,
             st.none() | text,
+            st.none(),
+            st.none() | text,
         ),
         max_size=8,
         unique_by=lambda utterance: utterance.id,

@@ -1,10 +1,10 @@
-"""The report page: whole HTML that needs no network, with the numbers of the certificates in it."""
+"""The report page: whole HTML that needs no network, with the numbers of certificates and runs in it."""
 
 from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,41 +24,9 @@ from idemvox.verification.metrics import det_curve, eer
 from idemvox.verification.score_files import Rows
 from idemvox.verification.trials import make_trials
 
+from .parsing import Page
+
 pytest.importorskip("pyarrow")
-
-VOID = {"meta", "rect", "circle", "path"}
-
-
-class Page(HTMLParser):
-    """Checks that tags nest, and collects text, ids, links and references."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open, self.ids, self.references, self.words = [], [], [], []
-        self.tags = set()
-        self.feed(html)
-        self.close()
-        assert self.open == []
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        self.open += [] if tag in VOID else [tag]
-        for name, value in attrs:
-            self.ids += [value] if name == "id" else []
-            self.references += [value] if name in ("href", "src") else []
-            self.references += [f"#{part}" for part in value.split()] if name == "aria-labelledby" else []
-
-    def handle_startendtag(self, tag, attrs):
-        assert tag in VOID
-        self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
-            self.words.append(data)
 
 
 @pytest.fixture
@@ -100,7 +68,8 @@ def test_the_page_is_whole_and_needs_nothing_else(folders, manifest, tmp_path):
     assert len(page.ids) == len(set(page.ids))
     assert page.references and all(r.startswith("#") and r[1:] in page.ids for r in page.references)
     assert (
-        not page.tags & {"script", "link", "img", "iframe"}
+        not page.tags & {"link", "img", "iframe"}
+        and html.count("<script") == 1
         and "url(http" not in html
         and "@import" not in html
     )
@@ -123,7 +92,9 @@ def test_the_page_has_the_numbers_of_the_certificates(folders, manifest, tmp_pat
         assert difference.absolute_text in text
     assert "Differences to one" in text and text.count("Differences to") == 1
     worst = np.argmin(np.where(one.trials.labels, one.scores, np.inf))
-    assert f"missed {one.scores[worst]:.4f} {one.trials.enrol[worst]} {one.trials.test[worst]}" in text
+    at = json.loads((folders[0][0] / "certificate.json").read_text())["metrics"]["EER threshold"]["value"]
+    below = f"{one.scores[worst]:.4f} , {at - one.scores[worst]:.4f} below the threshold"
+    assert f"Missed: the same speaker, below the threshold {below} {one.trials.enrol[worst]}" in text
 
 
 def test_conditions_are_those_of_the_trials_in_them(folders, manifest):
@@ -150,6 +121,41 @@ def test_conditions_are_those_of_the_trials_in_them(folders, manifest):
     across = found["targets across recordings, all impostors"]
     assert within.targets + across.targets == trials.targets and within.impostors == trials.impostors
     assert "shorter side 8 s or more" not in found  # no utterance is that long
+
+
+def test_conditions_of_rate_and_gender_where_they_are_known(folders, manifest):
+    (_, scored), *_ = folders
+    trials, women, narrow = scored.trials, {"s0", "s1", "s2"}, {"s0", "s3"}
+    known = Manifest(
+        [
+            replace(
+                u,
+                gender=None if u.speaker == "s5" else "f" if u.speaker in women else "m",
+                rate=8000 if u.speaker in narrow else 16_000,
+            )
+            for u in manifest
+        ],
+        manifest.root,
+    )
+    rows = Rows(trials.labels, scored.scores, trials.enrol, trials.test, None)
+    found = {c.name: (c.targets, c.impostors) for c in conditions_of(rows, 0.7, known, "calls")}
+    by_id = {u.id: u for u in known}
+    sides = [
+        (label, by_id[a], by_id[b])
+        for label, a, b in zip(trials.labels, trials.enrol, trials.test, strict=True)
+    ]
+
+    def counts(keep):
+        kept = [label for label, a, b in sides if keep(a, b)]
+        return sum(kept), len(kept) - sum(kept)
+
+    assert found["gender f, both"] == counts(lambda a, b: a.gender == b.gender == "f")
+    assert found["gender m, both"] == counts(lambda a, b: a.gender == b.gender == "m")
+    assert found["different genders"] == counts(lambda a, b: {a.gender, b.gender} == {"f", "m"})
+    assert found["both at 16000 Hz or more"] == counts(lambda a, b: a.rate == b.rate == 16_000)
+    assert found["one or both at a lower rate"] == counts(lambda a, b: 8000 in (a.rate, b.rate))
+    without = {c.name for c in conditions_of(rows, 0.7, manifest, "calls")}
+    assert not any("gender" in name or "rate" in name for name in without)
 
 
 def test_a_certificate_that_is_not_in_order_makes_no_page(folders, tmp_path):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from idemvox.cli.common import console
+from idemvox.cli.common import Device, Quiet, console, fetch_device
+from idemvox.errors import IdemvoxError
 
 Folders = Annotated[
     list[Path], typer.Argument(help="Folders from `idemvox evaluate --certificate`.", metavar="FOLDER...")
 ]
+
+Audio = Literal["none", "worst", "all"]
 
 __all__ = ["check_report", "report"]
 
@@ -49,26 +52,61 @@ def check_report(
 
 
 def report(
-    folders: Folders,
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folders, or folders from `idemvox evaluate --certificate`.", metavar="FOLDER..."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
     manifest: Annotated[
         Path | None,
-        typer.Option(help="Manifest of the utterances, for results by duration and recording."),
+        typer.Option(help="Manifest of the utterances: results by condition, players, the t-SNE."),
     ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Or the folder that the paths in the trials start from: players alone."),
+    ] = None,
+    audio: Annotated[
+        Audio,
+        typer.Option(help="Recordings in the page: none, of the worst errors, or also of the t-SNE."),
+    ] = "all",
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Speaker verification report",
+    device: Device = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Write a report page from certificates: one HTML file that needs no network.
+    """Write a report page from runs and certificates: one HTML file that needs no network.
 
-    It has the results with their intervals, the differences of all systems to the first one on the same
-    trials, DET curves, histograms of the scores and the worst errors. Every number is computed again first.
+    Certificates give the results with their intervals, the differences of all systems to the first one on the
+    same trials, DET curves, histograms of the scores, and the worst errors with players for both recordings.
+    Every number is computed again first. A run folder gives the certificates in it, its training curves and
+    gauges, and a t-SNE of some speakers of the manifest, whose points can be played.
 
-    Example:
+    The page holds the start of some recordings, 20 MB at most: choose --audio none before you give it to
+    people who may not hear them.
 
-      idemvox report runs/simclr/certificate runs/ssps/certificate --manifest test.csv
+    Examples:
+
+      idemvox evaluate runs/ssps trials.txt --manifest test.csv --certificate runs/ssps/certificate
+
+      idemvox report runs/simclr runs/ssps --manifest test.csv
+
+      idemvox report runs/ssps/certificate --root voxceleb1/wav --audio none
     """
     from idemvox.corpus.manifest import load_manifest
     from idemvox.reports.page import report_page
 
+    if root is not None and manifest is not None:
+        raise IdemvoxError("give --root or --manifest, not both")
     listed = None if manifest is None else load_manifest(manifest)
-    written = report_page(folders, out, manifest=listed, title=title)
-    console.print(f"report: {written}")
+    written = report_page(
+        folders,
+        out,
+        manifest=listed,
+        root=root,
+        title=title,
+        audio=audio,
+        device=fetch_device(device),
+        progress=not quiet,
+    )
+    console.print(f"report: {written} ({written.stat().st_size / 1e6:.1f} MB)", highlight=False)

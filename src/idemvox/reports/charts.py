@@ -1,8 +1,9 @@
-"""Charts as inline SVG: DET curves and histograms of scores. Colours come from the page's style sheet."""
+"""Charts as inline SVG: DET curves, histograms, lines over epochs. Colours come from the style sheet."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -12,7 +13,7 @@ from scipy.special import ndtri
 
 from idemvox.verification.metrics import EER, Rates
 
-__all__ = ["LINES", "det_chart", "histogram_chart"]
+__all__ = ["LINES", "Line", "det_chart", "histogram_chart", "line_chart", "svg"]
 
 Floats = NDArray[np.floating[Any]]
 LINES = 6
@@ -61,7 +62,7 @@ def det_chart(name: str, curves: Sequence[tuple[str, Rates, EER]]) -> str:
             f'<circle cx="{float(across(at)):.1f}" cy="{float(up(at)):.1f}" r="4"/></g>'
         )
     words = "; ".join(f"{label}: EER {100 * equal.value:.2f} %" for label, _, equal in curves)
-    return _svg(name, _SIZE, 8 + inner + _BOTTOM, "DET curves", f"{words}. Dots mark the EERs.", parts)
+    return svg(name, _SIZE, 8 + inner + _BOTTOM, "DET curves", f"{words}. Dots mark the EERs.", parts)
 
 
 def histogram_chart(name: str, scores: Floats, labels: NDArray[np.bool_], threshold: float) -> str:
@@ -100,7 +101,73 @@ def histogram_chart(name: str, scores: Floats, labels: NDArray[np.bool_], thresh
         f"Target scores around {means[0]:.3g}, impostor scores around {means[1]:.3g}, threshold at the EER"
         f" {threshold:.4g}."
     )
-    return _svg(name, width, height, "Histogram of scores", words, parts)
+    return svg(name, width, height, "Histogram of scores", words, parts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """A number over epochs.
+
+    Attributes:
+        name: of the run.
+        style: number of its colour and dashes.
+        x, y: (N,) the epochs and the number, NaN where there is none.
+    """
+
+    name: str
+    style: int
+    x: Floats
+    y: Floats
+
+    @property
+    def points(self) -> tuple[Floats, Floats]:
+        """The epochs with a number, and the number."""
+        there = np.isfinite(self.y)
+        return self.x[there], self.y[there]
+
+    @property
+    def changes(self) -> bool:
+        """Whether it has two different values or more."""
+        return len(np.unique(self.points[1])) > 1
+
+
+def line_chart(name: str, title: str, lines: Sequence[Line]) -> str:
+    """Return a chart of lines over epochs.
+
+    Args:
+        name: unique in the page.
+        title: what the number is.
+        lines: one or more, at least one of which has a point.
+    """
+    width, base = 320, 124
+    points = [line.points for line in lines]
+    every_x, every_y = (np.concatenate(part) for part in zip(*points, strict=True))
+    (first, last), (low, high) = ((float(e.min()), float(e.max())) for e in (every_x, every_y))
+    left = 14 + 7 * max(len(f"{value:.3g}") for value in (low, high))
+    across = (width - left - 10) / max(last - first, 1e-9)
+    up = (base - 10) / max(high - low, 1e-9)
+    parts = []
+    for value in dict.fromkeys((low, high)):
+        y = base - (value - low) * up
+        parts.append(f'<path class="grid" d="M{left} {y:.1f}H{width - 10}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
+    for value in dict.fromkeys((first, last)):
+        anchor = "start" if value == first else "end"
+        x = left + (value - first) * across
+        parts.append(f'<text x="{x:.1f}" y="{base + 18}" text-anchor="{anchor}">{value:g}</text>')
+    parts.append(f'<text x="{(left + width) / 2:.0f}" y="{base + 18}" text-anchor="middle">epoch</text>')
+    words = []
+    for line, (epochs, values) in zip(lines, points, strict=True):
+        if len(epochs):
+            path = _path(left + (epochs - first) * across, base - (values - low) * up)
+            end = path.rsplit("L", 1)[-1].removeprefix("M").split()
+            parts.append(
+                f'<g class="line-{line.style % LINES}"><title>{escape(line.name)}</title>'
+                f'<path class="curve" d="{path}"/><circle cx="{end[0]}" cy="{end[1]}" r="3"/></g>'
+            )
+            ends = (f"{values[at]:.3g} in epoch {epochs[at]:g}" for at in (0, -1))
+            words.append(f"{line.name}: {', '.join(ends)}")
+    return svg(name, width, base + 26, title, f"{'; '.join(words)}.", parts)
 
 
 def _path(x: Floats, y: Floats) -> str:
@@ -110,7 +177,8 @@ def _path(x: Floats, y: Floats) -> str:
     return "M" + "L".join(kept)
 
 
-def _svg(name: str, width: float, height: float, title: str, words: str, parts: Sequence[str]) -> str:
+def svg(name: str, width: float, height: float, title: str, words: str, parts: Sequence[str]) -> str:
+    """Return a chart of some parts, with a title and a description for screen readers."""
     return (
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-labelledby="{name}-t {name}-d">'
         f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(words)}</desc>'

@@ -1,14 +1,15 @@
-"""Error rates of a trial list by condition: how long recordings are, and whether they are the same one."""
+"""Error rates of a trial list by condition: length, recording, sampling rate, gender."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from idemvox.audio.read import SAMPLE_RATE
 from idemvox.corpus.manifest import Manifest
 from idemvox.verification.evaluation import find_utterances
 from idemvox.verification.metrics import eer
@@ -38,9 +39,10 @@ class Condition:
 
 
 def conditions_of(rows: Rows, threshold: float, manifest: Manifest, trials: str) -> list[Condition]:
-    """Return the error rates by the length of the shorter side, and by recording where recordings are known.
+    """Return the error rates by length and, as far as they are known, by recording, rate and gender.
 
-    Impostors are of different recordings anyway, so targets of each kind are set against all impostors.
+    Impostors are of different recordings anyway, so targets within and across recordings are set against all
+    impostors.
 
     Args:
         rows: the trials and their scores.
@@ -54,15 +56,35 @@ def conditions_of(rows: Rows, threshold: float, manifest: Manifest, trials: str)
     utterances = find_utterances(ids, manifest, trials)
     seconds = np.array([utterance.seconds for utterance in utterances])
     shorter = np.minimum(seconds[first], seconds[second])
-    found = [_condition(name, rows, threshold, keep) for name, keep in _lengths(shorter)]
-    if all(utterance.recording is not None for utterance in utterances):
-        recording = np.unique([str(u.recording) for u in utterances], return_inverse=True)[1]
-        same = recording[first] == recording[second]
+    kept = [*_lengths(shorter)]
+    recordings = [utterance.recording for utterance in utterances]
+    if None not in recordings:
+        same = _numbers(recordings)[first] == _numbers(recordings)[second]
         for name, keep in (("within a recording", same), ("across recordings", ~same)):
             if np.any(keep & rows.labels):
-                words = f"targets {name}, all impostors"
-                found.append(_condition(words, rows, threshold, keep | ~rows.labels))
+                kept.append((f"targets {name}, all impostors", keep | ~rows.labels))
+    narrow = np.array([utterance.rate < SAMPLE_RATE for utterance in utterances])
+    if narrow.any() and not narrow.all():
+        either = narrow[first] | narrow[second]
+        kept += [(f"both at {SAMPLE_RATE} Hz or more", ~either), ("one or both at a lower rate", either)]
+    kept += _genders([utterance.gender for utterance in utterances], first, second)
+    found = [_condition(name, rows, threshold, keep) for name, keep in kept]
     return [condition for condition in found if condition.targets or condition.impostors]
+
+
+def _numbers(names: Sequence[str | None]) -> NDArray[np.intp]:
+    """Return a number for each name, the same for the same name."""
+    return np.unique([str(name) for name in names], return_inverse=True)[1]
+
+
+def _genders(
+    genders: Sequence[str | None], first: NDArray[np.intp], second: NDArray[np.intp]
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield the trials with two sides of each gender, and those with sides of different ones."""
+    of = np.array([gender or "" for gender in genders])
+    for gender in sorted(set(of.tolist()) - {""}):
+        yield f"gender {gender}, both", (of[first] == gender) & (of[second] == gender)
+    yield "different genders", (of[first] != of[second]) & (of[first] != "") & (of[second] != "")
 
 
 def _lengths(shorter: NDArray[np.float64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from idemvox.errors import IdemvoxError
 from idemvox.files import atomic_write
 
-__all__ = ["MOST_RECORDINGS", "MOST_SPEAKERS", "Panel", "require_plots", "tsne_picture"]
+__all__ = ["MOST_RECORDINGS", "MOST_SPEAKERS", "Panel", "require_plots", "tsne_picture", "tsne_points"]
 
 Panel = tuple[str, NDArray[Any], Sequence[str], Sequence[str]]
 """(title, (N, D) embeddings, speaker of each, recording of each)."""
@@ -41,9 +41,6 @@ def tsne_picture(
 ) -> Path:
     """Draw panels side by side; colours are speakers, markers recordings (numbered within a speaker).
 
-    Embeddings are length-normalised before t-SNE (van der Maaten & Hinton, 2008), because verification
-    compares them by cosine. The axes, and distances between clusters, mean nothing.
-
     Args:
         panels: one per model, usually of the same utterances; at most 20 speakers, 10 recordings each.
         out: PNG file, written atomically.
@@ -56,7 +53,6 @@ def tsne_picture(
     require_plots()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from sklearn.manifold import TSNE  # type: ignore[import-untyped,unused-ignore]
 
     speakers, markers = _check(panels)
     colours = _colours(len(speakers))
@@ -64,11 +60,7 @@ def tsne_picture(
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, matrix, who, recordings) in zip(axes, panels, strict=True):
-        unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
-        near = min(perplexity, (len(unit) - 1) / 3)
-        points = TSNE(perplexity=near, init="pca", random_state=seed).fit_transform(
-            np.asarray(unit, np.float64)
-        )
+        points = tsne_points(matrix, perplexity, seed)
         order = _order(who, recordings)
         for speaker, colour in zip(speakers, colours, strict=True):
             for number, marker in enumerate(_MARKERS):
@@ -82,6 +74,25 @@ def tsne_picture(
     with atomic_write(out, "wb") as file:
         figure.savefig(file, format="png")
     return Path(out)
+
+
+def tsne_points(matrix: NDArray[Any], perplexity: float = 30.0, seed: int = 0) -> NDArray[np.float64]:
+    """Return (N, 2) the places of embeddings (N, D) in a t-SNE; N is at least 4.
+
+    Embeddings are length-normalised first (van der Maaten & Hinton, 2008), because verification compares them
+    by cosine. The axes, and distances between clusters, mean nothing.
+
+    Args:
+        matrix: the embeddings.
+        perplexity: reduced if there are few points.
+        seed: the same seed gives the same places.
+    """
+    from sklearn.manifold import TSNE  # type: ignore[import-untyped,unused-ignore]
+
+    unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
+    near = min(perplexity, (len(unit) - 1) / 3)
+    tsne = TSNE(perplexity=near, init="pca", random_state=seed)
+    return np.asarray(tsne.fit_transform(np.asarray(unit, np.float64)), np.float64)
 
 
 def _check(panels: Sequence[Panel]) -> tuple[list[str], int]:
