@@ -7,8 +7,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from sklearn.metrics import normalized_mutual_info_score
 
-from idemvox.clustering.purity import pair_share, purity
+from idemvox.clustering.purity import nmi, pair_share, purity
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -26,3 +27,18 @@ def test_without_labels_there_is_nothing_to_count():
     none = np.full(4, -1)
     assert purity(none, np.arange(4)) is None and purity(np.arange(4), none) is None
     assert pair_share(np.arange(4), np.zeros(4, int)) is None and purity(np.arange(4), np.zeros(4, int)) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nmi_is_scikit_learns_where_both_are_known(seed):
+    rng = np.random.default_rng(seed)
+    cluster, label = rng.integers(-1, 6, 50), rng.integers(-1, 4, 50)
+    known = (cluster >= 0) & (label >= 0)
+    expected = normalized_mutual_info_score(label[known], cluster[known])
+    assert nmi(cluster, label) == pytest.approx(expected, abs=1e-12)
+
+
+def test_nmi_of_the_same_of_one_cluster_and_of_nothing():
+    assert nmi(np.arange(4), np.arange(4)[::-1].copy()) == pytest.approx(1)
+    assert nmi(np.zeros(4, int), np.arange(4)) == 0 and nmi(np.zeros(2, int), np.zeros(2, int)) == 1
+    assert nmi(np.full(4, -1), np.arange(4)) is None

@@ -40,7 +40,7 @@ def test_missing_utterances_and_empty_classes_have_no_class(tmp_path):
     ("text", "says"),
     [
         ("", r"line 1: no columns 'id' and 'class' \(found nothing\); give it the header id,class"),
-        ("id,speaker\na,x\n", r"line 1: no columns .*\(found id, speaker\)"),
+        ("id,who\na,x\n", r"line 1: no columns .*\(found id, who\)"),
         ("id,class\na,x,y\n", "line 2: 3 fields where the header has 2"),
         ("id,class\na,x\nb,x\na,x\n", "line 4: a second class for 'a'; keep only one"),
         ("id,class\na,x\nz,x\n", r"1 \(z\) of its 2 ids are not among the 4 utterances"),

@@ -23,7 +23,7 @@ from idemvox.verification.backend import BackEnd, Cohort
 from idemvox.verification.backend_file import FORMAT, load_backend, remove_backend, save_backend
 from idemvox.verification.embed import embed_files
 from idemvox.verification.evaluation import evaluate
-from idemvox.verification.fitting import BackEndOptions, fit_backend, fit_model_backend, pseudo_speakers
+from idemvox.verification.fitting import BackEndOptions, fit_backend, fit_model_backend
 from idemvox.verification.metrics import eer
 from idemvox.verification.plda import fit_plda
 from idemvox.verification.scoring import Scorer
@@ -197,15 +197,6 @@ def test_utterances_without_a_speaker_are_left_out_where_speakers_are_used():
 def test_speakers_of_two_manifests_are_different(model, corpus):
     found = fit_model_backend(model, [corpus, corpus], BackEndOptions(labels=True))
     assert len(found.cohort.vectors) == 8 and found.provenance["utterances"] == 32
-
-
-@pytest.mark.parametrize("clustering", ["agglomerative", "kmeans"])
-def test_pseudo_speakers_are_clusters_by_direction(clustering):
-    rng = np.random.default_rng(0)
-    speakers = np.repeat(np.arange(6), 10)
-    rows = (rng.normal(size=(6, 16))[speakers] * rng.uniform(1, 9, (60, 1))).astype(np.float32)
-    found = pseudo_speakers(rows, 6, clustering)
-    assert len({(a, b) for a, b in zip(speakers.tolist(), found.tolist(), strict=True)}) == 6
 
 
 @pytest.mark.parametrize(

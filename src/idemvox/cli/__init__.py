@@ -17,6 +17,7 @@ from idemvox.cli.corpus import doctor, pack
 from idemvox.cli.importers import CorporaCommand
 from idemvox.cli.learn import average, demo, recipes, sweep, train
 from idemvox.cli.prepare import prepare
+from idemvox.cli.pseudo import label
 from idemvox.cli.report import check_report, report
 from idemvox.cli.speakers import enrol, identify, speakers
 from idemvox.cli.trials import trials
@@ -45,7 +46,7 @@ app.add_typer(speakers, name="speakers")
 app.add_typer(trials, name="trials")
 app.command(cls=CorporaCommand)(doctor)
 for command in (
-    *(pack, train, average, sweep, recipes, import_weights, adapt),
+    *(pack, train, label, average, sweep, recipes, import_weights, adapt),
     *(
         backend,
         evaluate,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["pair_share", "purity"]
+__all__ = ["nmi", "pair_share", "purity"]
 
 Numbers = npt.NDArray[np.integer]
 
@@ -39,3 +39,26 @@ def pair_share(cluster: Numbers, label: Numbers) -> float | None:
     size = np.bincount(where, weights=count)
     pairs = float((size * (size - 1)).sum())
     return float((count * (count - 1)).sum()) / pairs if pairs else None
+
+
+def nmi(cluster: Numbers, label: Numbers) -> float | None:
+    """Return the normalised mutual information of clusters and labels; ``None`` without rows.
+
+    It is I(cluster; label) divided by the mean of the two entropies: 1 if they are the same partition, 0 if
+    one says nothing of the other.
+
+    Args:
+        cluster, label: as for :func:`purity`.
+    """
+    known = (cluster >= 0) & (label >= 0)
+    if not known.any():
+        return None
+    one, other = _entropy(cluster[known]), _entropy(label[known])
+    both = _entropy(cluster[known].astype(np.int64) * (int(label.max()) + 1) + label[known])
+    return 1.0 if one + other == 0 else max(0.0, 2 * (one + other - both) / (one + other))
+
+
+def _entropy(values: Numbers) -> float:
+    """Return the entropy of how often each value occurs, in nats."""
+    share = np.unique(values, return_counts=True)[1] / len(values)
+    return float(-(share * np.log(share)).sum())

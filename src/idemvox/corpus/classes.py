@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from idemvox.corpus.corpus import Corpus
+from idemvox.corpus.pseudo import is_pseudo, known_as
 from idemvox.errors import CorpusError
 
 __all__ = ["Classes", "find_classes", "read_classes"]
 
 COLUMNS = ("id", "class")
+PSEUDO = ("id", "speaker")  # a manifest of pseudo-speakers is a table as well
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,12 +32,17 @@ class Classes:
         count: number of classes.
         file: the table; ``None`` if the classes are the manifest's speakers.
         sha256: hash of the table.
+        known: what a model trained with them knows, for its provenance: ``speakers``, pseudo-speakers of
+            which model, or the table.
+        named: hash of the classes' names; another hash means that a class number is another class.
     """
 
     numbers: npt.NDArray[np.int64]
     count: int
     file: Path | None = None
     sha256: str | None = None
+    known: tuple[str, ...] = ("speakers",)
+    named: str = ""
 
     def require_all(self, who: str, ids: Sequence[str]) -> None:
         """Raise an error if an utterance has no class; ``who`` needs classes, ``ids`` name the utterances."""
@@ -57,11 +64,20 @@ def find_classes(corpus: Corpus, file: Path | None) -> Classes:
     """
     if file is not None:
         return read_classes(file, corpus.ids)
-    return Classes(corpus.speakers.astype(np.int64), int(corpus.speakers.max(initial=-1)) + 1)
+    names = list(corpus.speaker_names)
+    return Classes(
+        corpus.speakers.astype(np.int64),
+        int(corpus.speakers.max(initial=-1)) + 1,
+        known=tuple(known_as(names)),
+        named=_named(names),
+    )
 
 
 def read_classes(file: Path, ids: Sequence[str]) -> Classes:
     """Read the classes of the utterances ``ids`` from a CSV with the columns ``id`` and ``class``.
+
+    A manifest is such a table as well, with its column ``speaker``: one from ``idemvox label`` gives
+    pseudo-speakers to the pack of the same utterances.
 
     Rows may have any order, and a class is any text. An utterance that is not in the table, or has an empty
     class, has none.
@@ -86,7 +102,20 @@ def read_classes(file: Path, ids: Sequence[str]) -> Classes:
     names = sorted({value for value in class_of.values() if value})
     number = {name: n for n, name in enumerate(names)} | {"": -1}
     numbers = np.array([number[class_of.get(name, "")] for name in ids], np.int64)
-    return Classes(numbers, len(names), file, hashlib.sha256(content).hexdigest())
+    sha256 = hashlib.sha256(content).hexdigest()
+    pseudo = tuple(known_as(filter(is_pseudo, names)))
+    known = pseudo if pseudo and all(map(is_pseudo, names)) else (table_name(file, sha256), *pseudo)
+    return Classes(numbers, len(names), file, sha256, known, _named(names))
+
+
+def table_name(file: Path, sha256: str) -> str:
+    """Return what provenance calls a table of classes."""
+    return f"classes: {file.name}, sha256 {sha256[:12]}"
+
+
+def _named(names: Sequence[str]) -> str:
+    """Return the SHA-256 of class names."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def _rows(file: Path, text: str) -> Iterator[tuple[int, str, str]]:
@@ -94,12 +123,13 @@ def _rows(file: Path, text: str) -> Iterator[tuple[int, str, str]]:
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
         header = [name.strip() for name in next(reader, [])]
-        if not set(COLUMNS) <= set(header):
+        columns = PSEUDO if "class" not in header else COLUMNS
+        if not set(columns) <= set(header):
             raise CorpusError(
                 f"{file}, line 1: no columns 'id' and 'class' (found {', '.join(header) or 'nothing'}); "
                 "give it the header id,class"
             )
-        of_id, of_class = map(header.index, COLUMNS)
+        of_id, of_class = map(header.index, columns)
         for row in filter(None, reader):
             if len(row) != len(header):
                 counts = f"{len(row)} fields where the header has {len(header)}"

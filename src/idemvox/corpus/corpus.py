@@ -13,6 +13,7 @@ from idemvox.corpus.crops import AudioSource, FileSource
 from idemvox.corpus.labels import number_labels
 from idemvox.corpus.manifest import Manifest, load_manifest
 from idemvox.corpus.packs.packed import HEADER, IDS, RECORDINGS, SPEAKERS, Lines, PackedSource
+from idemvox.corpus.pseudo import is_pseudo
 from idemvox.corpus.several import (
     JoinedNames,
     JoinedSource,
@@ -51,6 +52,13 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def true_speakers(self) -> npt.NDArray[np.int32]:
+        """Return (N,) the speaker of each utterance, -1 also for a pseudo-speaker, for diagnostics."""
+        true = np.array([not is_pseudo(name) for name in self.speaker_names], np.bool_)
+        if true.all():
+            return self.speakers
+        return np.where((self.speakers >= 0) & true[self.speakers], self.speakers, np.int32(-1))
 
     def recordings_alone(self) -> npt.NDArray[np.int64]:
         """Return (N,) the recording of each utterance by its name only, -1 if unknown.

@@ -104,7 +104,7 @@ def assemble(recipe: Recipe) -> Assembly:
     if training.compile:
         compile_encoders(framework, fabric.device)
 
-    gauge = PositiveGauge(corpus.speakers, corpus.recordings)  # no other part sees speakers
+    gauge = PositiveGauge(corpus.true_speakers(), corpus.recordings)  # no other part sees speakers
     source = corpus.source
     views = {**framework.views(), **positives.views()}
     if classes and framework_class.supervised and not framework_class.partly:

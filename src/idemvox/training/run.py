@@ -24,7 +24,7 @@ from idemvox.training.assembly import assemble
 from idemvox.training.data import OneAhead
 from idemvox.training.optimizer import clip_each, learning_rate
 from idemvox.training.state.checkpoint import FORMAT, read_newest
-from idemvox.training.state.compatibility import objection, refuse_other_labels
+from idemvox.training.state.compatibility import objection, refuse_other_classes, refuse_other_labels
 from idemvox.training.state.progress import Place
 from idemvox.training.state.start_from import begin_from
 from idemvox.training.watch.held_out import HeldOut
@@ -85,6 +85,8 @@ class Run:
             )
         self.corpora = dict(parts.corpora)
         """Number of utterances of each corpus, by its name."""
+        self.classes = parts.classes
+        """The classes of a supervised recipe."""
         self.labels = parts.classes.sha256 if parts.classes else None
         """SHA-256 of the table of classes, if there is one."""
         self.swap = Gathered(self.positives)
@@ -107,7 +109,8 @@ class Run:
 
     def start_from(self, source: Path) -> None:
         """Start from another run's or a model's weights."""
-        self.first = begin_from(source, self.recipe, self.framework, self.optimizer)
+        named = self.classes.named if self.classes else None
+        self.first = begin_from(source, self.recipe, self.framework, self.optimizer, named)
 
     def state(self) -> dict[str, Any]:
         """Return everything that the rest of the run depends on."""
@@ -129,12 +132,15 @@ class Run:
             "utterances": self.batches.size,
             "corpora": self.corpora,
             "labels": self.labels,
+            "classes": {"known": self.classes.known, "named": self.classes.named} if self.classes else None,
         }
 
     def resume(self, checkpoints: Path) -> None:
         """Resume from the newest checkpoint in a folder that is valid and belongs to this run."""
         state = read_newest(checkpoints, objection=lambda state: objection(self.recipe, self.corpora, state))
         refuse_other_labels(self.recipe, state.get("labels"), self.labels)
+        if self.classes and (before := state.get("classes")):
+            refuse_other_classes(before["named"], self.classes.named)
         self.framework.load_state_dict(state["framework"])
         self.positives.load_state_dict(state["positives"])
         self.optimizer.load_state_dict(state["optimizer"])

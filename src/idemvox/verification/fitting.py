@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from idemvox.clustering.agglomerative import agglomerate
-from idemvox.clustering.kmeans import spherical_kmeans
+from idemvox.clustering.partition import Clustering, partition
 from idemvox.corpus.labels import number_labels
 from idemvox.corpus.manifest import Manifest
+from idemvox.corpus.pseudo import known_as
 from idemvox.draws import draw_seed
 from idemvox.errors import CorpusError, IdemvoxError
 from idemvox.model import Model
@@ -22,12 +22,11 @@ from idemvox.verification.backend import BackEnd, Cohort
 from idemvox.verification.embed import embed_files
 from idemvox.verification.plda import fit_plda
 
-__all__ = ["BackEndOptions", "Clustering", "Kind", "fit_backend", "fit_model_backend", "pseudo_speakers"]
+__all__ = ["BackEndOptions", "Kind", "fit_backend", "fit_model_backend"]
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.integer[Any]]
 Kind = Literal["mean", "s-norm", "as-norm", "plda"]
-Clustering = Literal["agglomerative", "kmeans"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,22 +120,8 @@ def fit_backend(matrix: Floats, options: BackEndOptions, speakers: Labels | None
 
 
 def _clusters(matrix: Floats, options: BackEndOptions) -> Labels:
-    return pseudo_speakers(matrix, options.clusters or 2, options.clustering, options.seed)
-
-
-def pseudo_speakers(matrix: Floats, clusters: int, clustering: Clustering, seed: int = 0) -> Labels:
-    """Return (N,) the cluster of each embedding (N, D), which stands for its speaker.
-
-    Args:
-        matrix: embeddings, the mean subtracted.
-        clusters: how many there shall be.
-        clustering: ``agglomerative`` or ``kmeans``.
-        seed: for k-means, which agglomeration also begins with if there are more than 50,000 rows.
-    """
     vectors = torch.from_numpy(np.ascontiguousarray(matrix))
-    if clustering == "kmeans":
-        return spherical_kmeans(vectors, clusters, seed=seed, start="kmeans++").assignment.numpy()
-    return agglomerate(vectors, seed=seed).cut(clusters).numpy()
+    return partition(vectors, options.clusters, options.clustering, seed=options.seed).numpy()
 
 
 def _means(matrix: Floats, labels: Labels) -> Floats:
@@ -169,6 +154,7 @@ def fit_model_backend(
         progress: show a progress bar.
     """
     matrices, numbers, before = [], [], 0
+    names: list[str] = []
     for manifest in manifests:
         source = manifest.without_labels()
         matrices.append(embed_files(model.encoder, source, device=device, progress=progress).matrix)
@@ -176,12 +162,13 @@ def fit_model_backend(
             labels = number_labels(manifest)
             numbers.append(np.where(labels.speakers < 0, -1, labels.speakers.astype(np.int64) + before))
             before += len(labels.speaker_names)
+            names += labels.speaker_names
     speakers = np.concatenate(numbers) if options.labels else None
     matrix = np.concatenate(matrices)
     backend = fit_backend(matrix, options, speakers)
     provenance = {
         "options": asdict(options),
-        "known": ["speakers"] if options.labels else [],
+        "known": known_as(names),
         "utterances": len(matrix),
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

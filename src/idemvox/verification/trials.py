@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from idemvox.corpus.pseudo import is_pseudo
 from idemvox.errors import CorpusError
 from idemvox.files import atomic_write
 
@@ -246,6 +247,10 @@ def make_trials(
     if len(groups) < 2:
         raise CorpusError(
             f"trials need at least two speakers, the manifest names {len(groups)}; fill in its speaker column"
+        )
+    if any(is_pseudo(name) for name in by_speaker):
+        raise CorpusError(
+            "trials of pseudo-speakers would only test the clusters: give a manifest with speakers"
         )
     target_rng, impostor_rng = (np.random.default_rng([seed, part]) for part in (0, 1))
     same = _target_pairs(labelled, groups, kind, targets, target_rng)

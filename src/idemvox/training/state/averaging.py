@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from idemvox.corpus.classes import table_name
 from idemvox.errors import RunError
 from idemvox.model import Model, build_encoder, load_model
-from idemvox.recipe import load_recipe
+from idemvox.recipe import Recipe, load_recipe
 from idemvox.registry import ENCODERS, FRAMEWORKS
 from idemvox.training.state.checkpoint import load_checkpoint, whole_epochs
 from idemvox.training.state.provenance import save_trained
@@ -77,7 +80,16 @@ def average(run: Path, last: int, out: Path) -> Model:
         epochs=state["first"] + state["done"],
         utterances=state.get("utterances"),
         labels=state.get("labels"),
+        classes=_classes(state, recipe),
         corpora=state.get("corpora"),
         averaged=[path.name for path in checkpoints[-last:]],
     )
     return load_model(out)
+
+
+def _classes(state: Mapping[str, Any], recipe: Recipe) -> Sequence[str]:
+    """Return what a run's classes are; older checkpoints do not tell, and knew no pseudo-speakers."""
+    if classes := state.get("classes"):
+        return list(classes["known"])
+    table = recipe.data.labels
+    return [table_name(table, state["labels"]) if table else "speakers"]

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from idemvox.errors import RunError
 from idemvox.recipe import RESUMES, Recipe, load_recipe, parse_recipe
 
-__all__ = ["changed_keys", "objection", "refuse_another", "refuse_other_labels"]
+__all__ = ["changed_keys", "objection", "refuse_another", "refuse_other_classes", "refuse_other_labels"]
 
 
 def changed_keys(recipe: Recipe, other: Recipe) -> list[str]:
@@ -60,6 +60,15 @@ def refuse_other_labels(recipe: Recipe, before: str | None, now: str | None) -> 
         raise RunError(
             f"cannot resume: data.labels={recipe.data.labels} has changed since the run started (sha256 "
             f"{hashes}); restore the file, or choose another --out"
+        )
+
+
+def refuse_other_classes(before: str, now: str) -> None:
+    """Raise an error if the classes' names, with these hashes, have changed: their numbers are others now."""
+    if before != now:
+        raise RunError(
+            "cannot resume: the speakers of data.manifest are not those that the run started with; restore "
+            "the manifest, or choose another --out"
         )
 
 

@@ -24,6 +24,7 @@ def save_run(run: Run, folder: Path, **more: Any) -> None:
         epochs=run.behind,
         utterances=run.batches.size,
         labels=run.labels,
+        classes=run.classes.known if run.classes else (),
         corpora=run.corpora,
         **more,
     )

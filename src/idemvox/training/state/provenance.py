@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,24 +21,25 @@ from idemvox.registry import FRAMEWORKS, POSITIVES
 __all__ = ["epochs_behind", "known", "provenance", "save_trained"]
 
 
-def known(recipe: Recipe, labels: str | None = None) -> list[str]:
-    """Return the labels that training used: ``speakers`` or a table of classes, ``recordings``.
+def known(recipe: Recipe, classes: Sequence[str] = ()) -> list[str]:
+    """Return the labels that training used: its classes, ``recordings``.
 
-    ``labels`` is the SHA-256 of the table, ``data.labels``.
+    ``classes`` says what the classes are: ``speakers``, pseudo-speakers or a table.
     """
     positives = POSITIVES[recipe.positives.name]
     options = recipe.positives.build(positives.Options, "positives")
-    table = recipe.data.labels
-    classes = "speakers" if table is None else f"classes: {table.name}, sha256 {(labels or '')[:12]}"
-    used = {
-        classes: FRAMEWORKS[recipe.framework.name].supervised or positives.supervised,
-        "recordings": positives.needs_recordings(options),
-    }
-    return [name for name, is_used in used.items() if is_used]
+    supervised = FRAMEWORKS[recipe.framework.name].supervised or positives.supervised
+    recordings = positives.needs_recordings(options)
+    return [*(classes if supervised else ()), *(["recordings"] if recordings else [])]
 
 
 def provenance(
-    recipe: Recipe, epochs: int, utterances: int | None, labels: str | None = None, **more: Any
+    recipe: Recipe,
+    epochs: int,
+    utterances: int | None,
+    labels: str | None = None,
+    classes: Sequence[str] = (),
+    **more: Any,
 ) -> dict[str, Any]:
     """Return the provenance to store in a model folder, as plain values.
 
@@ -46,12 +48,13 @@ def provenance(
         epochs: number of epochs trained.
         utterances: number of training utterances, if known.
         labels: SHA-256 of the table ``data.labels``, if there is one.
+        classes: what the classes are, as for :func:`known`.
         more: further values.
     """
     return {
         "recipe": recipe.name,
         **more,
-        "known": known(recipe, labels),
+        "known": known(recipe, classes),
         **({"labels": {"file": str(recipe.data.labels), "sha256": labels}} if labels else {}),
         "seed": recipe.seed,
         "epochs": epochs,

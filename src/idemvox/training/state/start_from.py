@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 from torch.optim import Optimizer
 
@@ -11,17 +14,29 @@ from idemvox.errors import RunError
 from idemvox.frameworks.base import Framework
 from idemvox.model import load_model
 from idemvox.recipe import Recipe
+from idemvox.registry import FRAMEWORKS
 from idemvox.training.state.checkpoint import read_newest
 
 __all__ = ["begin_from"]
 
+_log = logging.getLogger(__name__)
 
-def begin_from(source: Path, recipe: Recipe, framework: Framework, optimizer: Optimizer) -> int:
+
+def begin_from(
+    source: Path, recipe: Recipe, framework: Framework, optimizer: Optimizer, named: str | None = None
+) -> int:
     """Load another run's state into a framework and its optimiser.
 
     If the run has the same framework, everything is loaded: heads, optimiser and position in the schedule, as
     in the paper's SSPS phase. From another framework, or a model folder, only the encoder's weights are
-    loaded.
+    loaded. The same holds for a classifier of other classes: a class number then means another speaker, so
+    its class vectors start anew, even if there are as many.
+
+    Args:
+        source: run or model folder.
+        recipe: recipe of this run.
+        framework, optimizer: what to load into.
+        named: hash of this run's class names, if it has classes.
 
     Returns:
         The number of epochs already trained, where the schedules continue.
@@ -32,6 +47,10 @@ def begin_from(source: Path, recipe: Recipe, framework: Framework, optimizer: Op
     state = read_newest(source / "checkpoints")
     try:
         if state.get("framework_name") != recipe.framework.name:
+            _load_encoder(source, framework)
+            return 0
+        if FRAMEWORKS[recipe.framework.name].supervised and _other_classes(state, named):
+            _log.warning("start_from %s: it has other classes, so only its encoder is used", source)
             _load_encoder(source, framework)
             return 0
         framework.load_state_dict(state["framework"])
@@ -47,6 +66,12 @@ def begin_from(source: Path, recipe: Recipe, framework: Framework, optimizer: Op
             f"`encoder` and `framework` options, or give its model folder, to load only the encoder "
             f"({shorten(str(error), 300)})"
         ) from error
+
+
+def _other_classes(state: Mapping[str, Any], named: str | None) -> bool:
+    """Return whether a state's classes are known to be others than those with this hash of names."""
+    classes = state.get("classes")
+    return classes is not None and classes["named"] != named
 
 
 def _load_encoder(source: Path, framework: Framework) -> None:

@@ -1,0 +1,1 @@
+"""Pseudo-speakers: labels that a model gives a corpus by clustering its embeddings."""
