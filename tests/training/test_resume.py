@@ -408,7 +408,7 @@ def test_the_model_of_fewer_epochs_is_replaced(make, whole, tmp_path, monkeypatc
     """One epoch is finished; another is killed before its model is written."""
     quiet(make("simclr", "training.epochs=1"), tmp_path)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(gradient, "save_trained", lambda *args, **more: (_ for _ in ()).throw(Killed))
+        patch.setattr(gradient, "save_run", lambda *args, **more: (_ for _ in ()).throw(Killed))
         quiet(make("simclr"), tmp_path, resume=True)
     quiet(make("simclr"), tmp_path, resume=True)
     assert load_model(tmp_path).provenance["epochs"] == 2
