@@ -1,6 +1,6 @@
-"""Whether any damaged audio file crashes the verifier, hangs it or fills the memory.
+"""Whether any damaged file or request crashes the verifier or the service, hangs it or fills the memory.
 
-    python benchmarks/mutated.py [--files 2000] [--seed 0] [--quick]
+    python benchmarks/mutated.py [--files 2000] [--requests 2000] [--seed 0] [--quick]
 
 Three seconds of real speech (simulated without the corpora) are written as WAV (16 and 24 bits, float or
 mu-law), FLAC, Ogg Vorbis, Ogg Opus and MP3, and by PyAV as MP4 and Matroska. Each test file is one of these
@@ -11,6 +11,12 @@ each file with an intact recording.
 There are three good outcomes: a verdict, an abstention, and an `IdemvoxError` with a message. The bad ones
 are any other exception, the end of the process, more than 20 s for one file, and more than 1 GiB of memory
 over that of intact files. The work is done in a child process, which is restarted if it dies.
+
+The service gets requests to all its routes, by its ASGI interface: with such files, odd names, absurd
+numbers, wrong types, missing and unknown fields, damaged forms, false lengths, or cut off. Good outcomes are
+an answer and a refusal with a message. A status of 500 or more is bad, and so is an answer with a trace, a
+path of the server, or the name of another speaker than the request's (the list of speakers and identification
+apart).
 
 Writes docs/results/mutated.{md,json}.
 """
@@ -27,7 +33,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +43,14 @@ import soundfile
 import torch
 from rich.console import Console
 
+import odd_requests
 from common import measuring, publish
 from idemvox.audio.read import SAMPLE_RATE, read
 from idemvox.encoders.fast_resnet34 import FastResNet34
 from idemvox.errors import IdemvoxError
+from idemvox.service.app import make_app
 from idemvox.verification.scoring import Scorer
+from idemvox.verifier.sqlite import SqliteStore
 from idemvox.verifier.verifier import Verifier
 
 SECONDS = 20  # for one file
@@ -147,12 +156,53 @@ def child(start: int, count: int, seed: int, folder: Path) -> None:
     other.write_bytes(files["PCM_16.wav"])
     for name, data in files.items():
         assert outcome(verifier, folder / name, data, other) == "verdict", name
+
+    def one(number: int) -> tuple[str, str]:
+        name, data = mutated(files, number, seed)
+        return name, outcome(verifier, folder / name, data, other)
+
+    watch(one, start, count)
+
+
+def service(folder: Path) -> Any:
+    """Return a service with two speakers; no request of :mod:`odd_requests` knows one of them."""
+    app = make_app(tiny_verifier(), SqliteStore(folder / "speakers.sqlite", "m"))
+    files = intact(speech())
+    for name, wave in (("Anna", files["PCM_16.wav"]), (odd_requests.SECRET, files["ULAW.wav"])):
+        status, body = odd_requests.ask(app, odd_requests.fine(name, wave))
+        assert status == 200, body
+    return app
+
+
+def child_of_requests(start: int, count: int, seed: int) -> None:
+    """Print a line of JSON for each of the requests from ``start`` on."""
+    intact_ones = list(intact(speech()).values())
+    with tempfile.TemporaryDirectory() as folder:
+        app = service(Path(folder))
+
+        def one(number: int) -> tuple[str, str]:
+            request = odd_request(intact_ones, number, seed)
+            return request.route, odd_requests.request_outcome(app, request, folder)
+
+        watch(one, start, count)
+
+
+def odd_request(files: list[bytes], number: int, seed: int = 0) -> odd_requests.Request:
+    """Return one request, a function of its number and the seed."""
+    rng = np.random.default_rng([seed, number, 1])
+    some = [bytearray(files[int(rng.integers(len(files)))]) for _ in range(2)]
+    if rng.random() < 0.5:
+        _damage(some[0], rng)
+    return odd_requests.odd_request([bytes(data) for data in some], rng, _damage)
+
+
+def watch(one: Callable[[int], tuple[str, str]], start: int, count: int) -> None:
+    """Print a line of JSON for each number: its name and outcome, time and memory watched."""
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(start, count):
-        name, data = mutated(files, number, seed)
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         began = time.perf_counter()
-        found = outcome(verifier, folder / name, data, other)
+        name, found = one(number)
         faulthandler.cancel_dump_traceback_later()
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base
         if grown > MEMORY:
@@ -162,12 +212,20 @@ def child(start: int, count: int, seed: int, folder: Path) -> None:
         print(json.dumps(row), flush=True)
 
 
-def run(count: int, seed: int) -> Iterator[dict[str, Any]]:
+def run(what: str, count: int, seed: int) -> Iterator[dict[str, Any]]:
     """Yield the outcome of every file; if a child dies, the next one continues after that file."""
     with tempfile.TemporaryDirectory() as folder:
         number = 0
         while number < count:
-            command = [sys.executable, __file__, "--child", str(number), str(count), str(seed), folder]
+            command = [
+                sys.executable,
+                __file__,
+                f"--child-{what}",
+                str(number),
+                str(count),
+                str(seed),
+                folder,
+            ]
             before = number
             with Path(folder, "stderr").open("w+") as errors:
                 done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
@@ -192,40 +250,48 @@ def run(count: int, seed: int) -> Iterator[dict[str, Any]]:
                 number += 1
 
 
-def main() -> None:
-    """Run the benchmark."""
-    if sys.argv[1:2] == ["--child"]:
-        child(int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
-        return
-    parser = measuring(__doc__)
-    parser.add_argument("--files", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    rows = list(run(100 if given.quick else given.files, given.seed))
-    good = ("verdict", "abstains", "error")
-    counts = Counter((row["name"], row["outcome"]) for row in rows if row["outcome"] in good)
-    bad = [row for row in rows if row["outcome"] not in good]
-    console = Console()
-    for row in bad:
-        console.print(f"{row['number']} {row['name']}: {row['outcome']}", markup=False)
+def table_of(rows: list[dict[str, Any]], good: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Count the outcomes by name, and in all."""
+    counts = Counter((row["name"], row["outcome"] if row["outcome"] in good else "bad") for row in rows)
     names = sorted({row["name"] for row in rows})
     table: list[dict[str, Any]] = [
-        {
-            "system": name,
-            "trials": "damaged",
-            **{outcome: counts[name, outcome] for outcome in good},
-            "bad": sum(row["name"] == name for row in bad),
-        }
+        {"system": name, "trials": "damaged", **{key: counts[name, key] for key in (*good, "bad")}}
         for name in names
     ]
     sums = {key: sum(row[key] for row in table) for key in (*good, "bad")}
-    table.append({"system": "all", "trials": "damaged", **sums})
-    slowest = max(row["seconds"] for row in rows)
-    console.print(table[-1], f"slowest {slowest:.2f} s")
+    return [*table, {"system": "all", "trials": "damaged", **sums}]
+
+
+def main() -> None:
+    """Run the benchmark."""
+    if sys.argv[1:2] == ["--child-files"]:
+        child(int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
+        return
+    if sys.argv[1:2] == ["--child-requests"]:
+        child_of_requests(int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+        return
+    parser = measuring(__doc__)
+    parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    console, table, notes, wrong = Console(), list[dict[str, Any]](), "", False
+    for what, count, good in (
+        ("files", given.files, ("verdict", "abstains", "error")),
+        ("requests", given.requests, ("answered", "refused", "left")),
+    ):
+        rows = list(run(what, 100 if given.quick else count, given.seed))
+        for row in rows:
+            if row["outcome"] not in good:
+                console.print(f"{what} {row['number']} {row['name']}: {row['outcome']}", markup=False)
+                wrong = True
+        table += [{**row, "system": f"{what}: {row['system']}"} for row in table_of(rows, good)]
+        slowest = max(row["seconds"] for row in rows)
+        console.print(table[-1], f"slowest {slowest:.2f} s")
+        notes += f"\n\n{len(rows):,} {what}, seed {given.seed}; the slowest took {slowest:.2f} s."
     if not given.quick:
-        notes = f"\n\n{len(rows):,} files, seed {given.seed}; the slowest took {slowest:.2f} s."
-        publish(given.out, "mutated", "Damaged audio files", __doc__ or "", table, notes)
-    sys.exit(bool(bad))
+        publish(given.out, "mutated", "Damaged audio files and requests", __doc__ or "", table, notes)
+    sys.exit(wrong)
 
 
 if __name__ == "__main__":

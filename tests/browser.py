@@ -39,10 +39,12 @@ class Page:
     """An open page.
 
     Attributes:
-        complaints: what the console reported as a warning or an error, exceptions, and requests to anywhere.
+        complaints: what the console reported as a warning or an error, exceptions, and requests to anywhere
+            but ``site``.
     """
 
-    def __init__(self, send: int, receive: int) -> None:
+    def __init__(self, send: int, receive: int, site: str | None = None) -> None:
+        self._fine = ("file:", "data:", "about:", "blob:", *(() if site is None else (site,)))
         self._send, self._receive, self._number, self._rest = send, receive, 0, b""
         self._session: str | None = None
         self._seen: list[str] = []
@@ -90,9 +92,7 @@ class Page:
             self.complaints.append(json.dumps(values["args"]))
         elif name == "Log.entryAdded" and values["entry"]["level"] in ("warning", "error"):
             self.complaints.append(json.dumps(values["entry"]))
-        elif name == "Network.requestWillBeSent" and not values["request"]["url"].startswith(
-            ("file:", "data:", "about:", "blob:")
-        ):
+        elif name == "Network.requestWillBeSent" and not values["request"]["url"].startswith(self._fine):
             self.complaints.append(f"asked for {values['request']['url'][:100]}")
 
     def close(self) -> None:
@@ -154,12 +154,18 @@ class Page:
 
 
 @contextmanager
-def open_browser(folder: Path) -> Iterator[Page]:
-    """Start Chromium with its files in a folder, and stop it; skip the test where there is none."""
+def open_browser(folder: Path, *switches: str, site: str | None = None) -> Iterator[Page]:
+    """Start Chromium with its files in a folder, and stop it; skip the test where there is none.
+
+    Args:
+        folder: an empty one.
+        switches: more of Chromium's command line.
+        site: the start of the addresses that pages may ask for; ``None``: of none.
+    """
     program = next((found for name in _NAMES if (found := shutil.which(name))), None)
     if program is None or os.name != "posix":
         pytest.skip("this test needs Chromium: install a package named chromium or google-chrome")
-    words = [program, *_SWITCHES, f"--user-data-dir={folder / 'profile'}", "about:blank"]
+    words = [program, *_SWITCHES, *switches, f"--user-data-dir={folder / 'profile'}", "about:blank"]
     with ExitStack() as opened:
         commands, send = _pipe(opened)
         receive, answers = _pipe(opened)
@@ -169,7 +175,7 @@ def open_browser(folder: Path) -> Iterator[Page]:
             homes = dict.fromkeys(("HOME", "XDG_RUNTIME_DIR"), str(folder))  # also of its sound server
             child = os.posix_spawn(program, words, {**os.environ, **homes}, file_actions=actions, setpgroup=0)
         try:
-            page = Page(send, receive)
+            page = Page(send, receive, site)
             try:
                 yield page
             finally:

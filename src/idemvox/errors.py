@@ -6,13 +6,16 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "AlreadyEnrolled",
     "AudioError",
     "CorpusError",
     "IdemvoxError",
     "ModelError",
+    "NobodyEnrolled",
     "RecipeError",
     "RunError",
     "StoreError",
+    "UnknownSpeaker",
     "unknown_name",
 ]
 
@@ -46,6 +49,18 @@ class RunError(IdemvoxError):
 
 class StoreError(IdemvoxError):
     """A speaker store is missing, damaged, of another model, or does not have the requested speaker."""
+
+
+class UnknownSpeaker(StoreError):
+    """A speaker store has nobody of this name."""
+
+
+class AlreadyEnrolled(StoreError):
+    """A recording is in a speaker store under another name."""
+
+
+class NobodyEnrolled(StoreError):
+    """A speaker store, or one channel of it, is empty."""
 
 
 def unknown_name(

@@ -87,11 +87,15 @@ class Source:
 
 
 @contextmanager
-def open_recording(recording: Recording) -> Iterator[Source]:
+def open_recording(recording: Recording, name: str | None = None) -> Iterator[Source]:
     """Open a recording to read it in blocks; it can be read until the block ends.
 
     Bytes and open files may hold any format that a file may; open files are read to the end. They are
     decoded from a temporary file, because decoders seek and some open a file more than once.
+
+    Args:
+        recording: what to read.
+        name: of bytes or an open file, for messages; ``None``: "this recording".
 
     Raises:
         AudioError: it cannot be read, or the samples are not as described in :data:`Recording`.
@@ -103,10 +107,10 @@ def open_recording(recording: Recording) -> Iterator[Source]:
     else:
         with _temporary(recording) as path:
             try:
-                yield _file(path, "this recording")
+                yield _file(path, name or "this recording")
             except AudioError as error:
-                size = path.stat().st_size
-                raise AudioError(str(error).replace(str(path), f"these {size:,} bytes")) from error
+                told = name or f"these {path.stat().st_size:,} bytes"
+                raise AudioError(str(error).replace(str(path), told)) from error
 
 
 def read_recording(recording: Recording) -> Wave:

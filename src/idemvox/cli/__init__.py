@@ -19,6 +19,7 @@ from idemvox.cli.learn import average, demo, recipes, sweep, train
 from idemvox.cli.prepare import prepare
 from idemvox.cli.pseudo import label
 from idemvox.cli.report import check_report, report
+from idemvox.cli.serve import serve
 from idemvox.cli.speakers import enrol, identify, speakers
 from idemvox.cli.trials import trials
 from idemvox.cli.verify import embed, evaluate, picture
@@ -57,6 +58,7 @@ for command in (
         decide.verify,
         enrol,
         identify,
+        serve,
         picture,
         demo,
     ),

@@ -24,7 +24,7 @@ class Facts(Protocol):
 
     @property
     def level(self) -> float:
-        """RMS of the speech in dB of full scale."""
+        """RMS of the speech in dB of full scale; NaN if it is not known."""
 
     @property
     def narrow(self) -> bool:
@@ -76,7 +76,7 @@ class Conditions:
             found.append(f"it has sound above 4 kHz, like {_share(1 - self.narrow)}")
         if facts.speech * _SHORTER < self.speech[0]:
             found.append(f"it has {facts.speech:.1f} s of speech; {_usually(self.speech, '.1f')} s")
-        if not self.level[0] - _LEVEL <= facts.level <= self.level[1] + _LEVEL:
+        if facts.level < self.level[0] - _LEVEL or facts.level > self.level[1] + _LEVEL:  # never for NaN
             found.append(f"its level is {facts.level:.0f} dB; {_usually(self.level, '.0f')} dB")
         return found
 

@@ -35,7 +35,7 @@ class Facts:
         content: "speech", or why it has none: a steady sound (noise, hum, a tone), a constant, silence.
         seconds: its length.
         speech: seconds of speech, pauses of up to 0.5 s included.
-        level: RMS of the speech in dB of full scale; ``-inf`` without speech.
+        level: RMS of the speech in dB of full scale; ``-inf`` without speech, NaN if it is not known.
         clipped: share of the samples in flat tops, relative to the speech; see
             :class:`~idemvox.audio.sound.Listener`.
         narrow: whether it has nothing above 4 kHz, as over a telephone.

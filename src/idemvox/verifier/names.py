@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from idemvox.errors import StoreError, unknown_name
+from idemvox.errors import StoreError, UnknownSpeaker, unknown_name
 
 __all__ = ["checked_name", "printable", "unknown_speaker"]
 
@@ -41,15 +41,15 @@ def printable(text: str) -> str:
     return "".join("?" if unicodedata.category(c) in _WRONG else c for c in text)
 
 
-def unknown_speaker(name: str, names: Sequence[str], where: str) -> StoreError:
+def unknown_speaker(name: str, names: Sequence[str], where: str) -> UnknownSpeaker:
     """Return the error for a name that is not among the ``names`` of a store; it suggests the nearest."""
     name = name.strip()
     if not names:
-        return StoreError(f"no speaker {name!r} in {where}; it is empty: `idemvox enrol` adds one")
+        return UnknownSpeaker(f"no speaker {name!r} in {where}; it is empty: `idemvox enrol` adds one")
     if len(names) <= _LISTED:
-        return StoreError(f"{unknown_name('speaker', name, names)} (in {where})")
+        return UnknownSpeaker(f"{unknown_name('speaker', name, names)} (in {where})")
     near = next((other for other in names if other.casefold() == name.casefold()), None)
     hint = "" if near is None else f" did you mean {near!r}?"
-    return StoreError(
+    return UnknownSpeaker(
         f"no speaker {name!r} in {where};{hint} `idemvox speakers list` shows all {len(names):,}"
     )

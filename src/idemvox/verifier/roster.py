@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from idemvox.errors import StoreError
+from idemvox.errors import NobodyEnrolled
 from idemvox.verification.scoring import Gallery, Scorer
 from idemvox.verifier.enrolment import Enrolment
 from idemvox.verifier.store import SpeakerStore
@@ -127,7 +127,7 @@ def load_roster(
         channel: only enrolments of this channel; ``None``: all.
 
     Raises:
-        StoreError: the store is empty, or has no enrolment in the channel.
+        NobodyEnrolled: the store is empty, or has no enrolment in the channel.
     """
     old = old or Roster()
     with store.reading():
@@ -143,10 +143,10 @@ def load_roster(
     used[[old.latest[key] for key in changed if key in old.latest]] = False
     if not used.any() and not fresh:
         if store.names():
-            raise StoreError(
+            raise NobodyEnrolled(
                 f"nobody in {store.where} is enrolled in channel {channel!r}: name another, or none"
             )
-        raise StoreError(f"{store.where} is empty: enrol somebody first with `idemvox enrol`")
+        raise NobodyEnrolled(f"{store.where} is empty: enrol somebody first with `idemvox enrol`")
     if fresh:
         galleries = (*galleries[:1], _joined([*galleries[1:], scorer.gallery(embeddings)]))
     for key in changed:  # from here on nothing can fail

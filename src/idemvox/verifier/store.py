@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from idemvox.errors import StoreError
+from idemvox.errors import AlreadyEnrolled, StoreError
 from idemvox.verifier.enrolment import Added, Enrolment, Voiceprint
 from idemvox.verifier.names import checked_name, printable, unknown_speaker
 
@@ -213,7 +213,7 @@ class SpeakerStore(ABC):
             (digest,),
         )
         if rows and rows[0][0] != name:
-            raise StoreError(
+            raise AlreadyEnrolled(
                 f"{source or 'this recording'} is enrolled as {rows[0][0]!r} already, so {name!r} was not "
                 f"enrolled: give a recording of {name!r}, or delete {rows[0][0]!r} first"
             )

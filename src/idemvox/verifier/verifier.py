@@ -128,17 +128,27 @@ class Verifier:
             raise AudioError(f"cannot embed {voice.facts.name}: it {no_speech(voice.facts)}")
         return voice.vector
 
-    def hear(self, recording: Recording) -> Voice:
+    def hear(self, recording: Recording, *, name: str | None = None, longest: float | None = None) -> Voice:
         """Embed the speech in a recording, and say what the recording is like.
 
         Up to 60 s of speech are embedded at once. Longer speech is cut into equal windows of up to 60 s, and
         the result is the mean of their embeddings, which are not normalised before. Memory does not grow with
         the length.
 
+        Args:
+            recording: what to embed.
+            name: of bytes or an open file, for messages.
+            longest: most seconds of audio; ``None``: any length.
+
         Raises:
-            AudioError: it cannot be read.
+            AudioError: it cannot be read, or is longer.
         """
-        with open_recording(recording) as source:
+        with open_recording(recording, name) as source:
+            if longest is not None and source.frames > longest * source.rate:
+                raise AudioError(
+                    f"{source.name} is {source.frames / source.rate:,.0f} s long, and at most {longest:g} s"
+                    " are accepted: give a part of it"
+                )
             heard = listen(source)
             return Voice(heard.facts, self._embed(heard))
 
@@ -205,11 +215,16 @@ class Verifier:
             AudioError: a recording cannot be read, or is not good enough; see :class:`Limits`.
             StoreError: the store is of another model, or a recording is enrolled under another name.
         """
-        voiceprints = [self._voiceprint(self.hear(recording)) for recording in recordings]
+        voiceprints = [self.voiceprint(self.hear(recording)) for recording in recordings]
         with opened(store, self.fingerprint, create=True) as one:
             return one.enrol(name, voiceprints, channel=channel)
 
-    def _voiceprint(self, voice: Voice) -> Voiceprint:
+    def voiceprint(self, voice: Voice) -> Voiceprint:
+        """Return what a store keeps of a recording.
+
+        Raises:
+            AudioError: it is not good enough to enrol; see :class:`Limits`.
+        """
         reasons, _ = examine(voice.facts, self.limits)
         if reasons or voice.vector is None:
             raise AudioError(f"not enrolled: {'; '.join(reasons) or no_speech(voice.facts)}")
@@ -225,6 +240,8 @@ class Verifier:
         channel: str | None = None,
         combining: Combining = "mean",
         false_accept_rate: float = 0.01,
+        name: str | None = None,
+        longest: float | None = None,
     ) -> Identification:
         """Say whose voice a recording is, among the speakers of a store, or that it is nobody's.
 
@@ -235,12 +252,13 @@ class Verifier:
             channel: compare only with enrolments of this channel; ``None``: with all.
             combining: how several enrolments of a speaker count.
             false_accept_rate: the share of strangers that may be given a name, a fraction.
+            name, longest: as for :meth:`hear`.
 
         Raises:
             AudioError: the recording cannot be read.
             StoreError: the store is empty or of another model.
         """
-        voice = self.hear(recording)
+        voice = self.hear(recording, name=name, longest=longest)
         facts = voice.facts
         reasons, warnings = examine(facts, self.limits)
         if voice.vector is None:
