@@ -115,7 +115,7 @@ def record(page, samples: int = 80_000) -> None:
     enter(page)
     until(page, f"parseFloat(document.getElementById('clock').textContent) >= {samples / SAMPLE_RATE}")
     enter(page)
-    until(page, "!document.getElementById('listen').hidden && player.duration > 0")
+    until(page, "document.getElementById('record').textContent == 'Record again' && player.duration > 0")
 
 
 def result(page) -> str:
@@ -136,7 +136,8 @@ def test_record_enrol_compare_and_delete_by_the_keyboard(tmp_path, corpus, verif
         assert page.run("document.getElementById('status').textContent").startswith("Anna <b> is enrolled")
         assert page.run("document.activeElement.id") == "result"  # where a screen reader goes on
 
-        record(page)
+        record(page, 100_000)
+        assert page.run("player.duration") > 6  # the new recording
         page.run("document.getElementById('claimed').focus()")
         page.press("ArrowDown", 40)
         press_tab_to(page, "")  # the button after the list
@@ -145,7 +146,8 @@ def test_record_enrol_compare_and_delete_by_the_keyboard(tmp_path, corpus, verif
         until(page, "!document.getElementById('scale').hidden")
         assert "The voice of Anna <b>" in result(page)
         words = page.run("document.getElementById('scale-words').textContent")
-        assert words.startswith("Log-likelihood ratio 1.00; the threshold is 0.90")
+        assert words.startswith("Log-likelihood ratio ") and "; the threshold is 0.90 (the line)" in words
+        assert "same audio" not in result(page)
         left = [
             page.run(f"document.querySelector('.{part}').getBoundingClientRect().x")
             for part in ("mark", "threshold")
@@ -154,11 +156,16 @@ def test_record_enrol_compare_and_delete_by_the_keyboard(tmp_path, corpus, verif
         picture(page, "accepted")
 
         page.run("document.querySelector('#voices button').focus()")
-        enter(page)
-        assert page.run("document.activeElement.textContent") == "Keep"  # Enter alone deletes nothing
-        enter(page)
+        for key, code in (("Enter", 13), ("Escape", 27)):  # either alone deletes nothing
+            enter(page)
+            until(page, "document.activeElement.textContent == 'Keep'")
+            page.press(key, code, "\r" if key == "Enter" else "")
+            until(page, "!document.getElementById('sure').open")
+            page.run("new Promise((done) => setTimeout(done, 20))")  # the event of its closing
+            assert page.run("document.activeElement.textContent") == "Delete"
         assert page.run("document.querySelectorAll('#voices li').length") == 1
         enter(page)
+        until(page, "document.activeElement.textContent == 'Keep'")
         page.press("Tab", 9)
         enter(page)
         until(page, "document.querySelectorAll('#voices li').length == 0")

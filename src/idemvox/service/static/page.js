@@ -13,6 +13,7 @@ let key = ""; // in memory alone
 let health = null;
 let recording = null; // {blob, name}
 let session = null; // while recording
+let starting = false; // while the microphone is being opened
 
 // --- talking to the service
 
@@ -50,6 +51,12 @@ async function attempt(button, words, work) {
 // --- recording
 
 async function startRecording() {
+  starting = true;
+  at("clock").textContent = "0.0 s";
+  await openMicrophone().finally(() => { starting = false; });
+}
+
+async function openMicrophone() {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new Error("This browser gives no microphone here. Open the page by https or on localhost, or choose a file.");
   }
@@ -65,7 +72,7 @@ async function startRecording() {
     blocks.push(data);
     samples += data.length;
     if (blocks.length % 8 === 0) showProgress(samples / context.sampleRate, data);
-    if (samples >= LONGEST * context.sampleRate) stopRecording();
+    if (samples >= LONGEST * context.sampleRate) attempt(null, "", stopRecording);
   };
   context.createMediaStreamSource(stream).connect(tap);
   tap.connect(context.destination); // else some browsers do not run it
@@ -166,6 +173,7 @@ async function compare() {
 
 async function remove(name) {
   at("sure-words").textContent = `Delete the voice of ${name}? This cannot be undone.`;
+  at("sure").returnValue = "no"; // which Escape leaves as it is
   at("sure").showModal();
   await new Promise((resolve) => at("sure").addEventListener("close", resolve, { once: true }));
   if (at("sure").returnValue !== "yes") return;
@@ -322,8 +330,7 @@ at("access").addEventListener("submit", (event) => {
   });
 });
 at("record").addEventListener("click", () => {
-  if (session) stopRecording();
-  else attempt(null, "", startRecording);
+  if (!starting) attempt(null, "", session ? stopRecording : startRecording);
 });
 at("file").addEventListener("change", () => attempt(null, "", async () => {
   const file = at("file").files[0];
