@@ -3,11 +3,13 @@
 # make test-fast         the tests that take no time, without lint
 # make lint              style, types and layers
 # make format            put style right, as far as a program can
+# make docs              build the site into build/site
+# make dist              build wheel and sdist into dist, and check them
 #
 # Each makes .venv first if it is missing or out of date. PYTHON names another interpreter; PIP_ARGS goes to
 # every pip install, such as PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu".
 
-.PHONY: demo test test-fast lint format
+.PHONY: demo test test-fast lint format docs dist
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -27,6 +29,15 @@ test-fast: .venv/.ready
 format: .venv/.ready
 	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/ruff format .
+
+docs: .venv/.ready
+	$(BIN)/mkdocs build --clean
+	@echo "the site is in build/site: open build/site/index.html, or run '$(BIN)/mkdocs serve'"
+
+dist: .venv/.ready
+	rm -rf dist
+	$(BIN)/python -m hatchling build --directory dist
+	$(BIN)/twine check --strict dist/*
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

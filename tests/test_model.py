@@ -76,8 +76,8 @@ def test_a_model_of_format_1_is_scored_by_cosine(folder):
     assert load_model(folder).scoring == "cosine"
 
 
-def test_a_model_folder_has_weights_and_a_description_only(folder):
-    assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]
+def test_a_model_folder_has_weights_a_description_and_a_card_only(folder):
+    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "model.json", "model.safetensors"]
     description = json.loads((folder / "model.json").read_text())
     assert description["format"] == FORMAT
     assert description["encoder"] == PARTS["fast_resnet34"].model_dump()

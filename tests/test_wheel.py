@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 from pathlib import Path
 
@@ -54,6 +55,17 @@ def installed(tmp_path_factory) -> Path:
     assert (packages / "idemvox" / "py.typed").is_file()
     assert sorted(f.stem for f in (packages / "idemvox" / "recipes").glob("*.yaml")) == recipe_names()
     return programs
+
+
+def test_wheel_and_source_pass_the_check_of_the_registry(tmp_path):
+    """What `make dist` builds: the description renders, and the source holds what its tests and docs need."""
+    check = pytest.importorskip("twine.commands.check", reason="this test needs twine: pip install '.[dev]'")
+    run(sys.executable, "-m", "hatchling", "build", "--directory", tmp_path, cwd=ROOT)
+    (wheel,), (packed,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    assert check.check([str(wheel), str(packed)], strict=True) is False  # whether any failed
+    with tarfile.open(packed) as source:
+        held = {name.partition("/")[2] for name in source.getnames()}
+    assert {"mkdocs.yml", "docs/index.md", "tests/conftest.py", "CITATION.cff", "CHANGELOG.md"} <= held
 
 
 def test_from_audio_to_a_verdict(installed, corpus, tmp_path):

@@ -1,6 +1,7 @@
 """Model folders: a trained encoder, ready to embed, and its provenance.
 
-``model.safetensors`` holds the weights; ``model.json`` says how to build the encoder and where it came from.
+``model.safetensors`` holds the weights; ``model.json`` says how to build the encoder and where it came from;
+``README.md`` is a model card for people.
 Nothing in them is ever unpickled. An exported folder holds ``model.onnx`` instead, and needs no torch: this
 module imports torch only to build, load or write an encoder.
 """
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
 
+from idemvox.card import write_card
 from idemvox.embedder import Embedder, Scoring
 from idemvox.errors import ModelError, RecipeError
 from idemvox.extras import needs_torch
@@ -94,7 +96,7 @@ def save_model(
     *,
     scoring: Scoring,
 ) -> None:
-    """Write a model folder, replacing each file atomically; remove what older weights led to."""
+    """Write a model folder and its card, replacing each file atomically; remove what older weights led to."""
     from safetensors.torch import save
 
     from idemvox.audio.frontend import FrontEndSettings
@@ -116,12 +118,14 @@ def save_model(
             "provenance": dict(provenance),
         },
     )
+    write_card(folder)
 
 
 def remove_measured(folder: Path) -> None:
     """Remove what was measured on a model's scores, its report and its calibration: they are changing."""
     for measured in ("report.json", "calibration.json"):
         (folder / measured).unlink(missing_ok=True)
+    write_card(folder)
 
 
 def load_model(folder: str | Path) -> Model:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperGroup
 
 from idemvox.cli import decide
 from idemvox.cli.adapt import adapt
@@ -28,42 +31,80 @@ from idemvox.errors import IdemvoxError
 
 __all__ = ["app", "main"]
 
+PATH = {
+    "1. Prepare: from audio to a manifest": (prepare, doctor, pack),
+    "2. Train: from a manifest to a model": (recipes, train, adapt, label, average, sweep, import_weights),
+    "3. Evaluate: how good is it, and where is the threshold?": (
+        *(trials, evaluate, check_report, report, backend, calibrate, picture),
+    ),
+    "4. Verify: who is it?": (decide.verify, embed, enrol, identify, speakers, serve),
+    "All at once": (demo,),
+}
+"""The commands in the order in which they are needed, by their heading in `idemvox --help`."""
+
+
+class InOrder(TyperGroup):
+    """A group that lists its commands in the order of ``PATH``; typer lists groups of commands first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = [_name(command) for commands in PATH.values() for command in commands]
+        return sorted(super().list_commands(ctx), key=names.index)
+
+
+def _name(command: Any) -> str:
+    """Return what a command is called on the command line."""
+    return str(command.info.name if isinstance(command, typer.Typer) else command.__name__).replace("_", "-")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"idemvox {version('idemvox')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
+    cls=InOrder,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="Self-supervised speaker verification: are two recordings of the same person?\n\n"
-    "From recordings to a decision:\n\n"
-    "  idemvox prepare folder recordings/ --out train.csv\n\n"
-    "  idemvox train simclr data.manifest=train.csv --out runs/simclr\n\n"
-    "  idemvox evaluate runs/simclr trials.txt --root recordings/\n\n"
-    "  idemvox calibrate runs/simclr trials.txt --root recordings/\n\n"
-    "  idemvox verify monday.wav tuesday.wav --model runs/simclr\n\n"
-    "Or try all of it on real voices: idemvox demo",
 )
-app.add_typer(prepare, name="prepare")
-app.add_typer(speakers, name="speakers")
-app.add_typer(trials, name="trials")
-app.command(cls=CorporaCommand)(doctor)
-for command in (
-    *(pack, train, label, average, sweep, recipes, import_weights, adapt),
-    *(
-        backend,
-        evaluate,
-        check_report,
-        report,
-        calibrate,
-        embed,
-        decide.verify,
-        enrol,
-        identify,
-        serve,
-        picture,
-        demo,
-    ),
-):
-    app.command()(command)
+
+
+@app.callback()
+def idemvox(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Self-supervised speaker verification: are two recordings of the same person?
+
+    From recordings to a decision:
+
+      idemvox prepare folder calls/ --out calls.csv
+
+      idemvox train small data.manifest=calls.csv --out runs/simclr
+
+      idemvox evaluate runs/simclr trials.txt --root calls/
+
+      idemvox calibrate runs/simclr trials.txt --root calls/
+
+      idemvox verify monday.wav tuesday.wav --model runs/simclr
+
+    Or see all of it on real voices:
+
+      idemvox demo
+    """
+
+
+for panel, commands in PATH.items():
+    for command in commands:
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, rich_help_panel=panel)
+        else:
+            cls = CorporaCommand if command is doctor else None
+            app.command(cls=cls, rich_help_panel=panel)(command)
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def calibrate(
 
       idemvox calibrate runs/ssps calls.txt --manifest calls.csv
 
-      idemvox calibrate runs/ssps veri_test2.txt --root voxceleb1/wav --false-accept-rate 0.001 --no-durations
+      idemvox calibrate runs/ssps calls.txt --root calls/ --far 0.001
     """
     from idemvox.model import load_model
     from idemvox.verification.calibration import save_calibration

@@ -48,7 +48,11 @@ def doctor(
 
     A bad file does not stop it. After Ctrl-C, run the same command again to resume.
 
-    Example: idemvox doctor vox1.csv --corpus voxceleb1-dev --out problems.csv
+    Examples:
+
+      idemvox doctor train.csv
+
+      idemvox doctor vox1.csv --corpus voxceleb1-dev --out problems.csv
     """
     from idemvox.corpus.checks.doctor import examine_corpus
 
@@ -78,7 +82,11 @@ def pack(
 
     After Ctrl-C, run the same command again to resume. Train with data.manifest=OUT.
 
-    Examples: idemvox pack train.csv packed/    idemvox pack --check packed/
+    Examples:
+
+      idemvox pack train.csv packed/
+
+      idemvox pack --check packed/
     """
     from idemvox.corpus.packs.pack import pack as run
 

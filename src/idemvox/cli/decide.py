@@ -78,7 +78,7 @@ def verify(
 
       idemvox verify monday.wav tuesday.wav --model runs/ssps
 
-      idemvox verify monday.wav tuesday.wav --model runs/ssps --far 0.001 --tolerate bandwidth --json
+      idemvox verify a.wav b.wav --model runs/ssps --tolerate bandwidth
 
       idemvox verify --pairs pairs.csv --model runs/ssps --out verdicts.csv
     """

@@ -48,8 +48,16 @@ def train(
 ) -> None:
     """Train an encoder with a recipe.
 
-    Only supervised recipes read labels. To continue a finished run with another recipe:
-    idemvox train simclr-ssps start_from=runs/simclr data.manifest=train.csv
+    Only supervised recipes read labels. With start_from=RUN a recipe continues from the weights of
+    another run.
+
+    Examples:
+
+      idemvox train simclr data.manifest=train.csv --dry-run
+
+      idemvox train simclr data.manifest=train.csv --out runs/simclr
+
+      idemvox train simclr-ssps start_from=runs/simclr data.manifest=train.csv
     """
     from idemvox.recipe import load_recipe
     from idemvox.training.launch import train_on
@@ -114,8 +122,11 @@ def average(
 ) -> None:
     """Average the weights of a run's last epochs into a model.
 
-    Example: idemvox train simclr training.keep=10 ..., then
-    idemvox average runs/simclr --last 10 --out runs/simclr-averaged
+    A run keeps the last two epochs, or as many as training.keep says.
+
+    Example:
+
+      idemvox average runs/simclr --last 2 --out runs/averaged
     """
     from idemvox.training.state.averaging import average as averaged
 
@@ -141,13 +152,15 @@ def sweep(
 ) -> None:
     """Train a recipe with every combination of some settings, and score each.
 
-    Table 2 of the SSPS paper (K and M):
-
-    idemvox sweep simclr-ssps start_from=runs/simclr data.manifest=train.csv
-    positives.clusters=6000,10000,25000,150000 positives.neighbours=0,1,2
-    --trials vox1-O.txt --manifest vox1.csv
-
     Choose settings on held-out speakers of the training corpus, not on the list whose results you report.
+    Table 2 of the SSPS paper varies positives.clusters=6000,10000,25000,150000 and
+    positives.neighbours=0,1,2.
+
+    Example:
+
+      idemvox sweep small data.manifest=train.csv training.lr=1e-3,3e-4 \\
+      --trials held-out.txt --manifest held-out.csv
+
     Writes sweep.md and sweep.json beside the runs. After Ctrl-C, run the same command again to resume.
     """
     from idemvox.processes import command_line
@@ -195,7 +208,13 @@ def recipes(
 ) -> None:
     """List the recipes that come with idemvox, with the published results of each.
 
-    Their names work in any folder: idemvox train simclr data.manifest=train.csv
+    Their names work in any folder.
+
+    Examples:
+
+      idemvox recipes
+
+      idemvox recipes --copy simclr
     """
     from idemvox.recipe import load_recipe
     from idemvox.recipes import FOLDER
@@ -269,6 +288,12 @@ def demo(
     """Run the main study on real voices: continue SimCLR as it is, with SSPS in two ways, and with labels.
 
     After Ctrl-C, run the same command again to resume.
+
+    Examples:
+
+      idemvox demo
+
+      idemvox demo --corpus labelled.csv --seeds 3
     """
     from idemvox.studies.demo import FULL, SMALL, run_demo
 

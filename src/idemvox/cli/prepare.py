@@ -13,7 +13,9 @@ from idemvox.errors import IdemvoxError
 
 __all__ = ["prepare"]
 
-prepare = typer.Typer(cls=ImportersGroup, no_args_is_help=True, help="Check audio and write a manifest.")
+prepare = typer.Typer(
+    name="prepare", cls=ImportersGroup, no_args_is_help=True, help="Check audio and write a manifest."
+)
 
 MinSeconds = Annotated[float, typer.Option(min=0.1, help="Leave out files shorter than a crop.")]
 
@@ -42,7 +44,11 @@ def prepare_folder_command(
 ) -> None:
     """Check every audio file below a folder and write a manifest; no labels needed.
 
-    Example: idemvox prepare folder calls/ --out calls.csv --recording-from '{recording}/*'
+    Examples:
+
+      idemvox prepare folder calls/ --out calls.csv
+
+      idemvox prepare folder calls/ --recording-from '{recording}/*'
     """
     from idemvox.corpus.prepare import prepare_folder
 
@@ -78,7 +84,9 @@ def prepare_table_command(
 
     The columns id, speaker and recording are copied if present.
 
-    Example: idemvox prepare table corpus.csv --out train.csv --where split=train
+    Example:
+
+      idemvox prepare table corpus.csv --out train.csv --where split=train
     """
     from idemvox.corpus.prepare import prepare_table
 
@@ -117,7 +125,9 @@ def prepare_join_command(
     Training on several corpora needs no joining: data.manifest=\[vox1.csv,vox2.csv] does the same, and takes
     packs too. A joined manifest is for commands that take one file, such as pack, doctor or embed.
 
-    Example: idemvox prepare join vox1.csv vox2.csv --out vox12.csv
+    Example:
+
+      idemvox prepare join vox1.csv vox2.csv --out vox12.csv
     """
     from idemvox.corpus.join import join_manifests
 

@@ -52,9 +52,9 @@ def label(
 
     Examples:
 
-      idemvox label runs/simclr-ssps train.csv --out pseudo.csv --clusters 6000 --clustering kmeans
+      idemvox label runs/ssps train.csv --out pseudo.csv --clusters 6000
 
-      idemvox train supervised start_from=runs/simclr-ssps data.manifest=pseudo.csv
+      idemvox train supervised start_from=runs/ssps data.manifest=pseudo.csv
 
     From the pack of the same utterances, if none was left out:
 

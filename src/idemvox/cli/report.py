@@ -35,7 +35,7 @@ def check_report(
 
     Example:
 
-      idemvox check-report runs/ssps/certificate --model runs/ssps --trials veri_test2.txt
+      idemvox check-report checked --model runs/ssps --trials trials.txt
     """
     from idemvox.verification.certificate import check_certificate
 
@@ -87,11 +87,9 @@ def report(
 
     Examples:
 
-      idemvox evaluate runs/ssps trials.txt --manifest test.csv --certificate runs/ssps/certificate
-
       idemvox report runs/simclr runs/ssps --manifest test.csv
 
-      idemvox report runs/ssps/certificate --root voxceleb1/wav --audio none
+      idemvox report checked/simclr checked/ssps --root vox1/wav --audio none
     """
     from idemvox.corpus.manifest import load_manifest
     from idemvox.reports.page import report_page

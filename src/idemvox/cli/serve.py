@@ -67,7 +67,8 @@ def serve(
 
       curl -F speaker=Anna -F recording=@call.wav http://127.0.0.1:8000/v1/verify
 
-      idemvox serve runs/ssps --host 0.0.0.0 --api-key-file keys.txt --tls-certificate c.pem --tls-key k.pem
+      idemvox serve runs/ssps --api-key-file keys.txt \\
+      --host 0.0.0.0 --tls-certificate c.pem --tls-key k.pem
     """
     try:
         from idemvox.service.app import make_app

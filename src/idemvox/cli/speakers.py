@@ -32,6 +32,7 @@ ModelFolder = Annotated[Path, typer.Option(help="A run folder, or the model fold
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 speakers = typer.Typer(
+    name="speakers",
     no_args_is_help=True,
     help="Look into a speaker store: list, show, delete, export, import.\n\n"
     "Example:\n\n"
@@ -132,7 +133,12 @@ def identify(
 
 @speakers.command("list")
 def list_(store: Store = "speakers.sqlite", as_json: Json = False) -> None:
-    """List the speakers, with the number of enrolments in each channel."""
+    """List the speakers, with the number of enrolments in each channel.
+
+    Example:
+
+      idemvox speakers list --store speakers.sqlite
+    """
     with _opened(store) as opened:
         rows: list[dict[str, Any]] = [
             {
@@ -161,7 +167,12 @@ def show(
     store: Store = "speakers.sqlite",
     as_json: Json = False,
 ) -> None:
-    """Show the enrolments of a speaker."""
+    """Show the enrolments of a speaker.
+
+    Example:
+
+      idemvox speakers show Anna
+    """
     with _opened(store) as opened:
         mine = opened.enrolments(name)
     if as_json:
@@ -186,6 +197,10 @@ def delete(
     """Delete a speaker, and overwrite the embeddings in the store's files.
 
     Exports and copies of the store still hold them, and the disk may keep old blocks.
+
+    Example:
+
+      idemvox speakers delete Anna --channel phone
     """
     with _opened(store) as opened:
         count = len([e for e in opened.enrolments(name) if channel is None or e.channel == channel.strip()])

@@ -12,7 +12,7 @@ from idemvox.errors import IdemvoxError
 
 __all__ = ["trials"]
 
-trials = typer.Typer(no_args_is_help=True, help="Make trial lists from labelled utterances.")
+trials = typer.Typer(name="trials", no_args_is_help=True, help="Make trial lists from labelled utterances.")
 
 
 @trials.callback()
@@ -47,7 +47,7 @@ def make(
 
       idemvox trials make held-out.csv --out held-out.txt
 
-      idemvox trials make held-out.csv --out hard.txt --same-gender --targets 20000 --impostors 100000
+      idemvox trials make held-out.csv --out hard.txt --same-gender
 
       idemvox evaluate runs/ssps held-out.txt --manifest held-out.csv
     """

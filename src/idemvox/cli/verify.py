@@ -59,9 +59,9 @@ def evaluate(
 
       idemvox evaluate runs/simclr veri_test2.txt --root voxceleb1/wav
 
-      idemvox evaluate runs/ssps trials.txt --manifest test.csv --against runs/simclr
+      idemvox evaluate runs/ssps trials.txt --root calls/ --against runs/simclr
 
-      idemvox evaluate runs/ssps trials.txt --manifest test.csv --certificate runs/ssps/certificate
+      idemvox evaluate runs/ssps trials.txt --root calls/ --certificate checked
     """
     from idemvox.files import write_json
     from idemvox.model import load_model
@@ -112,7 +112,14 @@ def embed(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Embed whole recordings, one vector each."""
+    """Embed whole recordings, one vector each.
+
+    Examples:
+
+      idemvox embed runs/ssps monday.wav tuesday.wav --out two.npz
+
+      idemvox embed runs/ssps train.csv
+    """
     from idemvox.corpus.manifest import load_manifest
     from idemvox.model import load_model
     from idemvox.verification.embed import embed_files, save_embeddings
@@ -162,7 +169,7 @@ def picture(
 
       idemvox picture runs/simclr runs/ssps --manifest test.csv
 
-      idemvox picture runs/simclr runs/ssps --trials veri_test.txt --root voxceleb1/wav --out figure-2.png
+      idemvox picture runs/simclr runs/ssps --trials veri_test.txt --root vox1/wav
     """
     from idemvox.model import load_model
     from idemvox.reports.picture import require_plots, tsne_picture

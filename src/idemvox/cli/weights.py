@@ -32,9 +32,9 @@ def import_weights(
     other: evaluate it, verify with it, or train it further. The file is read as tensors and plain values;
     nothing in it is executed.
 
-    Example, with the weights in Resemblyzer's pip package:
+    Example, with resemblyzer/pretrained.pt of Resemblyzer's pip package:
 
-      idemvox import-weights site-packages/resemblyzer/pretrained.pt models/ge2e --from resemblyzer
+      idemvox import-weights pretrained.pt models/ge2e --from resemblyzer
 
       idemvox evaluate models/ge2e trials.txt --root recordings/
     """

@@ -17,7 +17,12 @@ __all__ = ["train"]
 
 
 def train(
-    recipe: Recipe, folder: Path, *, resume: bool = False, progress: bool = True, hooks: Hooks | None = None
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    hooks: Hooks | None = None,
 ) -> Trained:
     """Train a recipe into ``folder``.
 
@@ -40,6 +45,7 @@ def train(
             full, or training has diverged or collapsed.
         KeyboardInterrupt: after Ctrl-C; SIGTERM ends the process.
     """
+    folder = Path(folder)
     started = last_checkpoint(folder / "checkpoints") is not None
     if started and not resume:
         raise RunError(f"{folder} already holds a run: add --resume to resume it, or choose another --out")

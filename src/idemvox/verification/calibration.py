@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from idemvox.card import write_card
 from idemvox.errors import CorpusError, IdemvoxError, ModelError
 from idemvox.files import read_json, write_json
 from idemvox.verification.conditions import Conditions, Facts
@@ -247,6 +248,7 @@ def save_calibration(folder: str | Path, calibration: Calibration) -> Path:
     folder = Path(folder)
     path = folder / CALIBRATION_FILE
     write_json(path, {"weights": _weights_hash(folder), "calibration": asdict(calibration)})
+    write_card(folder)
     return path
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
+from idemvox.card import write_card
 from idemvox.errors import IdemvoxError, ModelError
 from idemvox.files import atomic_write
 
@@ -116,6 +117,7 @@ def store_report(folder: str | Path, report: Report) -> Path:
     path = Path(folder) / REPORT_FILE
     with atomic_write(path) as file:
         file.write(report.to_json())
+    write_card(Path(folder))
     return path
 
 

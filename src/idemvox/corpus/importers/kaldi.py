@@ -23,7 +23,7 @@ FIRST = "write the audio to files first, e.g. with Kaldi's wav-copy, and list th
     "kaldi",
     help="Prepare a Kaldi data folder: wav.scp, and utt2spk and segments if present.\n\n"
     "Lines of wav.scp must be files: commands (which end in |) are refused and never run.\n\n"
-    "Example: idemvox prepare kaldi data/train/ --out train.csv",
+    "Example:\n\n  idemvox prepare kaldi data/train/ --out train.csv",
 )
 def prepare_kaldi(
     folder: str | Path,

@@ -35,7 +35,7 @@ def _official(name: str, kinds: str, counts: Mapping[str, int]) -> Official:
     help="Prepare MUSAN: noise/, music/ and speech/, each cut into pieces, with its own manifest.\n\n"
     "No audio is written: a row gives the start of the piece in its file. --out musan.csv gives "
     "musan.noise.csv, musan.music.csv and musan.speech.csv.\n\n"
-    "Example: idemvox prepare musan musan/ --out musan.csv",
+    "Example:\n\n  idemvox prepare musan musan/ --out musan.csv",
     official=(
         _official("musan", "music|noise|speech", {"music": 660, "noise": 930, "speech": 426, "files": 2_016}),
         _official("musan-music", "music", {"files": 660}),

@@ -23,7 +23,7 @@ SIMULATED, REAL = "simulated_rirs", "real_rirs_isotropic_noises"
 @IMPORTERS.register(
     "rirs",
     help="Prepare the room impulse responses of RIRS_NOISES: simulated_rirs/smallroom/Room001/*.wav.\n\n"
-    "Example: idemvox prepare rirs RIRS_NOISES/ --out rirs.csv",
+    "Example:\n\n  idemvox prepare rirs RIRS_NOISES/ --out rirs.csv",
     official=(
         Official(
             "rirs",

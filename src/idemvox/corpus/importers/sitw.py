@@ -31,7 +31,7 @@ CONDITIONS = ("core-core", "core-multi")
     help="Prepare Speakers in the Wild: dev/ and eval/ with audio/, lists/ and keys/.\n\n"
     "Also writes the core-core and core-multi trials, in the manifest's ids, to trials/ beside the "
     "manifest.\n\n"
-    "Example: idemvox prepare sitw sitw_database.v4/ --out sitw.csv",
+    "Example:\n\n  idemvox prepare sitw sitw_database.v4/ --out sitw.csv",
 )
 def prepare_sitw(
     folder: str | Path,

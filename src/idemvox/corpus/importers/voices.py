@@ -31,7 +31,7 @@ NAME = re.compile(r".*-(rm\d+)-([a-z]+)-(sp\d+)-(ch\d+)-sg\d+-(mc\d+)-.*")
     "voices",
     help="Prepare the VOiCES 2019 development data: sid_dev/ and its lists.\n\n"
     "Also writes the trials, in the manifest's ids, to trials/ beside the manifest.\n\n"
-    "Example: idemvox prepare voices VOiCES_Box_unzip/ --out voices.csv",
+    "Example:\n\n  idemvox prepare voices VOiCES_Box_unzip/ --out voices.csv",
     official=(
         Official(
             "voices-dev",

@@ -33,7 +33,7 @@ def _official(name: str, speaker: str, speakers: int, recordings: int, utterance
     "voxceleb1",
     help="Prepare VoxCeleb1: wav/id10001/VIDEO/00001.wav, in vox1_dev_wav/, vox1_test_wav/ or both.\n\n"
     "Ids are those of the official trial lists, which can thus be evaluated with --manifest.\n\n"
-    "Example: idemvox prepare voxceleb1 voxceleb1/ --out voxceleb1.csv",
+    "Example:\n\n  idemvox prepare voxceleb1 voxceleb1/ --out voxceleb1.csv",
     official=(
         _official("voxceleb1", SPEAKERS["VoxCeleb1"], 1_251, 22_496, 153_516),
         _official("voxceleb1-dev", rf"id1(?!{TEST_1})\d{{4}}", 1_211, 21_819, 148_642),
@@ -69,7 +69,7 @@ def prepare_voxceleb1(
     "voxceleb2",
     help="Prepare VoxCeleb2: aac/id00012/VIDEO/00001.m4a, or converted files in wav/.\n\n"
     "To train, give the dev folder only.\n\n"
-    "Example: idemvox prepare voxceleb2 voxceleb2/dev/ --out voxceleb2.csv",
+    "Example:\n\n  idemvox prepare voxceleb2 voxceleb2/dev/ --out voxceleb2.csv",
     official=(
         _official("voxceleb2", SPEAKERS["VoxCeleb2"], 6_112, 150_480, 1_128_246),
         _official("voxceleb2-dev", SPEAKERS["VoxCeleb2"], 5_994, 145_569, 1_092_009),

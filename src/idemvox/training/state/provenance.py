@@ -54,6 +54,7 @@ def provenance(
     return {
         "recipe": recipe.name,
         **more,
+        **({"start_from": str(recipe.start_from)} if recipe.start_from else {}),
         "known": known(recipe, classes),
         **({"labels": {"file": str(recipe.data.labels), "sha256": labels}} if labels else {}),
         "seed": recipe.seed,
