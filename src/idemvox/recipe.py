@@ -233,10 +233,10 @@ class Training(_Strict):
     gauge_utterances: Resumes[int] = Field(
         256, ge=16, description="most utterances of data.held_out to measure gauges on"
     )
-    keep_best: Resumes[GaugeName | None] = Field(
+    keep_best: Resumes[GaugeName | Literal["auto"] | None] = Field(
         None,
-        description="also keep the model of the best epoch by this gauge of data.held_out, in best/; "
-        "`idemvox train --keep best` sets the gauge that agrees best with true error rates",
+        description="also keep the model of the best epoch by this gauge of data.held_out, in best/; auto, "
+        "as `idemvox train --keep best` sets: recording_pseudo_eer if recordings are known, else pseudo_eer",
     )
 
     @model_validator(mode="after")

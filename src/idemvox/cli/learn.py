@@ -61,11 +61,10 @@ def train(
     """
     from idemvox.recipe import load_recipe
     from idemvox.training.launch import train_on
-    from idemvox.verification.gauges import DEFAULT_GAUGE
 
     given = list(overrides or [])
     if keep == "best" and not any(key.startswith("training.keep_best=") for key in given):
-        given.append(f"training.keep_best={DEFAULT_GAUGE}")
+        given.append("training.keep_best=auto")
     resolved = load_recipe(recipe).override(given)
     if dry_run:
         if devices > 1:

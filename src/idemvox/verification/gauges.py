@@ -12,13 +12,14 @@ from idemvox.recipe import GaugeName
 from idemvox.verification.channel import probe_accuracy
 from idemvox.verification.metrics import eer
 
-__all__ = ["DEFAULT_GAUGE", "HIGHER_IS_BETTER", "Gauges", "gauge"]
+__all__ = ["BEST_GAUGES", "HIGHER_IS_BETTER", "Gauges", "gauge"]
 
 Floats = NDArray[np.float64]
 HIGHER_IS_BETTER: frozenset[GaugeName] = frozenset({"effective_rank"})
 """The gauges that are better the higher they are; all others are better the lower they are."""
-DEFAULT_GAUGE: GaugeName = "channel_pseudo_eer"
-"""The gauge that ranked checkpoints most like their true EER does: docs/results/gauges.md."""
+BEST_GAUGES: tuple[GaugeName, ...] = ("recording_pseudo_eer", "pseudo_eer")
+"""The gauges that order the epochs of a run most like their true EER does, best first; the first one needs
+to know recordings (docs/results/gauges.md)."""
 _SHARPNESS = 2.0  # t of the Gaussian potential
 
 

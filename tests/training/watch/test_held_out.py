@@ -21,7 +21,7 @@ from idemvox.training.fitters.base import Hooks
 from idemvox.training.loop import train
 from idemvox.training.run import Run
 from idemvox.training.watch.held_out import HeldOut
-from idemvox.verification.gauges import DEFAULT_GAUGE, Gauges
+from idemvox.verification.gauges import BEST_GAUGES, Gauges
 
 UTTERANCES = 24
 
@@ -146,6 +146,20 @@ def test_a_resumed_run_keeps_the_same_best_epoch(held_out, tiny_recipe, tmp_path
     assert load_model(whole.best).provenance["epochs"] == one["epochs"]
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_gauge_to_keep_the_best_epoch_by_can_be_chosen_automatically(
+    held_out, tiny_recipe, tmp_path, known
+):
+    manifest = load_manifest(held_out)
+    rows = [
+        replace(u, path=str(manifest.path(u)), recording=u.recording if known else None) for u in manifest
+    ]
+    save_manifest(Manifest(rows, tmp_path), tmp_path / "held.csv")
+    keys = (f"data.held_out={tmp_path / 'held.csv'}", "training.keep_best=auto", "training.epochs=1")
+    train(tiny_recipe(*keys), tmp_path / "run", progress=False)
+    assert kept(tmp_path / "run")["kept"]["gauge"] == ("recording_pseudo_eer" if known else "pseudo_eer")
+
+
 def test_a_best_epoch_needs_the_gauge(held_out, tiny_recipe, tmp_path):
     with pytest.raises(RecipeError, match=r"set data\.held_out=FILE"):
         tiny_recipe("training.keep_best=alignment")
@@ -159,4 +173,4 @@ def test_a_best_epoch_needs_the_gauge(held_out, tiny_recipe, tmp_path):
 
 def test_every_gauge_that_can_choose_an_epoch_is_measured():
     assert set(get_args(GaugeName)) <= {f.name for f in fields(Gauges)}
-    assert DEFAULT_GAUGE in get_args(GaugeName)
+    assert set(BEST_GAUGES) <= set(get_args(GaugeName))

@@ -9,7 +9,7 @@ from idemvox.errors import RecipeError
 from idemvox.files import read_json
 from idemvox.training.run import Run
 from idemvox.training.state.provenance import save_trained
-from idemvox.verification.gauges import HIGHER_IS_BETTER
+from idemvox.verification.gauges import BEST_GAUGES, HIGHER_IS_BETTER
 
 __all__ = ["keep_best", "save_run"]
 
@@ -45,6 +45,8 @@ def keep_best(run: Run, folder: Path) -> None:
     name = run.recipe.training.keep_best
     if name is None or "gauge_alignment" not in run.numbers:  # not finite: the run is about to stop
         return
+    if name == "auto":
+        name = next(gauge for gauge in BEST_GAUGES if f"gauge_{gauge}" in run.numbers)
     value = run.numbers.get(f"gauge_{name}")
     if value is None:
         raise RecipeError(
