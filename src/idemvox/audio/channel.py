@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+import scipy  # which imports scipy.signal on first use; that takes a while
 import soundfile
 import soxr
 from numpy.typing import NDArray
-from scipy import signal
 from scipy.fft import next_fast_len
 from scipy.interpolate import PchipInterpolator
 
@@ -166,9 +166,9 @@ class Channel:
         level = _rms(wave)
         if not level > 0:
             return np.zeros_like(wave)
-        heard: NDArray[np.floating] = signal.fftconvolve(wave, signal.fftconvolve(self.room, self.device))[
-            : len(wave)
-        ]
+        heard: NDArray[np.floating] = scipy.signal.fftconvolve(
+            wave, scipy.signal.fftconvolve(self.room, self.device)
+        )[: len(wave)]
         rng = np.random.default_rng([self.seed, seed])
         floor = _coloured_noise(rng, len(wave), self.noise_colour)
         heard = heard + floor * active_rms(heard) * 10 ** (-self.snr_db / 20)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy  # which imports scipy.signal on first use; that takes a while
 from numpy.typing import NDArray
-from scipy import signal
 
 from idemvox.audio.read import SAMPLE_RATE
 from idemvox.errors import RecipeError
@@ -79,7 +79,7 @@ def image_source(
         late = (distance - np.float32(direct)) * np.float32(SAMPLE_RATE * OVERSAMPLE / SOUND)
         hits = np.bincount(np.rint(late).astype(np.intp), weights=gains[:count] / distance)[: len(fine)]
         fine[: len(hits)] += gain * hits
-    response: NDArray[np.float64] = signal.resample_poly(fine, 1, OVERSAMPLE) * OVERSAMPLE
+    response: NDArray[np.float64] = scipy.signal.resample_poly(fine, 1, OVERSAMPLE) * OVERSAMPLE
     return response
 
 
@@ -134,7 +134,9 @@ def simulate_room(rng: np.random.Generator, rt60: tuple[float, float] = (0.1, 0.
     while np.linalg.norm(source - microphone) < APART:
         microphone = rng.uniform(APART, size - APART)
     response = image_source(size, source, microphone, eyring_reflection(size, wanted), wanted)
-    response = signal.sosfilt(signal.butter(2, HIGH_PASS, "highpass", fs=SAMPLE_RATE, output="sos"), response)
+    response = scipy.signal.sosfilt(
+        scipy.signal.butter(2, HIGH_PASS, "highpass", fs=SAMPLE_RATE, output="sos"), response
+    )
     response = _decay_as_wanted(response, wanted)
     left = np.cumsum(response[::-1] ** 2)[::-1]
     response = response[: max(1, int(np.searchsorted(-left, -left[0] * 1e-6)))]
