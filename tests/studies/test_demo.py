@@ -14,7 +14,7 @@ from idemvox.errors import IdemvoxError
 from idemvox.model import build_encoder, load_model, save_model
 from idemvox.studies.demo import Size, run_demo
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("jobs_here")]
 
 SYSTEMS = (
     "untrained",
@@ -29,7 +29,12 @@ TINY = Size(
     recordings=2,
     base_epochs=1,
     more_epochs=1,
-    encoder=("encoder.channels=[4, 8, 8, 8]",),
+    encoder=(
+        "encoder.channels=[4, 8, 8, 8]",
+        "encoder.blocks=[1, 1, 1, 1]",
+        "encoder.dim=16",
+        "augment.simulated_rooms=2",
+    ),
     clusters=0.5,
     groups=0.5,
     batch=4,
@@ -37,7 +42,7 @@ TINY = Size(
 
 
 @pytest.fixture(scope="module")
-def shown(corpus, tmp_path_factory) -> tuple[Path, str]:
+def shown(jobs_here, corpus, tmp_path_factory) -> tuple[Path, str]:
     """The whole demo on the tiny corpus, which has recordings of its own."""
     out = tmp_path_factory.mktemp("demo")
     console = Console(record=True, width=160)

@@ -49,12 +49,9 @@ for path in sorted(folder.glob("*.yaml")):
 distributed.destroy_process_group()
 """
 
-FULLY = ("simclr", "dino")  # with every sampler; the other frameworks would test nothing more
-CASES = [
-    f"{framework}+{positives}"
-    for framework in FRAMEWORKS
-    for positives in (POSITIVES if framework in FULLY else ("same",))
-]
+CASES = [f"{framework}+same" for framework in FRAMEWORKS]
+CASES += [f"simclr+{positives}" for positives in POSITIVES if positives != "same"]
+CASES += ["dino+ssps"]  # which takes several views; the other pairs would test nothing more
 MORE = {
     "simclr+ssps+masked": ("positives.mask_cluster=true", "positives.refresh=true"),
     "simclr+ssps+agglomerated": ("positives.clusterer=agglomerative", "positives.level=view"),
@@ -73,6 +70,7 @@ def folder(tiny_recipe, tmp_path_factory) -> Path:
             "training.optimizer=sgd",  # Adam would turn rounding errors into full steps
             "training.lr=0.0005",
             "augment.policy=none",
+            "training.batch=12",  # two steps an epoch
             *MORE.get(case, ()),
             *(() if "ssps" in case or framework == "dino" else ("training.epochs=1",)),  # no epoch differs
             framework=framework,
@@ -118,7 +116,7 @@ def test_two_processes_train_as_one(folder, case, tmp_path):
 
 def test_one_process_writes_an_ordinary_model(folder):
     run = folder / "dino+same"
-    assert len(losses(run)) == 6 and load_model(run).provenance["epochs"] == 2
+    assert len(losses(run)) == 4 and load_model(run).provenance["epochs"] == 2
 
 
 # -- starting them ----------------------------------------------------------------------------
@@ -164,8 +162,8 @@ def test_after_a_signal_the_run_is_saved_and_resumes(how, tiny_recipe, tmp_path)
     assert 1 <= done < 500
     if how == signal.SIGTERM:
         return  # it is the same checkpoint
-    resumed = idemvox(*command[3:], f"training.epochs={done + 1}", "--resume")
-    assert resumed.returncode == 0, resumed.stderr
+    recipe: Recipe = tiny_recipe(f"training.epochs={done + 1}", positives="ssps")
+    train(recipe, run, resume=True, progress=False)  # by one process what two began
     assert state(run)["done"] == done + 1
 
 
@@ -177,8 +175,8 @@ def test_a_failing_process_ends_all_with_its_error(tiny_recipe, tmp_path):
 
 def test_training_under_torchrun(tiny_recipe, tmp_path):
     tiny_recipe("training.epochs=1").save(tmp_path / "r.yaml")
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--log-dir", f"{tmp_path}"]
-    command += ["-m", "idemvox.cli", "train"]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--log-dir", f"{tmp_path}", "-m", "idemvox.cli", "train"]
     done = subprocess.run(
         [sys.executable, *command, f"{tmp_path / 'r.yaml'}", "--out", f"{tmp_path / 'run'}", "--quiet"],
         capture_output=True,
