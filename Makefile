@@ -1,5 +1,5 @@
 # make demo [ARGS=...]   run the demonstration
-# make test              every check: lint, then the tests
+# make test [JOBS=2]     every check: lint, then the tests, in as many processes as there are cores
 # make test-fast         the tests that take no time, without lint
 # make lint              style, types and layers
 # make format            put style right, as far as a program can
@@ -15,12 +15,13 @@
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt $(PIP_ARGS)
 PYTHON ?=
+JOBS ?= auto
 
 demo: .venv/.ready
 	$(BIN)/idemvox demo $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist loadfile
 	@echo "all checks passed"
 
 test-fast: .venv/.ready

@@ -29,8 +29,12 @@ SPEAKERS, RECORDINGS, UTTERANCES = 6, 2, 2
 
 THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))
 """Of every test and of what it starts: sums of another number of threads have other bits."""
+os.environ["MKL_NUM_THREADS"] = str(THREADS)  # as torch.set_num_threads sets it here, in what tests start
 
-TEMPORARY = Path(tempfile.mkdtemp(prefix="idemvox-"))
+for size in ("COLUMNS", "LINES"):  # readline may have set them; a test says itself how wide output is
+    os.environ.pop(size, None)
+
+TEMPORARY = Path(tempfile.mkdtemp(prefix="idemvox-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
 """The temporary folder of tests and of what they start; pytest's own is where it always is."""
 Finalize(None, shutil.rmtree, (TEMPORARY,), exitpriority=-200)  # after multiprocessing's own folder in it
 
