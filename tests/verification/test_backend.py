@@ -74,6 +74,7 @@ def test_a_stored_back_end_gives_the_same_scores(model, name):
     for a in rows:
         assert [scorer.score(a, b) for b in rows] == [before.score(a, b) for b in rows]
     assert sorted(p.name for p in model.folder.iterdir()) == [
+        "README.md",
         "backend.safetensors",
         "model.json",
         "model.safetensors",
