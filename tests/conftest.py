@@ -42,6 +42,7 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
 os.environ["TMPDIR"] = tempfile.tempdir = str(TEMPORARY)
 os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no processes that would stay
 os.fsync = lambda file: None  # a test cannot cut the power, and disks are slow
+os.environ.pop("IDEMVOX_CACHE", None)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.load_profile("same")  # the same examples in every run, however long they take

@@ -17,6 +17,8 @@ from idemvox.corpus.manifest import load_manifest, save_manifest
 from idemvox.errors import IdemvoxError
 from idemvox.recipe import load_recipe
 from idemvox.recipes import recipe_names
+from idemvox.verification.score_files import read_scores
+from idemvox.verifier.verifier import Verifier
 
 run = CliRunner()
 
@@ -139,11 +141,32 @@ def test_crops_are_scored_and_their_threshold_is_not_stored(home, trained, tmp_p
     assert not (model / "report.json").exists()
 
 
+def test_speech_alone_is_scored_as_the_verifier_scores_it(home, trained, tmp_path):
+    pytest.importorskip("pyarrow")
+    lists = (home / "trials.txt", "--root", home / "calls", "--speech-only", "--no-store", "-q")
+    call("evaluate", trained, *lists, "--certificate", tmp_path / "c")
+    assert "every number" in call("check-report", tmp_path / "c", "--trials", home / "trials.txt")
+    values = json.loads((tmp_path / "c" / "certificate.json").read_text())
+    assert values["scoring"] == "cosine of speech alone"
+    verifier, rows = Verifier.load(trained), read_scores(tmp_path / "c" / "scores.parquet")
+    for score, *pair in list(zip(rows.scores, rows.enrol, rows.test, strict=True))[::4]:
+        verdict = verifier.verify(*(home / "calls" / name for name in pair))
+        assert verdict.score == pytest.approx(score, abs=1e-5)
+    assert "without --crops" in refused("evaluate", trained, *lists, "--crops", 3)
+
+
 def test_embed_writes_files_that_numpy_reads(home, trained):
     out = home / "e.npz"
     assert "24 embeddings of 16 numbers" in call("embed", trained, home / "calls.csv", "--out", out, "-q")
     with np.load(out) as found:
         assert found["matrix"].shape == (24, 16) and found["ids"][0] == "s0/r0/0.wav"
+        matrix = found["matrix"]
+    for name in ("one", "two"):
+        call("embed", trained, home / "calls.csv", "--out", home / name, "--cache", home / "kept", "-q")
+        assert np.array_equal(np.load(home / name / "matrix.npy", mmap_mode="r"), matrix)
+    assert "another model, list or kind" in refused(
+        "embed", trained, home / "calls/s0/r0/0.wav", "--out", home / "one"
+    )
 
 
 def test_picture_of_a_manifest_and_of_trials(home, trained, tmp_path):

@@ -11,13 +11,15 @@ NEEDED = (
     "idemvox.cli.calibrate",
     "idemvox.cli.decide",
     "idemvox.cli.serve",
+    "idemvox.cli.embed",
+    "idemvox.cli.evaluate",
     "idemvox.cli.speakers",
-    "idemvox.cli.verify",
     "idemvox.model",
     "idemvox.service.app",
     "idemvox.service.run",
     "idemvox.verification.certificate",
     "idemvox.verification.embed",
+    "idemvox.verification.embed_folder",
     "idemvox.verification.evaluation",
     "idemvox.verifier.calibrating",
     "idemvox.verifier.identification",
@@ -41,3 +43,21 @@ def without_torch(code: str) -> str:
 def test_the_way_from_a_recording_to_a_verdict_imports_no_torch():
     imports = "".join(f"import {name}\n" for name in NEEDED)
     assert "Verifier" in without_torch(imports + "from idemvox import Verifier\nprint(Verifier)")
+
+
+EMBED = """
+import numpy as np
+from idemvox.audio.read import write_wav
+from idemvox.verification.embed import EmbeddingCache, embed_shared
+from idemvox.verification.embedding import waves
+waves.OnnxEncoder = Spectrum = type("Spectrum", (), {"__call__": lambda self, wave, lengths: wave[:, :4]})
+write_wav("a.wav", 0.1 * np.random.default_rng(0).normal(size=8000))
+cache = EmbeddingCache(__import__("pathlib").Path("cache"), "model")
+for _ in range(2):
+    print(embed_shared(Spectrum(), ["a.wav"], cache=cache).matrix.shape)
+"""
+
+
+def test_an_exported_model_embeds_into_a_cache_without_torch(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert without_torch(EMBED) == "(1, 4)\n(1, 4)\n"

@@ -21,7 +21,7 @@ class OnnxEncoder:
     """Waveforms in, embeddings out, like :class:`~idemvox.encoders.base.Encoder`, but with arrays.
 
     It runs on the processor, with ``OMP_NUM_THREADS`` threads if that is set, else with one for each core.
-    Several threads may call it at once.
+    Several threads may call it at once. It pickles as the path of its file.
 
     Args:
         path: the file.
@@ -41,6 +41,7 @@ class OnnxEncoder:
             ) from error
         if not path.is_file():
             raise ModelError(f"{path.parent} is damaged: {path.name} is missing; export the model again")
+        self._path = path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait, sleep
@@ -54,6 +55,9 @@ class OnnxEncoder:
         except (*damaged, state.NotImplemented, state.RuntimeException) as error:
             why = shorten(str(error), 300)
             raise ModelError(f"{path} cannot be run ({why}): export the model again") from error
+
+    def __reduce__(self) -> tuple[type[OnnxEncoder], tuple[Path]]:
+        return OnnxEncoder, (self._path,)
 
     def __call__(self, wave: ArrayLike, lengths: ArrayLike) -> NDArray[np.float32]:
         """(B, T) samples at 16 kHz, full scale at 1, and (B,) valid ones -> (B, D)."""

@@ -84,7 +84,9 @@ def test_reads_npy_by_order_and_npz_by_id(corpus, tmp_path):
     order = np.random.default_rng(2).permutation(24)
     ids = tuple(opened.ids[i] for i in order)
     save_embeddings(Embeddings(ids, rows[order].astype(np.float32)), tmp_path / "a.npz")
-    assert np.array_equal(load_prior(tmp_path / "a.npz", opened, CPU), rows.astype(np.float32))
+    save_embeddings(Embeddings(ids, rows[order].astype(np.float32)), tmp_path / "folder")
+    for name in ("a.npz", "folder"):
+        assert np.array_equal(load_prior(tmp_path / name, opened, CPU), rows.astype(np.float32))
 
 
 def test_a_model_folder_gives_the_usual_embeddings(corpus, tmp_path):

@@ -18,6 +18,7 @@ from idemvox.verification.bootstrap import eer_interval
 from idemvox.verification.calibrate import fit_calibration
 from idemvox.verification.calibration import save_calibration
 from idemvox.verification.certificate import check_certificate, write_certificate
+from idemvox.verification.embed import SPEECH
 from idemvox.verification.evaluation import Scored
 from idemvox.verification.llr import cllr, min_cllr
 from idemvox.verification.metrics import Costs, act_dcf, eer, min_dcf
@@ -164,12 +165,13 @@ def test_a_calibrated_model_is_certified_by_its_log_likelihood_ratios(scored, tm
     assert any(problem.startswith("Cllr is stated as") for problem in check_certificate(tmp_path / "c"))
 
 
-def test_a_calibration_of_whole_utterances_is_not_applied_to_crops(scored, tmp_path):
+@pytest.mark.parametrize(("of", "fits"), [("10 crops of 4 s", False), (SPEECH, True)])
+def test_a_calibration_is_for_speech_and_whole_utterances_and_not_for_crops(scored, tmp_path, of, fits):
     s, x = scored.scores, scored.trials.labels
     save_calibration(scored.model.folder, fit_calibration(s, x, scoring="cosine", trials="other calls"))
-    crops = Scored(scored.model, scored.trials, s, scored.speakers, "cosine of 10 crops of 4 s")
+    crops = Scored(scored.model, scored.trials, s, scored.speakers, f"cosine of {of}")
     write_certificate(tmp_path / "c", crops, draws=5)
-    assert "Cllr" not in read_json(tmp_path / "c" / "certificate.json")["metrics"]
+    assert ("Cllr" in read_json(tmp_path / "c" / "certificate.json")["metrics"]) == fits
     assert check_certificate(tmp_path / "c") == []
 
 

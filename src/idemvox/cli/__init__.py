@@ -17,15 +17,17 @@ from idemvox.cli.adapt import adapt
 from idemvox.cli.backend import backend
 from idemvox.cli.calibrate import calibrate
 from idemvox.cli.corpus import doctor, pack
+from idemvox.cli.embed import embed
+from idemvox.cli.evaluate import evaluate
 from idemvox.cli.importers import CorporaCommand
 from idemvox.cli.learn import average, demo, recipes, sweep, train
+from idemvox.cli.picture import picture
 from idemvox.cli.prepare import prepare
 from idemvox.cli.pseudo import label
 from idemvox.cli.report import check_report, report
 from idemvox.cli.serve import serve
 from idemvox.cli.speakers import enrol, identify, speakers
 from idemvox.cli.trials import trials
-from idemvox.cli.verify import embed, evaluate, picture
 from idemvox.cli.weights import import_weights
 from idemvox.errors import IdemvoxError
 

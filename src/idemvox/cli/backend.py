@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from idemvox.cli.common import Device, Model, Quiet, console, fetch_device
+from idemvox.cli.common import Cache, Device, Model, Quiet, console, fetch_device
 from idemvox.errors import IdemvoxError
 
 __all__ = ["backend"]
@@ -44,6 +44,7 @@ def backend(
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the model's back end.")] = False,
     device: Device = None,
+    cache: Cache = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit a back end on the embeddings of utterances, which need no labels, and store it with the model.
@@ -67,6 +68,7 @@ def backend(
     from idemvox.model import load_model
     from idemvox.processes import command_line
     from idemvox.verification.backend_file import remove_backend, save_backend
+    from idemvox.verification.embed import EmbeddingCache
     from idemvox.verification.fitting import BackEndOptions, fit_model_backend
     from idemvox.verification.scoring import Scorer
 
@@ -93,6 +95,7 @@ def backend(
             options,
             command=command_line(),
             device=fetch_device(device),
+            cache=None if cache is None else EmbeddingCache.of(loaded, cache),
             progress=not quiet,
         )
         console.print(f"back end: {save_backend(loaded.folder, fitted)}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from idemvox.corpus.manifest import Manifest
 
 __all__ = [
+    "Cache",
     "Device",
+    "Devices",
     "ManifestFile",
     "Model",
     "Quiet",
@@ -24,9 +28,12 @@ __all__ = [
     "Workers",
     "console",
     "fetch_device",
+    "in_group",
     "resumable",
     "trial_source",
 ]
+
+R = TypeVar("R")
 
 console = Console()
 
@@ -34,6 +41,16 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Parallel readers; default: one per core.")]
 Model = Annotated[Path, typer.Argument(help="A run folder, or the model folder in it.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU if there is one.")]
+Devices = Annotated[
+    int, typer.Option(min=1, help="GPUs (or parts of a CPU) that share the embedding; or use torchrun.")
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="IDEMVOX_CACHE",
+        help="Folder to keep embeddings in, and to take them from in later commands; default: none are kept.",
+    ),
+]
 Root = Annotated[Path | None, typer.Option(help="Folder that the paths in the trials start from.")]
 ManifestFile = Annotated[
     Path | None, typer.Option("--manifest", help="Manifest with the utterances of the trials.")
@@ -60,6 +77,18 @@ def fetch_device(name: str | None) -> str:
     from idemvox.devices import device_named
 
     return device_named("auto").type
+
+
+def in_group(devices: int, device: str, work: Callable[[], R]) -> R | None:
+    """Run ``work``, which embeds, in several processes; ``None`` in those of torchrun that print nothing."""
+    if devices == int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return work()  # an exported model needs no torch
+    from idemvox.launch import run_on
+
+    if devices > 1 and ":" in device:
+        raise IdemvoxError(f"--devices {devices} gives each process a device: use --device cuda")
+    gpus = device.startswith("cuda")
+    return run_on(devices, work, gpus=gpus, backend="gloo", timeout=timedelta(days=30))
 
 
 @contextmanager

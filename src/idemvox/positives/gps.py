@@ -42,8 +42,8 @@ class GPS(Positives):
 
         Attributes:
             embeddings: a model folder or a run, which embeds the first 10 s of each utterance before
-            training;
-                ``.npz`` of `idemvox embed`, by id; or ``.npy`` (N, D) in the order of the manifest.
+                training; a folder or ``.npz`` of `idemvox embed`, by id; or ``.npy`` (N, D) in the order of
+                the manifest.
             neighbours: number of nearest utterances, the paper's k; its value for speech is not known to us.
         """
 
@@ -62,7 +62,7 @@ class GPS(Positives):
         if setting.prior is None:
             raise RecipeError(
                 "positives 'gps' needs a frozen embedding: set positives.embeddings to a model folder, "
-                "a run, .npz of `idemvox embed`, or .npy with a row for each utterance"
+                "a run, a folder or .npz of `idemvox embed`, or .npy with a row for each utterance"
             )
         if setting.utterances < 2:
             raise RecipeError("positives 'gps' needs at least 2 utterances")

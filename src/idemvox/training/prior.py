@@ -18,6 +18,7 @@ from idemvox.model import load_model
 from idemvox.modules import evaluating
 from idemvox.progress import task_bar
 from idemvox.ranks import collect, is_first, rank, world
+from idemvox.verification.embedding.files import is_folder, load_embeddings
 
 __all__ = ["load_prior"]
 
@@ -31,8 +32,8 @@ def load_prior(path: Path, corpus: Corpus, device: torch.device) -> npt.NDArray[
     """Return (N, D) the embedding of each utterance of a corpus.
 
     Args:
-        path: a model or run folder, whose encoder embeds the first 10 s of each utterance; ``.npz`` from
-            `idemvox embed`, by id; or ``.npy`` (N, D) in the order of the corpus.
+        path: a model or run folder, whose encoder embeds the first 10 s of each utterance; a folder or
+            ``.npz`` from `idemvox embed`, by id; or ``.npy`` (N, D) in the order of the corpus.
         corpus: N utterances.
         device: for the encoder.
 
@@ -40,16 +41,14 @@ def load_prior(path: Path, corpus: Corpus, device: torch.device) -> npt.NDArray[
         CorpusError: the file has not one finite row for each utterance.
         ModelError: the folder holds no model.
     """
-    if path.is_dir():
+    if path.is_dir() and not is_folder(path):
         return _embed(load_model(path).network.to(device), corpus, device)
     try:
-        with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-            if isinstance(found, np.ndarray):
-                matrix = found
-            else:
-                row = {str(name): number for number, name in enumerate(found["ids"])}
-                matrix = found["matrix"][[row[name] for name in corpus.ids]]
+        if path.suffix == ".npy":
+            matrix = np.load(path, allow_pickle=False)
+        else:
+            given = load_embeddings(path)
+            matrix = given.matrix[[given.rows[name] for name in corpus.ids]]
     except KeyError as error:
         raise CorpusError(
             f"{path} has no embedding of {error}: make it of this corpus, by `idemvox embed`"

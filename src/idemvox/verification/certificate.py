@@ -26,7 +26,7 @@ from idemvox.files import file_hash, read_json, write_json
 from idemvox.verification.bootstrap import Measure, percentile_interval, resampled
 from idemvox.verification.calibration import load_calibration
 from idemvox.verification.counts import SortedTrials
-from idemvox.verification.embed import WHOLE
+from idemvox.verification.embed import SPEECH, WHOLE
 from idemvox.verification.evaluation import Scored
 from idemvox.verification.llr import cllr_of, min_cllr_of
 from idemvox.verification.metrics import Costs, act_dcf_of, eer_of, min_dcf_of
@@ -111,8 +111,8 @@ def write_certificate(
     rows = Rows(trials.labels, scored.scores, trials.enrol, trials.test, scored.sides)
     scorer, line = Scorer.of(model), None
     calibration = load_calibration(model.folder, str(scorer))
-    whole = scored.scoring.startswith(f"{scorer} of {WHOLE}")
-    if whole and calibration is not None and not calibration.terms:
+    whole = tuple(f"{scorer} of {of}" for of in (WHOLE, SPEECH))
+    if scored.scoring.startswith(whole) and calibration is not None and not calibration.terms:
         line = {"offset": calibration.offset, "slope": calibration.slope, "trials": calibration.trials}
     bootstrap = {"draws": draws, "seed": seed} if rows.sides is not None else None
     write_scores(folder / SCORES_FILE, scored)

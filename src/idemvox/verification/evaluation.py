@@ -17,7 +17,7 @@ from idemvox.corpus.manifest import Manifest, Utterance
 from idemvox.model import Model
 from idemvox.verification.bootstrap import eer_interval
 from idemvox.verification.counts import SortedTrials
-from idemvox.verification.embed import Embeddings, Precision, embed_files
+from idemvox.verification.embed import EmbeddingCache, Embeddings, Precision, embed_shared
 from idemvox.verification.metrics import Costs, eer_of, min_dcf_of
 from idemvox.verification.report import Report, library_versions
 from idemvox.verification.scoring import Scorer, missing_ids
@@ -35,6 +35,7 @@ __all__ = [
     "score_embeddings",
     "score_lists",
     "score_report",
+    "scored_trials",
     "trial_utterances",
 ]
 
@@ -161,6 +162,7 @@ def evaluate_lists(
     precision: Precision = "fp32",
     max_seconds: float | None = None,
     workers: int = 2,
+    cache: EmbeddingCache | None = None,
     progress: bool = False,
 ) -> list[Report]:
     """Report EER and minDCF on several trial lists; every utterance is embedded once.
@@ -178,6 +180,7 @@ def evaluate_lists(
         precision: precision of the network's arithmetic.
         max_seconds: cut each utterance to its first seconds; ``None`` embeds it whole.
         workers: threads that read audio.
+        cache: take embeddings from it, and write others into it.
         progress: show a progress bar.
     """
     found = score_lists(
@@ -189,6 +192,7 @@ def evaluate_lists(
         precision=precision,
         max_seconds=max_seconds,
         workers=workers,
+        cache=cache,
         progress=progress,
     )
     return [scored.report(draws, command) for scored in found]
@@ -199,11 +203,15 @@ def score_lists(
 ) -> list[Scored]:
     """Score several trial lists; every utterance is embedded once.
 
-    ``how`` goes to :func:`~idemvox.verification.embed.embed_files`; the rest is as for
+    In a process group each process embeds its share, and rank 0 scores; the others return an empty list.
+
+    ``how`` goes to :func:`~idemvox.verification.embed.embed_shared`; the rest is as for
     :func:`evaluate_lists`.
     """
     utterances = trial_utterances(lists, source)
-    embeddings = embed_files(model.encoder, utterances, **how)
+    embeddings = embed_shared(model.encoder, utterances, **how)
+    if embeddings is None:
+        return []
     return [score_embeddings(model, embeddings, trials, utterances) for trials in lists]
 
 
@@ -217,6 +225,7 @@ def evaluate(
     device: str | torch.device | None = None,
     precision: Precision = "fp32",
     max_seconds: float | None = None,
+    cache: EmbeddingCache | None = None,
     progress: bool = False,
 ) -> Report:
     """Report EER and minDCF on one trial list; arguments as for :func:`evaluate_lists`."""
@@ -229,6 +238,7 @@ def evaluate(
         device=device,
         precision=precision,
         max_seconds=max_seconds,
+        cache=cache,
         progress=progress,
     )
     return report
@@ -260,9 +270,16 @@ def score_embeddings(
     model: Model, embeddings: Embeddings, trials: Trials, utterances: Manifest | None = None
 ) -> Scored:
     """Score a trial list from embeddings computed before; arguments as for :func:`evaluate_embeddings`."""
+    scores = Scorer.of(model).scores(embeddings, trials)
+    return scored_trials(model, scores, trials, utterances, embeddings.of)
+
+
+def scored_trials(
+    model: Model, scores: NDArray[np.float32], trials: Trials, utterances: Manifest | None, of: str
+) -> Scored:
+    """Return what belongs to scores (N,) that the model's scorer gave; ``of`` says what was embedded."""
     scorer = Scorer.of(model)
     speakers = {u.id: u.speaker for u in utterances or () if u.speaker is not None}
-    scoring = f"{scorer} of {embeddings.of}"
     if scorer.backend is not None:
         model = replace(model, provenance=scorer.backend.known(model.provenance))
-    return Scored(model, trials, scorer.scores(embeddings, trials), speakers, scoring)
+    return Scored(model, trials, scores, speakers, f"{scorer} of {of}")

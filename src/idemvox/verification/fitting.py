@@ -19,7 +19,7 @@ from idemvox.draws import draw_seed
 from idemvox.errors import CorpusError, IdemvoxError
 from idemvox.model import Model
 from idemvox.verification.backend import BackEnd, Cohort
-from idemvox.verification.embed import embed_files
+from idemvox.verification.embed import EmbeddingCache, embed_files
 from idemvox.verification.plda import fit_plda
 
 __all__ = ["BackEndOptions", "Kind", "fit_backend", "fit_model_backend"]
@@ -139,6 +139,7 @@ def fit_model_backend(
     *,
     command: str = "",
     device: str | torch.device | None = None,
+    cache: EmbeddingCache | None = None,
     progress: bool = False,
 ) -> BackEnd:
     """Embed the utterances of manifests and fit a back end for a model.
@@ -151,20 +152,22 @@ def fit_model_backend(
         options: what to fit.
         command: the command that fits it, for the provenance.
         device: device to embed on.
+        cache: take embeddings from it, and write others into it.
         progress: show a progress bar.
     """
     matrices, numbers, before = [], [], 0
     names: list[str] = []
     for manifest in manifests:
         source = manifest.without_labels()
-        matrices.append(embed_files(model.encoder, source, device=device, progress=progress).matrix)
+        embeddings = embed_files(model.encoder, source, device=device, cache=cache, progress=progress)
+        matrices.append(embeddings.matrix)
         if options.labels:
             labels = number_labels(manifest)
             numbers.append(np.where(labels.speakers < 0, -1, labels.speakers.astype(np.int64) + before))
             before += len(labels.speaker_names)
             names += labels.speaker_names
     speakers = np.concatenate(numbers) if options.labels else None
-    matrix = np.concatenate(matrices)
+    matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
     backend = fit_backend(matrix, options, speakers)
     provenance = {
         "options": asdict(options),

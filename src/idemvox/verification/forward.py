@@ -14,7 +14,7 @@ from idemvox.arrays import Wave
 from idemvox.embedder import Embedder
 from idemvox.modules import evaluating
 
-__all__ = ["forward", "settle"]
+__all__ = ["forward", "place_of", "settle"]
 
 
 def forward(
@@ -28,7 +28,7 @@ def forward(
 
     The rest is as for :func:`~idemvox.verification.embed.embed_files`.
     """
-    place = _move(encoder, device)
+    place = place_of(encoder, device)
     mode = evaluating(encoder) if isinstance(encoder, nn.Module) else nullcontext()
     with mode, torch.autocast(place.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         vectors = encoder(torch.from_numpy(padded).to(place), torch.from_numpy(lengths).to(place))
@@ -42,7 +42,7 @@ def settle(encoder: Embedder, device: str | torch.device | None) -> None:
         encoder.eval().to(device)
 
 
-def _move(encoder: Embedder, device: str | torch.device | None) -> torch.device:
+def place_of(encoder: Embedder, device: str | torch.device | None) -> torch.device:
     """Move a module to ``device``; return the device for the encoder's input."""
     if not isinstance(encoder, nn.Module):
         return torch.device(device or "cpu")
@@ -50,7 +50,6 @@ def _move(encoder: Embedder, device: str | torch.device | None) -> torch.device:
     here = torch.device("cpu") if tensor is None else tensor.device
     place = here if device is None else torch.device(device)
     if place.type != here.type or place.index not in (None, here.index):
-        encoder.to(
-            place
-        )  # not otherwise: it takes an LSTM's weights apart, which another thread may be using
+        # not otherwise: it takes an LSTM's weights apart, which another thread may be using
+        encoder.to(place)
     return place

@@ -141,7 +141,7 @@ class Scorer:
             CorpusError: ids of the trials have no embedding; the message shows up to five of them.
             ModelError: the back end was fitted on embeddings of another size.
         """
-        side = self._prepare(_matrix(embeddings, trials))
+        side = self._prepare(embeddings.matrix, _rows(embeddings, trials))
         scores = self._raw(side, trials, chunk)
         if self._cohort is not None:
             normalise(scores, trials.enrol_index, trials.test_index, *self._statistics(side, chunk))
@@ -182,8 +182,10 @@ class Scorer:
             )
         return scores
 
-    def _prepare(self, matrix: NDArray[Any]) -> _Side:
+    def _prepare(self, matrix: NDArray[Any], rows: NDArray[np.int64] | None = None) -> _Side:
         """Return embeddings (N, D), or of crops (N, n, D), ready to be compared, in their precision.
+
+        ``rows`` chooses some; of a memory-mapped matrix, only these are read, a part at a time.
 
         Scores are linear in each side, so the mean over all pairs of crops is the score of mean vectors.
         """
@@ -194,13 +196,15 @@ class Scorer:
                 "it again with `idemvox backend`"
             )
         plda = None if self.backend is None else self.backend.plda
-        vectors = np.empty((len(matrix), dim if plda is None else len(plda.mean)), matrix.dtype)
-        offsets = np.zeros(len(matrix), matrix.dtype)
+        count = len(matrix) if rows is None else len(rows)
+        vectors = np.empty((count, dim if plda is None else len(plda.mean)), matrix.dtype)
+        offsets = np.zeros(count, matrix.dtype)
         crops = matrix.shape[1] if matrix.ndim == 3 else 1
         step = max(1, _ROWS // crops)
-        for start in range(0, len(matrix), step):
+        for start in range(0, count, step):
             part = slice(start, start + step)
-            ready, offset = self._ready(matrix[part].reshape(-1, dim))
+            chosen = matrix[part if rows is None else rows[part]]
+            ready, offset = self._ready(chosen.reshape(-1, dim))
             if crops > 1:
                 ready, offset = self._mean(
                     ready.reshape(-1, crops, ready.shape[1]), offset.reshape(-1, crops)
@@ -279,14 +283,13 @@ def _inner(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
     return products
 
 
-def _matrix(embeddings: Embeddings, trials: Trials) -> Floats:
-    """Return (ids, D) the embedding of each id of the trials."""
+def _rows(embeddings: Embeddings, trials: Trials) -> NDArray[np.int64]:
+    """Return the row of each id of the trials."""
     rows = embeddings.rows
     missing = [i for i in trials.ids if i not in rows]
     if missing:
         raise missing_ids(missing, len(trials.ids), trials.name)
-    matrix: Floats = embeddings.matrix[np.array([rows[i] for i in trials.ids], np.int64)]
-    return matrix
+    return np.array([rows[i] for i in trials.ids], np.int64)
 
 
 def _used(index: NDArray[np.int32], size: int) -> NDArray[np.intp]:

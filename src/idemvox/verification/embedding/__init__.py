@@ -1,0 +1,1 @@
+"""Parts of :mod:`idemvox.verification.embed`: what is embedded, how, and where embeddings are kept."""
