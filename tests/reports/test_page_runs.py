@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 from html import unescape
 
 import numpy as np
@@ -106,8 +107,14 @@ def test_recordings_that_are_elsewhere_are_named(run, corpus, tmp_path):
 
 
 def test_trials_that_name_paths_find_their_audio_below_a_folder(run, corpus, tmp_path):
+    for utterance in corpus.manifest:
+        (tmp_path / "calls").mkdir(exist_ok=True)
+        shutil.copy(corpus.manifest.path(utterance), tmp_path / "calls" / utterance.id)
+    folders, out = [run / "certificate"], tmp_path / "r.html"
+    html = report_page(folders, out, root=tmp_path / "calls").read_text()
+    assert players(html) == players(report_page(folders, out, manifest=corpus.manifest).read_text())
     with pytest.raises(IdemvoxError, match="check the folder"):
-        report_page([run / "certificate"], tmp_path / "r.html", root=tmp_path)
+        report_page(folders, out, root=tmp_path)
 
 
 def test_no_more_audio_than_there_is_room_for(corpus):
