@@ -138,10 +138,11 @@ def _map(
     who, where = np.array(picture.speakers), np.array(picture.recordings)
     words = (
         f"{len(picture.ids)} utterances of {len(order)} speakers. The nearest other utterance is of the same"
-        f" speaker for {np.mean(who[nearest] == who):.0%} of them"
+        f" speaker for {100 * np.mean(who[nearest] == who):.0f} % of them"
     )
     if rooms:
-        words += f", and of the same recording for {np.mean((where[nearest] == where) & (where != '')):.0%}"
+        same = (where[nearest] == where) & (where != "")
+        words += f", and of the same recording for {100 * np.mean(same):.0f} %"
     drawn = svg(name, _SIZE, _SIZE, f"t-SNE of voices by {run}", f"{words}.", parts)
     caption = f"<b>{escape(run)}</b>: {words}."
     return (
