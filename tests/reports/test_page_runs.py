@@ -77,7 +77,7 @@ def test_the_picture_says_how_often_the_nearest_voice_is_right(run, corpus, tmp_
         ]
         other = manifest[int(np.argmax(cosines))]
         right += other.speaker == u.speaker
-        near += other.recording == u.recording
+        near += (other.speaker, other.recording) == (u.speaker, u.recording)
         assert f"{u.id} {u.speaker} {u.recording} {other.id} (" in text
     share = f"of the same speaker for {100 * right / 24:.0f} % of them, and of the same recording for {100 * near / 24:.0f} %."
     assert share in text and "24 utterances of 6 speakers" in text

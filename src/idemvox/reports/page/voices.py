@@ -125,10 +125,11 @@ def _map(
     middle = (points.max(axis=0) + points.min(axis=0)) / 2
     places = _SIZE / 2 + (points - middle) / span * (_SIZE - 32)
     order = {voice: n for n, voice in enumerate(picture.voices)}
-    rooms = {room: n for n, room in enumerate(dict.fromkeys(picture.recordings)) if room}
+    pairs = list(zip(picture.speakers, picture.recordings, strict=True))  # names may be of one speaker only
+    rooms = {pair: n for n, pair in enumerate(dict.fromkeys(pairs)) if pair[1]}
     parts = [f'<rect class="frame" x="1" y="1" width="{_SIZE - 2}" height="{_SIZE - 2}"/>']
     for at, (x, y) in enumerate(places.tolist()):
-        shape, room = order[picture.speakers[at]], rooms.get(picture.recordings[at], -1)
+        shape, room = order[picture.speakers[at]], rooms.get(pairs[at], -1)
         plays = f' data-clip="{_clip(at)}"' if picture.ids[at] in picture.clips else ""
         parts.append(
             f'<path class="dot v{shape}" transform="translate({x:.1f} {y:.1f})" d="{_SHAPES[shape]}"'
@@ -141,7 +142,7 @@ def _map(
         f" speaker for {100 * np.mean(who[nearest] == who):.0f} % of them"
     )
     if rooms:
-        same = (where[nearest] == where) & (where != "")
+        same = (who[nearest] == who) & (where[nearest] == where) & (where != "")
         words += f", and of the same recording for {100 * np.mean(same):.0f} %"
     drawn = svg(name, _SIZE, _SIZE, f"t-SNE of voices by {run}", f"{words}.", parts)
     caption = f"<b>{escape(run)}</b>: {words}."
