@@ -79,7 +79,8 @@ def test_the_picture_says_how_often_the_nearest_voice_is_right(run, corpus, tmp_
         right += other.speaker == u.speaker
         near += (other.speaker, other.recording) == (u.speaker, u.recording)
         assert f"{u.id} {u.speaker} {u.recording} {other.id} (" in text
-    share = f"of the same speaker for {100 * right / 24:.0f} % of them, and of the same recording for {100 * near / 24:.0f} %."
+    same, here = (f"{100 * count / 24:.0f} %" for count in (right, near))
+    share = f"of the same speaker for {same} of them, and of the same recording for {here}."
     assert share in text and "24 utterances of 6 speakers" in text
 
 
