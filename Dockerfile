@@ -13,7 +13,7 @@ FROM python:3.13-slim
 
 ARG PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 COPY constraints.txt dist/idemvox-*.whl /tmp/
-RUN pip install --no-cache-dir --constraint /tmp/constraints.txt "$(ls /tmp/idemvox-*.whl)[serve]" \
+RUN pip install --no-cache-dir --constraint /tmp/constraints.txt "$(ls /tmp/idemvox-*.whl)[serve,torch,onnx]" \
     && rm /tmp/idemvox-*.whl /tmp/constraints.txt \
     && useradd --uid 10001 --create-home idemvox \
     && install --directory --owner idemvox --group idemvox --mode 700 /data

@@ -13,6 +13,7 @@ NEEDED = (
     "idemvox.cli.serve",
     "idemvox.cli.embed",
     "idemvox.cli.evaluate",
+    "idemvox.cli.export",
     "idemvox.cli.speakers",
     "idemvox.model",
     "idemvox.service.app",

@@ -84,7 +84,14 @@ if not TYPE_CHECKING:  # a type checker would conclude that every name exists
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module 'idemvox' has no attribute {name!r}; have: {', '.join(__all__)}")
-        return getattr(importlib.import_module(f"idemvox.{_HOMES[name]}"), name)
+        try:
+            return getattr(importlib.import_module(f"idemvox.{_HOMES[name]}"), name)
+        except ModuleNotFoundError as error:
+            from idemvox.extras import TORCH, missing_torch
+
+            if (error.name or "").split(".")[0] not in TORCH:
+                raise
+            raise missing_torch(f"idemvox.{name}") from error
 
 
 def __dir__() -> list[str]:

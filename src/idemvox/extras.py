@@ -6,7 +6,10 @@ from importlib.util import find_spec
 
 from idemvox.errors import IdemvoxError
 
-__all__ = ["has_torch", "needs_torch"]
+__all__ = ["TORCH", "has_torch", "missing_torch", "needs_torch"]
+
+TORCH = ("lightning_fabric", "tensorboard", "torch")
+"""The libraries of the extra ``torch``, for training and for models that were not exported."""
 
 
 def has_torch() -> bool:
@@ -24,4 +27,9 @@ def needs_torch(what: str) -> None:
         IdemvoxError: it is not.
     """
     if not has_torch():
-        raise IdemvoxError(f"{what} needs torch, which is not installed: pip install 'idemvox[torch]'")
+        raise missing_torch(what)
+
+
+def missing_torch(what: str) -> IdemvoxError:
+    """Return the error for what needs torch where there is none."""
+    return IdemvoxError(f"{what} needs torch, which is not installed: pip install 'idemvox[torch]'")

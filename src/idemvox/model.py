@@ -39,6 +39,7 @@ __all__ = [
     "FORMAT",
     "Model",
     "build_encoder",
+    "find_folder",
     "fingerprint",
     "import_weights",
     "load_model",
@@ -128,19 +129,29 @@ def remove_measured(folder: Path) -> None:
     write_card(folder)
 
 
+def find_folder(folder: str | Path) -> Path:
+    """Return the model folder that is meant: this one, or the one inside a run.
+
+    Raises:
+        ModelError: neither is one.
+    """
+    folder = Path(folder)
+    if not (folder / "model.json").is_file() and (folder / "model" / "model.json").is_file():
+        return folder / "model"
+    if not (folder / "model.json").is_file():
+        raise ModelError(
+            f"{folder} is not a model folder (no model.json); give a run folder or the model folder in it"
+        )
+    return folder
+
+
 def load_model(folder: str | Path) -> Model:
     """Load a model folder, or the ``model`` folder inside a run.
 
     Raises:
         ModelError: not a model folder, damaged, or written by a newer idemvox.
     """
-    folder = Path(folder)
-    if not (folder / "model.json").is_file() and (folder / "model" / "model.json").is_file():
-        folder = folder / "model"
-    if not (folder / "model.json").is_file():
-        raise ModelError(
-            f"{folder} is not a model folder (no model.json); give a run folder or the model folder in it"
-        )
+    folder = find_folder(folder)
     description = read_json(folder / "model.json", ModelError)
     if not isinstance(description, dict) or not isinstance(description.get("format"), int):
         raise ModelError(f"model folder {folder} is damaged: model.json is not a description of a model")

@@ -99,6 +99,12 @@ class KaldiFbank(MelFeatures):
         window = make(settings.win, periodic=False)
         self.window = window.pow(0.85) if settings.window == "povey" else window
 
+    def for_export(self, start: int | None = None) -> None:
+        """Compute spectra as matrix products from now on; a window begins where its transform begins."""
+        super().for_export(start=0)
+        if self.basis is not None:
+            self.basis = self.basis.squeeze(1).T.contiguous()  # (win, 2 K)
+
     def count(self, samples: Tensor) -> Tensor:
         """Number of frames of utterances of so many samples."""
         o = self.settings
@@ -109,12 +115,18 @@ class KaldiFbank(MelFeatures):
         o, samples = self.settings, wave.shape[-1]
         if lengths is not None:
             wave = wave.masked_fill(~valid_mask(lengths, samples), 0.0)
-        wave = nn.functional.pad(2.0**15 * wave, (0, max(0, o.win - samples)))
-        frames = wave.unfold(1, o.win, o.hop)  # (B, F, win)
+        if samples < o.win:
+            wave = nn.functional.pad(wave, (0, o.win - samples))
+        frames = (2.0**15 * wave).unfold(1, o.win, o.hop)  # (B, F, win)
         frames = frames - frames.mean(-1, keepdim=True)
         previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
-        spectrum = torch.fft.rfft((frames - o.pre_emphasis * previous) * self.window, o.n_fft)
-        power = spectrum.real.square() + spectrum.imag.square()  # (B, F, n_fft // 2 + 1)
+        frames = frames - o.pre_emphasis * previous
+        if self.basis is not None:
+            real, imaginary = (frames @ self.basis).chunk(2, dim=-1)
+        else:
+            spectrum = torch.fft.rfft(frames * self.window, o.n_fft)
+            real, imaginary = spectrum.real, spectrum.imag
+        power = real.square() + imaginary.square()  # (B, F, n_fft // 2 + 1)
         mel: Tensor = self.filters @ power.mT
         return mel.clamp(min=o.floor).log()
 

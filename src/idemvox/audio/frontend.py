@@ -119,6 +119,20 @@ def valid_mask(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
+def _check(wave: Tensor, lengths: Tensor | None) -> None:
+    """Raise an :class:`AudioError` for an empty utterance, or a length beyond the end."""
+    if wave.shape[-1] == 0:
+        raise AudioError("an utterance without samples has no features: leave out empty recordings")
+    if lengths is None:
+        return
+    shortest, longest = (int(edge) for edge in lengths.aminmax())
+    if shortest < 1 or longest > wave.shape[-1]:
+        raise AudioError(
+            f"lengths range from {shortest} to {longest} samples, but each must be within "
+            f"1 .. {wave.shape[-1]}: leave out empty recordings"
+        )
+
+
 class MelFeatures(nn.Module):
     """A front end: mel features of each frame, normalised over the utterance; padding changes nothing.
 
@@ -132,6 +146,10 @@ class MelFeatures(nn.Module):
     window: Tensor
     filters: Tensor
 
+    basis: Tensor | None
+    """(2 K, 1, win) the windowed Fourier transform: K real parts, then K imaginary ones, with K of
+    ``n_fft // 2 + 1``; only after :meth:`for_export`."""
+
     tail: int = 0
     """Frames whose centres lie beyond the utterance."""
 
@@ -141,6 +159,7 @@ class MelFeatures(nn.Module):
         make = torch.hamming_window if settings.window == "hamming" else torch.hann_window
         self.register_buffer("window", make(settings.win), persistent=False)
         self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("basis", None, persistent=False)
 
     def compute(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, T) samples, (B,) valid ones or ``None`` -> (B, mels, F), not normalised."""
@@ -164,23 +183,35 @@ class MelFeatures(nn.Module):
         Raises:
             AudioError: for an empty utterance, or a length beyond T.
         """
-        if wave.shape[-1] == 0:
-            raise AudioError("an utterance without samples has no features: leave out empty recordings")
+        if self.basis is None:
+            _check(wave, lengths)
         if lengths is None:
             return self._normalise(self.compute(wave, None)), None
         lengths = lengths.to(wave.device)
-        shortest, longest = (int(edge) for edge in lengths.aminmax())
-        if shortest < 1 or longest > wave.shape[-1]:
-            raise AudioError(
-                f"lengths range from {shortest} to {longest} samples, but each must be within "
-                f"1 .. {wave.shape[-1]}: leave out empty recordings"
-            )
         frames = self.count(lengths)
         return self._normalise(self.compute(wave, lengths), frames), frames
+
+    def for_export(self, start: int | None = None) -> None:
+        """Compute spectra as matrix products from now on, and check no lengths: operations that ONNX has.
+
+        Args:
+            start: where the window begins in a transform; ``None``: it lies in the middle.
+        """
+        o = self.settings
+        first = (o.n_fft - o.win) // 2 if start is None else start
+        time = torch.arange(first, first + o.win, dtype=torch.float64)
+        turns = torch.arange(o.n_fft // 2 + 1, dtype=torch.float64)[:, None] * time / o.n_fft
+        waves = torch.cat([torch.cos(2 * math.pi * turns), -torch.sin(2 * math.pi * turns)])
+        self.basis = (waves * self.window.double()).to(self.window.dtype)[:, None]
 
     def mel_power(self, wave: Tensor) -> Tensor:
         """(B, T) samples, padded at both ends already -> (B, mels, F) power in each mel filter."""
         o = self.settings
+        if self.basis is not None:
+            edge = (o.n_fft - o.win) // 2
+            inner = wave[:, None, edge : wave.shape[1] - (o.n_fft - o.win - edge)]
+            both = nn.functional.conv1d(inner, self.basis, stride=o.hop).square()  # (B, 2 K, F)
+            return self.filters @ (both[:, : o.n_fft // 2 + 1] + both[:, o.n_fft // 2 + 1 :])
         spectrum = torch.stft(
             wave, o.n_fft, o.hop, o.win, self.window, center=False, return_complex=True
         )  # (B, n_fft // 2 + 1, F)

@@ -19,6 +19,7 @@ from idemvox.cli.calibrate import calibrate
 from idemvox.cli.corpus import doctor, pack
 from idemvox.cli.embed import embed
 from idemvox.cli.evaluate import evaluate
+from idemvox.cli.export import export
 from idemvox.cli.importers import CorporaCommand
 from idemvox.cli.learn import average, demo, recipes, sweep, train
 from idemvox.cli.picture import picture
@@ -30,6 +31,7 @@ from idemvox.cli.speakers import enrol, identify, speakers
 from idemvox.cli.trials import trials
 from idemvox.cli.weights import import_weights
 from idemvox.errors import IdemvoxError
+from idemvox.extras import TORCH, missing_torch
 
 __all__ = ["app", "main"]
 
@@ -39,7 +41,7 @@ PATH = {
     "3. Evaluate: how good is it, and where is the threshold?": (
         *(trials, evaluate, check_report, report, backend, calibrate, picture),
     ),
-    "4. Verify: who is it?": (decide.verify, embed, enrol, identify, speakers, serve),
+    "4. Verify: who is it?": (decide.verify, embed, enrol, identify, speakers, export, serve),
     "All at once": (demo,),
 }
 """The commands in the order in which they are needed, by their heading in `idemvox --help`."""
@@ -115,7 +117,16 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except IdemvoxError as error:
-        Console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {error}"))
+        _say(error)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in TORCH:
+            raise
+        _say(missing_torch("this command"))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _say(error: IdemvoxError) -> None:
+    Console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {error}"))

@@ -94,7 +94,7 @@ def evaluate(
 
       idemvox evaluate runs/ssps trials.txt --root calls/ --certificate checked
 
-      idemvox evaluate runs/ssps voxsrc.txt vox1-H.txt --root wav --cache embeddings --devices 8
+      idemvox evaluate runs/ssps vox1-H.txt --root wav --cache cache --devices 8
     """
     from idemvox.files import write_json
     from idemvox.processes import command_line

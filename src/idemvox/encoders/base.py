@@ -33,6 +33,9 @@ class Encoder(nn.Module):
     tiny: ClassVar[Mapping[str, Any]] = {}
     """Options that make it small enough to train in a test."""
 
+    exporting: bool = False
+    """Whether :meth:`for_export` was called."""
+
     recompute: bool = False
     """Whether to store only the inputs of each :meth:`part` and recompute the rest in the backward pass."""
 
@@ -53,6 +56,15 @@ class Encoder(nn.Module):
         with torch.autocast(wave.device.type, enabled=False):
             features, frames = self.frontend(wave.float(), lengths)  # (B, mels, F), (B,) or None
         return self.encode(features, frames)
+
+    def for_export(self) -> None:
+        """Compute from now on, with the same result, by operations that ONNX has, whatever the lengths are.
+
+        Raises:
+            ModelError: there is no such way.
+        """
+        self.exporting = True
+        self.frontend.for_export()
 
     def encode(self, features: Tensor, frames: Tensor | None) -> Tensor:
         """(B, mels, F) normalised log-mel, (B,) valid frames or ``None`` -> (B, dim)."""

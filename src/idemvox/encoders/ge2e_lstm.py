@@ -83,6 +83,8 @@ class GE2ELSTM(Encoder):
         if frames is None:
             frames = torch.full(features.shape[:1], size, device=features.device)
         counts = self.windows(frames)  # (B,)
+        if self.exporting:
+            return self._encode_all(features, counts)
         most = int(counts.max())
         extent = (most - 1) * o.step + o.window
         windows = functional.pad(features, (0, max(0, extent - size))).unfold(-1, o.window, o.step)
@@ -94,6 +96,19 @@ class GE2ELSTM(Encoder):
             owner = used.nonzero()[:, 0]
             total = each.new_zeros(len(features), o.dim).index_add(0, owner, each)
             return functional.normalize(total)
+
+    def _encode_all(self, features: Tensor, counts: Tensor) -> Tensor:
+        """Encode every window that fits the batch, also those past a row's end, and leave these out after.
+
+        How many there are is then known from the shape alone, as an export needs it.
+        """
+        o = self.options
+        features = functional.pad(features, (0, o.window))  # so that the last window fits, wherever it begins
+        starts = torch.arange(0, features.shape[-1] - o.window + 1, o.step, device=features.device)
+        inside = starts[:, None] + torch.arange(o.window, device=features.device)  # (W, window)
+        windows = features.permute(0, 2, 1)[:, inside]  # (B, W, window, mels)
+        each = self.network(windows.flatten(0, 1)).unflatten(0, (features.shape[0], -1))  # (B, W, dim)
+        return functional.normalize((each * valid_mask(counts, each.shape[1])[..., None]).sum(1))
 
     def windows(self, frames: Tensor) -> Tensor:
         """(B,) valid frames -> (B,) number of windows of each row."""

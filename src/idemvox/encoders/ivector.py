@@ -13,7 +13,7 @@ from idemvox.audio.cepstra import cosines, deltas, energetic, less_sliding_mean
 from idemvox.audio.frontend import FrontEndSettings
 from idemvox.encoders.base import Encoder
 from idemvox.encoders.mixture import Mixture, expand, from_upper_triangle, upper_triangle, widest
-from idemvox.errors import RecipeError
+from idemvox.errors import ModelError, RecipeError
 from idemvox.registry import ENCODERS
 
 __all__ = ["IVector", "Posterior"]
@@ -128,6 +128,12 @@ class IVector(Encoder):
             products = torch.cat([upper_triangle(part.mT @ part) for part in self.loadings.split(32)])
             self._derived = Mixture(self.weights, self.means, self.factors), products
         return self._derived
+
+    def for_export(self) -> None:
+        """Raise a :class:`ModelError`."""
+        raise ModelError(
+            "an i-vector extractor cannot be exported: ONNX has no operation that solves linear equations"
+        )
 
     def encode(self, features: Tensor, frames: Tensor | None) -> Tensor:
         """(B, mels, F) log-mel, (B,) valid frames or ``None`` -> (B, dim)."""

@@ -42,11 +42,10 @@ def keep_best(run: Run, folder: Path) -> None:
     Raises:
         RecipeError: the held-out audio does not have this gauge.
     """
-    name = run.recipe.training.keep_best
-    if name is None or "gauge_alignment" not in run.numbers:  # not finite: the run is about to stop
+    asked = run.recipe.training.keep_best
+    if asked is None or "gauge_alignment" not in run.numbers:  # not finite: the run is about to stop
         return
-    if name == "auto":
-        name = next(gauge for gauge in BEST_GAUGES if f"gauge_{gauge}" in run.numbers)
+    name = next(g for g in BEST_GAUGES if f"gauge_{g}" in run.numbers) if asked == "auto" else asked
     value = run.numbers.get(f"gauge_{name}")
     if value is None:
         raise RecipeError(
