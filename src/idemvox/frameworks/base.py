@@ -53,6 +53,9 @@ class Framework(nn.Module):
         self.encoder = encoder
         self.options = self.Options() if options is None else options
 
+    def expect(self, utterances: int) -> None:
+        """Make room for what is kept of each of N utterances; called once, before anything is loaded."""
+
     def views(self) -> Views:
         """Return the crops that :meth:`forward` reads, by name."""
         raise NotImplementedError
@@ -92,8 +95,15 @@ class Framework(nn.Module):
         """Start from the weights of another model's encoder."""
         self.encoder.load_state_dict(weights)
 
+    def begin_as(self, state: Mapping[str, Tensor]) -> None:
+        """Start from the state of a run of the same framework: of its heads, too."""
+        self.load_state_dict(state)
+
     def start_epoch(self, epoch: int) -> None:
-        """Prepare an epoch (from 0); all modules are in train mode."""
+        """Prepare an epoch (from 0); all modules are in train mode.
+
+        A resumed run calls this again in the middle of an epoch.
+        """
 
     def after_backward(self, epoch: int) -> None:
         """Change gradients before the optimiser's step, in an epoch (from 0)."""

@@ -13,12 +13,23 @@ from torch.nn import functional as F
 
 from idemvox.losses.pairwise import Reduction, single, with_margin
 
-__all__ = ["aam_softmax", "adacos", "adacos_start", "cosface"]
+__all__ = ["aam_softmax", "adacos", "adacos_start", "class_probability", "cosface"]
 
 
 def _cosine(embedding: Tensor, weight: Tensor) -> Tensor:
     """Return the cosines (B, C) of embeddings (B, D) with class vectors (C, D)."""
     return F.linear(F.normalize(single(embedding), dim=1), F.normalize(single(weight), dim=1))
+
+
+def class_probability(embedding: Tensor, weight: Tensor, temperature: float = 0.1) -> Tensor:
+    """Return (B, C) the softmax of the cosines of embeddings (B, D) and class vectors (C, D).
+
+    Args:
+        embedding, weight: of any norm.
+        temperature: divisor of the cosines.
+    """
+    with torch.autocast(embedding.device.type, enabled=False):
+        return (_cosine(embedding, weight) / temperature).softmax(dim=1)
 
 
 def aam_softmax(

@@ -88,6 +88,7 @@ def assemble(recipe: Recipe) -> Assembly:
         )
     count = classes.count * len(speeds) if classes and framework_class.supervised else 0
     framework: Framework = synced(framework_class(encoder, framework_options, count), fabric.device)
+    framework.expect(len(corpus))
     prior = positives_class.prior(positives_options)
     setting = Setting(
         len(corpus),

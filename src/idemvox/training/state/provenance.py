@@ -21,7 +21,7 @@ from idemvox.registry import FRAMEWORKS, POSITIVES
 __all__ = ["epochs_behind", "known", "provenance", "save_trained"]
 
 
-def known(recipe: Recipe, classes: Sequence[str] = ()) -> list[str]:
+def known(recipe: Recipe, classes: Sequence[str] = ("speakers",)) -> list[str]:
     """Return the labels that training used: its classes, ``recordings``.
 
     ``classes`` says what the classes are: ``speakers``, pseudo-speakers or a table.

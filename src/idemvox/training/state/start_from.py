@@ -53,7 +53,7 @@ def begin_from(
             _log.warning("start_from %s: it has other classes, so only its encoder is used", source)
             _load_encoder(source, framework)
             return 0
-        framework.load_state_dict(state["framework"])
+        framework.begin_as(state["framework"])
         if state.get("optimizer_name", "adam") == recipe.training.optimizer:
             decay = [group["weight_decay"] for group in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizer"])
