@@ -24,7 +24,7 @@ from idemvox.cli.importers import CorporaCommand
 from idemvox.cli.learn import average, demo, recipes, sweep, train
 from idemvox.cli.picture import picture
 from idemvox.cli.prepare import prepare
-from idemvox.cli.pseudo import label
+from idemvox.cli.pseudo import iterate, label
 from idemvox.cli.report import check_report, report
 from idemvox.cli.serve import serve
 from idemvox.cli.speakers import enrol, identify, speakers
@@ -37,7 +37,16 @@ __all__ = ["app", "main"]
 
 PATH = {
     "1. Prepare: from audio to a manifest": (prepare, doctor, pack),
-    "2. Train: from a manifest to a model": (recipes, train, adapt, label, average, sweep, import_weights),
+    "2. Train: from a manifest to a model": (
+        recipes,
+        train,
+        adapt,
+        label,
+        iterate,
+        average,
+        sweep,
+        import_weights,
+    ),
     "3. Evaluate: how good is it, and where is the threshold?": (
         *(trials, evaluate, check_report, report, backend, calibrate, picture),
     ),
