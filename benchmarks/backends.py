@@ -10,9 +10,9 @@ the first-light systems learn from (`--data`), none on a list that is scored.
 
 `change`: of the EER against the plain cosine, with its 95 % interval by resampling speakers. `Cllr` and
 `actDCF` (p = 0.01) are those of log-likelihood ratios by a calibration that knew neither speaker of a trial
-(five folds of the speakers); `before` takes the score itself for a log-likelihood ratio. `known`: what the
-back end was told besides the audio; some of the models were told more when they were trained, as their names
-say.
+(five folds of the speakers); blank if some fold could not be calibrated, because same-speaker pairs did not
+score higher there. `before` takes the score itself for a log-likelihood ratio. `known`: what the back end was
+told besides the audio; some of the models were told more when they were trained, as their names say.
 
 Writes docs/results/backends.{md,json}.
 """
@@ -24,19 +24,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import ArrayLike
 from rich.console import Console
 
 from common import parser_of, publish
 from first_light import build
 from idemvox.corpus.labels import number_labels
 from idemvox.corpus.manifest import Manifest, load_manifest
+from idemvox.errors import ModelError
 from idemvox.model import Model, load_model
 from idemvox.studies.jobs import TestSet
 from idemvox.verification.comparison import eer_difference
 from idemvox.verification.embed import embed_files
 from idemvox.verification.evaluation import trial_utterances
 from idemvox.verification.fitting import BackEndOptions, fit_backend
-from idemvox.verification.held_out import held_out_llrs, quality_of
+from idemvox.verification.held_out import Quality, held_out_llrs, quality_of
 from idemvox.verification.metrics import eer
 from idemvox.verification.scoring import Scorer
 from idemvox.verification.trials import load_trials
@@ -66,6 +68,14 @@ def scorers(model: Model, learnt: Manifest) -> dict[str, Scorer]:
     return made
 
 
+def calibrated(scores: ArrayLike, labels: ArrayLike, sides: tuple[ArrayLike, ArrayLike]) -> Quality | None:
+    """Measure scores after calibration; ``None`` if they are too bad to be calibrated in some fold."""
+    try:
+        return quality_of(held_out_llrs(scores, labels, sides), labels)
+    except ModelError:
+        return None
+
+
 def rows_of(name: str, model: Model, learnt: Manifest, tests: Sequence[TestSet]) -> list[dict[str, Any]]:
     """Return a row for each back end on each list."""
     lists = defaultdict(list)
@@ -81,7 +91,7 @@ def rows_of(name: str, model: Model, learnt: Manifest, tests: Sequence[TestSet])
             scores = {way: scorer.scores(embeddings, trials) for way, scorer in made.items()}
             for way, found in scores.items():
                 before = quality_of(found, labels)
-                after = quality_of(held_out_llrs(found, labels, sides), labels)
+                after = calibrated(found, labels, sides)
                 options = BACK_ENDS[way]
                 change = "" if way == "cosine" else eer_difference(scores["cosine"], found, labels, *sides)
                 rows.append(
@@ -92,10 +102,10 @@ def rows_of(name: str, model: Model, learnt: Manifest, tests: Sequence[TestSet])
                         "mindcf_001": [before.min_dcf_001],
                         "change": change and change.relative_text,
                         "Cllr before": round(before.cllr, 3),
-                        "Cllr": round(after.cllr, 3),
+                        "Cllr": after and round(after.cllr, 3),
                         "minCllr": round(before.min_cllr, 3),
                         "actDCF before": round(before.act_dcf_001, 3),
-                        "actDCF": round(after.act_dcf_001, 3),
+                        "actDCF": after and round(after.act_dcf_001, 3),
                         "known": "speakers" if options is not None and options.labels else "",
                     }
                 )
