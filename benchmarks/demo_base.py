@@ -24,7 +24,7 @@ from idemvox.studies.demo import BASE, SMALL, plan, results_table
 from idemvox.studies.demo_voices import find_voices, hold_out, shuffled, split_voices
 from idemvox.studies.jobs import Job, TestSet, run_jobs
 from idemvox.studies.ssps import Study
-from idemvox.verification.trials import make_trials
+from idemvox.verification.drawing import make_trials
 
 CHOOSING = 5
 LICENCE = (

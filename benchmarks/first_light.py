@@ -31,7 +31,7 @@ from idemvox.reports.results import write_results
 from idemvox.studies.demo import results_table
 from idemvox.studies.jobs import TestSet
 from idemvox.studies.ssps import Plan, Study
-from idemvox.verification.trials import make_trials
+from idemvox.verification.drawing import make_trials
 
 # each recording has a room, a device and a noise floor; half of the mild ones pass through MP3 at 20 kbit/s
 CHANNELS = {

@@ -46,10 +46,11 @@ from idemvox.studies.jobs import Job, TestSet, run_jobs
 from idemvox.training.state.provenance import known
 from idemvox.verification.bootstrap import percentile_interval, resampled_eers
 from idemvox.verification.channel import channel_information
+from idemvox.verification.drawing import make_trials
 from idemvox.verification.embed import load_embeddings
 from idemvox.verification.report import library_versions
 from idemvox.verification.scoring import Scorer
-from idemvox.verification.trials import load_trials, make_trials
+from idemvox.verification.trials import load_trials
 
 SPEEDS = (0.9, 1.0, 1.1)
 DRAWS = 500

@@ -9,7 +9,7 @@ import pytest
 from idemvox.corpus.manifest import save_manifest
 from idemvox.corpus.packs.pack import pack
 from idemvox.studies.jobs import TestSet
-from idemvox.verification.trials import make_trials
+from idemvox.verification.drawing import make_trials
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
 TINY = (

@@ -91,7 +91,8 @@ def known_trials() -> None:
         "```sh\nidemvox prepare folder known/ --out test.csv --speaker-from '{speaker}/*/*' "
         "--recording-from '*/{recording}/*' --min-seconds 1 -q\n```\n"
         "```python\nfrom idemvox import load_manifest\n"
-        "from idemvox.verification.trials import make_trials, save_trials\n"
+        "from idemvox.verification.drawing import make_trials\n"
+        "from idemvox.verification.trials import save_trials\n"
         'save_trials(make_trials(load_manifest("test.csv"), targets=300, impostors=600), "trials.txt")\n```\n'
     )
     setup.run()

@@ -23,8 +23,8 @@ from idemvox.pseudo.labelling import LabelOptions, label, save_labelled, sidecar
 from idemvox.training.loop import train
 from idemvox.training.state.averaging import average
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
+from idemvox.verification.drawing import make_trials
 from idemvox.verification.fitting import BackEndOptions, fit_model_backend
-from idemvox.verification.trials import make_trials
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from idemvox.recipe import Part
 from idemvox.registry import ENCODERS
 from idemvox.training.watch.curves import write_curves
 from idemvox.verification.certificate import write_certificate
+from idemvox.verification.drawing import make_trials
 from idemvox.verification.evaluation import score_lists
-from idemvox.verification.trials import make_trials
 
 EPOCHS = [
     {"loss": 3.5, "gauge_pseudo_eer": 0.25, "lr": 0.001},

@@ -19,10 +19,10 @@ from idemvox.reports.conditions import conditions_of
 from idemvox.reports.page import report_page
 from idemvox.verification.certificate import write_certificate
 from idemvox.verification.comparison import compare
+from idemvox.verification.drawing import make_trials
 from idemvox.verification.evaluation import Scored
 from idemvox.verification.metrics import det_curve, eer
 from idemvox.verification.score_files import Rows
-from idemvox.verification.trials import make_trials
 
 from .parsing import Page
 

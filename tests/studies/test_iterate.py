@@ -22,7 +22,7 @@ from idemvox.studies import iterate
 from idemvox.studies.iterate import CHANGE, Rounds
 from idemvox.studies.jobs import TestSet
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
-from idemvox.verification.trials import make_trials
+from idemvox.verification.drawing import make_trials
 
 QUIET = Console(quiet=True)
 STAGES = ("round-1", "round-2", "final")

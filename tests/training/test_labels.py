@@ -21,7 +21,7 @@ from idemvox.training.fitters.base import Trained
 from idemvox.training.loop import train
 from idemvox.training.state.averaging import average
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
-from idemvox.verification.trials import make_trials
+from idemvox.verification.drawing import make_trials
 
 
 @pytest.fixture

@@ -21,13 +21,13 @@ from idemvox.recipe import Part
 from idemvox.registry import ENCODERS
 from idemvox.verification.backend import BackEnd, Cohort
 from idemvox.verification.backend_file import FORMAT, load_backend, remove_backend, save_backend
+from idemvox.verification.drawing import make_trials
 from idemvox.verification.embed import embed_files
 from idemvox.verification.evaluation import evaluate
 from idemvox.verification.fitting import BackEndOptions, fit_backend, fit_model_backend
 from idemvox.verification.metrics import eer
 from idemvox.verification.plda import fit_plda
 from idemvox.verification.scoring import Scorer
-from idemvox.verification.trials import make_trials
 from idemvox.verifier.verifier import Verifier
 
 PART = Part(name="fast_resnet34", **ENCODERS["fast_resnet34"].tiny)

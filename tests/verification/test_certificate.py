@@ -18,11 +18,12 @@ from idemvox.verification.bootstrap import eer_interval
 from idemvox.verification.calibrate import fit_calibration
 from idemvox.verification.calibration import save_calibration
 from idemvox.verification.certificate import check_certificate, write_certificate
+from idemvox.verification.drawing import make_trials
 from idemvox.verification.embed import SPEECH
 from idemvox.verification.evaluation import Scored
 from idemvox.verification.llr import cllr, min_cllr
 from idemvox.verification.metrics import Costs, act_dcf, eer, min_dcf
-from idemvox.verification.trials import make_trials, save_trials
+from idemvox.verification.trials import save_trials
 
 pq = pytest.importorskip("pyarrow.parquet")
 

@@ -18,10 +18,11 @@ from idemvox.errors import AudioError
 from idemvox.launch import run_on
 from idemvox.model import build_encoder, load_model, save_model
 from idemvox.recipe import Part
+from idemvox.verification.drawing import make_trials
 from idemvox.verification.embed import EmbeddingCache, embed_files, load_embeddings
 from idemvox.verification.embed_folder import embed_folder
 from idemvox.verification.report import load_report
-from idemvox.verification.trials import make_trials, save_trials
+from idemvox.verification.trials import save_trials
 
 pytestmark = pytest.mark.slow
 

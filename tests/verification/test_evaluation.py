@@ -12,12 +12,13 @@ from idemvox.corpus.manifest import Manifest
 from idemvox.errors import IdemvoxError
 from idemvox.model import Model
 from idemvox.verification.bootstrap import eer_interval
+from idemvox.verification.drawing import make_trials
 from idemvox.verification.embed import embed_files, load_embeddings, save_embeddings
 from idemvox.verification.evaluation import evaluate, evaluate_embeddings, evaluate_lists, trial_utterances
 from idemvox.verification.metrics import eer, min_dcf
 from idemvox.verification.report import Report
 from idemvox.verification.scoring import Scorer
-from idemvox.verification.trials import load_trials, make_trials
+from idemvox.verification.trials import load_trials
 
 
 def model_of(encoder, scoring="cosine", **provenance):

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from idemvox.corpus.manifest import Manifest, Utterance
 from idemvox.errors import IdemvoxError
-from idemvox.verification.trials import OFFICIAL, load_trials, make_trials, save_trials
+from idemvox.verification.drawing import make_trials
+from idemvox.verification.trials import OFFICIAL, load_trials, save_trials
 
 
 def write(tmp_path, text):

@@ -21,8 +21,9 @@ from idemvox.model import build_encoder, load_model, save_model
 from idemvox.recipe import Part
 from idemvox.registry import ENCODERS
 from idemvox.verification.calibration import load_calibration
+from idemvox.verification.drawing import make_trials
 from idemvox.verification.scoring import Scorer
-from idemvox.verification.trials import make_trials, save_trials
+from idemvox.verification.trials import save_trials
 from idemvox.verifier.calibrating import calibrate, hear_trials
 from idemvox.verifier.verifier import Verifier
 

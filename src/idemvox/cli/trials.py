@@ -52,7 +52,8 @@ def make(
       idemvox evaluate runs/ssps held-out.txt --manifest held-out.csv
     """
     from idemvox.corpus.manifest import load_manifest
-    from idemvox.verification.trials import make_trials, save_trials
+    from idemvox.verification.drawing import make_trials
+    from idemvox.verification.trials import save_trials
 
     if out.exists() and not force:
         raise IdemvoxError(f"{out} exists already: choose another --out, or replace it with --force")

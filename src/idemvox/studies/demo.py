@@ -19,7 +19,8 @@ from idemvox.reports.results import write_results
 from idemvox.studies.demo_voices import REAL, find_voices, hold_out, split_voices
 from idemvox.studies.jobs import TestSet
 from idemvox.studies.ssps import Plan, Study
-from idemvox.verification.trials import load_trials, make_trials
+from idemvox.verification.drawing import make_trials
+from idemvox.verification.trials import load_trials
 
 __all__ = [
     "BASE",

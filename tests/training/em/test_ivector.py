@@ -20,8 +20,8 @@ from idemvox.training.em.ivector import em_iteration, sized
 from idemvox.training.fitters import em
 from idemvox.training.loop import train
 from idemvox.training.state.checkpoint import last_checkpoint, load_checkpoint
+from idemvox.verification.drawing import make_trials
 from idemvox.verification.evaluation import evaluate
-from idemvox.verification.trials import make_trials
 
 COMPONENTS, SIZE, DIM = 5, 6, 3
 
