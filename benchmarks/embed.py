@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import types
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -27,10 +26,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import parity
 from common import corpora, in_turn, measuring, publish
 from idemvox.audio.frontend import FrontEndSettings
 from idemvox.audio.read import SAMPLE_RATE, read
-from idemvox.encoders.base import Encoder
 from idemvox.export.checks import Sample, measure_parity
 from idemvox.export.graph import quantise, write_graph
 from idemvox.model import build_encoder
@@ -70,37 +69,19 @@ def speech() -> list[Sample]:
     sys.exit("the corpora hold no LibriSpeech recordings of 10 to 16 s")
 
 
-def live(encoder: Encoder) -> Encoder:
-    """Give a random network statistics as after training."""
-    for part in encoder.modules():
-        if isinstance(part, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
-            assert part.running_mean is not None and part.running_var is not None
-            part.running_mean.uniform_(-0.2, 0.2)
-            part.running_var.uniform_(0.5, 1.5)
-    return encoder.eval()
-
-
 def resemblyzer() -> Callable[[NDArray[np.float32]], Any] | None:
     """Return Resemblyzer's own embedding of a wave; ``None`` if it is not installed."""
-    import scipy.ndimage
-
-    old = types.ModuleType("scipy.ndimage.morphology")  # a name that newer SciPy no longer has
-    old.binary_dilation = scipy.ndimage.binary_dilation  # type: ignore[attr-defined]
-    sys.modules.setdefault("scipy.ndimage.morphology", old)
     try:
-        from resemblyzer import VoiceEncoder, audio
+        return parity.resemblyzer(Path())[1]
     except ImportError:
         return None
-    encoder = VoiceEncoder("cpu", verbose=False)
-    level = audio.audio_norm_target_dBFS
-    return lambda wave: encoder.embed_utterance(audio.normalize_volume(wave, level, increase_only=True))
 
 
 def measure(name: str, samples: list[Sample], rounds: int, quick: bool, folder: Path) -> list[dict[str, Any]]:
     """Return the rows of one encoder."""
     torch.manual_seed(0)
     options = ENCODERS[name].tiny if quick else {}
-    encoder = live(build_encoder(Part(name=name, **options), asdict(SYSTEMS[name])))
+    encoder = parity.live(build_encoder(Part(name=name, **options), asdict(SYSTEMS[name])))
     write_graph(encoder, folder / "fp32.onnx")
     quantise(folder / "fp32.onnx", folder / "int8.onnx")
     size = sum(parameter.numel() for parameter in encoder.parameters()) / 1e6

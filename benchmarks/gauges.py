@@ -39,6 +39,7 @@ from idemvox.verification.evaluation import score_lists
 from idemvox.verification.gauges import HIGHER_IS_BETTER
 from idemvox.verification.metrics import eer
 from idemvox.verification.trials import Trials, load_trials
+from ssps_gain import DINO
 
 COMMON = (
     "encoder.name=ecapa_tdnn",
@@ -62,16 +63,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "simclr, fast": (*CROP, "training.lr=3e-2"),
     "simclr, unaugmented": (*CROP, "augment.policy=none"),
     "cel": ("framework.name=cel", *CROP),
-    "dino": (
-        "framework.name=dino",
-        "framework.global_seconds=1.5",
-        "framework.local_seconds=1",
-        "framework.local_crops=2",
-        "framework.hidden=512",
-        "framework.bottleneck=128",
-        "framework.outputs=1024",
-        "framework.momentum=0.99",
-    ),
+    "dino": DINO,
     "simclr, then ssps": (*CROP, *MORE, *SSPS, "positives.clusters=4200", "positives.whiten=0.5"),
     "simclr, then wrong ssps": (*CROP, *MORE, *SSPS, "positives.clusters=20", "positives.neighbours=4"),
     "simclr, then labels": (*CROP, *MORE, "positives.name=supervised"),

@@ -190,22 +190,21 @@ class Family:
 
 
 SIMCLR = ("framework.seconds=1.5",)
+DINO = (
+    "framework.name=dino",
+    "framework.global_seconds=1.5",
+    "framework.local_seconds=1",
+    "framework.local_crops=2",
+    "framework.hidden=512",
+    "framework.bottleneck=128",
+    "framework.outputs=1024",
+    "framework.momentum=0.99",
+)
+"""DINO with crops and a head for a small corpus."""
 FAMILIES = {
     "simclr": Family(SIMCLR),
     "cel": Family(("framework.name=cel", "framework.seconds=1.5")),
-    "dino": Family(
-        (
-            "framework.name=dino",
-            "framework.global_seconds=1.5",
-            "framework.local_seconds=1",
-            "framework.local_crops=2",
-            "framework.hidden=512",
-            "framework.bottleneck=128",
-            "framework.outputs=1024",
-            "framework.momentum=0.99",
-            "training.clip=3",
-        )
-    ),
+    "dino": Family((*DINO, "training.clip=3")),
     "simclr-unaugmented": Family((*SIMCLR, "augment.policy=none")),
     "grid": Family(SIMCLR, {"": fixed(), **GRID}, "simclr", 0.3),
 }

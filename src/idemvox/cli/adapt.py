@@ -21,13 +21,13 @@ NOT_HELPED = 3
 
 def adapt(
     recordings: Annotated[Path, typer.Argument(help="A folder of audio, or a manifest; no labels needed.")],
+    model: Annotated[
+        Path, typer.Option("--from", help="The model to adapt: a run folder, or the model folder in it.")
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(help="KEY=VALUE of the recipe, such as training.batch=64", metavar="[KEY=VALUE]..."),
     ] = None,
-    model: Annotated[
-        Path, typer.Option("--from", help="The model to adapt: a run folder, or the model folder in it.")
-    ] = ...,  # type: ignore[assignment]
     out: Annotated[Path, typer.Option(help="Folder for the run and the adapted model.")] = Path("runs/adapt"),
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of training.")] = 8,
     lr: Annotated[float, typer.Option(help="Learning rate; it is halved twice.")] = 1e-4,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 from rich.console import Console
@@ -23,6 +23,7 @@ __all__ = [
     "Devices",
     "ManifestFile",
     "Model",
+    "Precision",
     "Quiet",
     "Root",
     "Workers",
@@ -41,6 +42,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Parallel readers; default: one per core.")]
 Model = Annotated[Path, typer.Argument(help="A run folder, or the model folder in it.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU if there is one.")]
+Precision = Annotated[Literal["fp32", "bf16"], typer.Option(help="Precision of the encoder's arithmetic.")]
 Devices = Annotated[
     int, typer.Option(min=1, help="GPUs (or parts of a CPU) that share the embedding; or use torchrun.")
 ]

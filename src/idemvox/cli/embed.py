@@ -15,6 +15,7 @@ from idemvox.cli.common import (
     Device,
     Devices,
     Model,
+    Precision,
     Quiet,
     console,
     fetch_device,
@@ -32,9 +33,7 @@ def embed(
         Path, typer.Option(help="Folder to write, or a file that ends in .npz, for what fits into memory.")
     ] = Path("embeddings.npz"),
     device: Device = None,
-    precision: Annotated[
-        Literal["fp32", "bf16"], typer.Option(help="Precision of the encoder's arithmetic.")
-    ] = "fp32",
+    precision: Precision = "fp32",
     cache: Cache = None,
     devices: Devices = 1,
     quiet: Quiet = False,

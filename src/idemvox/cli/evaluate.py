@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from idemvox.cli.common import (
     Devices,
     ManifestFile,
     Model,
+    Precision,
     Quiet,
     Root,
     console,
@@ -64,9 +65,7 @@ def evaluate(
         ),
     ] = False,
     device: Device = None,
-    precision: Annotated[
-        Literal["fp32", "bf16"], typer.Option(help="Precision of the encoder's arithmetic.")
-    ] = "fp32",
+    precision: Precision = "fp32",
     cache: Cache = None,
     devices: Devices = 1,
     quiet: Quiet = False,

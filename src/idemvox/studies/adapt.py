@@ -111,13 +111,14 @@ def adapt(
         ModelError: the model was exported, or cannot be trained further.
     """
     options, given = options or AdaptOptions(), load_model(model)
+    network = given.network  # refuses an exported model before any work
     learn, held = _corpora(source, out, options, progress)
     recordings = len({u.recording for u in load_manifest(learn)})
     recipe = _recipe(given, learn, held, recordings, options)
     place = device_named(recipe.training.device)
     judge = HeldOut(held, HELD_OUT, options.seed)
-    before = judge.embed(given.network.to(place), place)
-    numbers = judge.measure(given.network, place)
+    before = judge.embed(network.to(place), place)
+    numbers = judge.measure(network, place)
     run = out / "run"
     train(recipe, run, resume=(run / "checkpoints").is_dir(), progress=progress)
     trained = load_model(run)
