@@ -11,8 +11,8 @@ the first-light systems learn from (`--data`), none on a list that is scored.
 `change`: of the EER against the plain cosine, with its 95 % interval by resampling speakers. `Cllr` and
 `actDCF` (p = 0.01) are those of log-likelihood ratios by a calibration that knew neither speaker of a trial
 (five folds of the speakers); blank if some fold could not be calibrated, because same-speaker pairs did not
-score higher there. `before` takes the score itself for a log-likelihood ratio. `known`: what the back end was
-told besides the audio; some of the models were told more when they were trained, as their names say.
+score higher there. `before` takes the score itself for a log-likelihood ratio. `known`: the labels that the
+back end used; some of the models used labels in training too, as their names say.
 
 Writes docs/results/backends.{md,json}.
 """

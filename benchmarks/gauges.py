@@ -4,7 +4,7 @@
 
 Trains a range of systems on the data of benchmarks/first_light.py, some of them bad on purpose. After each
 epoch it takes the gauges on `data.held_out` (training readers held out, without labels) and the EER of dev
-speakers, whom no gauge hears: across and within *simulated* recordings, and across real calls.
+speakers, who are not in that audio: across and within *simulated* recordings, and across real calls.
 
 Each gauge is then compared with each EER by Spearman's rank correlation, signed so that 1 means that the
 gauge puts models in the order of their EER. *epochs*: over the epochs of a run, mean of all runs;

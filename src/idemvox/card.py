@@ -77,7 +77,7 @@ def _data(made: Mapping[str, Any]) -> str:
         origin = made["imported"]
         return (
             f"The weights were imported from {origin['from']} (`{origin['file']}`, SHA-256 "
-            f"{origin['sha256']}). What they were trained on is for that toolkit to say."
+            f"{origin['sha256']}). See that toolkit for what they were trained on."
         )
     lines = []
     if made.get("utterances") is not None:
@@ -122,8 +122,8 @@ def _numbers(report: Any, calibration: Any) -> str:
 
 def _limits(made: Mapping[str, Any], calibrated: bool) -> str:
     limits = [
-        "Error rates hold for speech like that of the trials. Other languages, ages, microphones and noise "
-        "give others: measure on your own.",
+        "Error rates hold for speech like that of the trials. They differ for other languages, ages, "
+        "microphones and noise: measure on your own recordings.",
         "A match is evidence, not proof. Do not use it as the only ground for a decision about a person.",
         "Synthetic and replayed voices are not detected.",
     ]

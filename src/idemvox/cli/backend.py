@@ -33,7 +33,8 @@ def backend(
         ),
     ] = False,
     clusters: Annotated[
-        int | None, typer.Option(min=2, help="PLDA without labels: so many pseudo-speakers, by clustering.")
+        int | None,
+        typer.Option(min=2, help="PLDA without labels: number of pseudo-speakers to find."),
     ] = None,
     clustering: Annotated[str, typer.Option(help="agglomerative or kmeans.")] = "agglomerative",
     top: Annotated[

@@ -54,7 +54,11 @@ def evaluate(
         bool, typer.Option(help="Store the (first) report with the model; `verify` uses its threshold.")
     ] = True,
     crops: Annotated[
-        int, typer.Option(min=0, help="Score the mean of all pairs of so many crops; 0: whole utterances.")
+        int,
+        typer.Option(
+            min=0,
+            help="Crops per utterance; a score is the mean of all pairs. 0: whole utterances.",
+        ),
     ] = 0,
     crop_seconds: Annotated[float, typer.Option(min=0.1, help="Length of a crop.")] = 4.0,
     speech_only: Annotated[

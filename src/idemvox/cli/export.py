@@ -49,7 +49,7 @@ def export(
     measured is in export.json.
 
     With --int8, embeddings differ: give --trials (and --root or --manifest) to see what that costs in EER,
-    calibrate the new model, and enrol speakers with it anew.
+    calibrate the new model, and enrol the speakers again with it.
 
     Examples:
 
@@ -80,7 +80,7 @@ def export(
 
 
 def _lines(found: Exported, int8: bool) -> list[str]:
-    """Return what to tell of an export."""
+    """Return the summary of an export."""
     lines = [f"ONNX fp32: {_parity(found.parity)}"]
     if found.quantised is not None:
         lines.append(f"ONNX int8: {_parity(found.quantised)}, cosine at least {found.quantised.cosine:.4f}")

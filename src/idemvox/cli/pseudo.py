@@ -26,7 +26,7 @@ Small = Annotated[
     typer.Option(
         "--small-clusters",
         min=2,
-        help="Agglomerate so many clusters of k-means, if there are more utterances.",
+        help="With more utterances than this, k-means first reduces them to this many small clusters.",
     ),
 ]
 Whiten = Annotated[

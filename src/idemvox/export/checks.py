@@ -95,7 +95,7 @@ def find_samples(places: Sequence[Path]) -> list[Sample]:
 
 
 def simulated_samples() -> list[Sample]:
-    """Return simulated voices of 1 to 60 s, for want of real recordings."""
+    """Return simulated voices of 1 to 60 s, for when no real recordings are given."""
     rng = np.random.default_rng(0)
     return [Sample(f"simulated voice {i}", speak(draw_voice(rng), rng, s)) for i, s in enumerate(_LENGTHS)]
 

@@ -86,12 +86,12 @@ def export_model(
     The folder holds ``model.onnx``, the original's back end, scoring and provenance, and ``export.json``:
     how far the embeddings are from the original's, and what that costs. In float32 its embeddings are the
     original's, so its calibration and its report hold as well, and so do stores of speakers. In 8 bits they
-    are not: such a model is calibrated and its speakers are enrolled anew.
+    are not: such a model needs its own calibration, and its speakers are enrolled again.
 
     Args:
         model: a trained model folder, or a run.
         out: a new folder.
-        precision: ``int8`` quantises the weights and, as they come, the activations.
+        precision: ``int8`` quantises the weights, and the activations at run time.
         check: recordings, or folders of them, to compare the embeddings on; without, simulated voices.
         trials: a list to compare the EERs on.
         source: of the trials' recordings, as for

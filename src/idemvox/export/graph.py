@@ -68,7 +68,7 @@ def write_graph(encoder: Encoder, path: Path) -> None:
 
 
 def quantise(source: Path, target: Path) -> None:
-    """Write an ONNX file with weights of 8 bits; activations are quantised as they come, each time anew.
+    """Write an ONNX file with weights of 8 bits; activations are quantised at run time.
 
     The front end stays in float32.
     """

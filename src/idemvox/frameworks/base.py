@@ -54,7 +54,7 @@ class Framework(nn.Module):
         self.options = self.Options() if options is None else options
 
     def expect(self, utterances: int) -> None:
-        """Make room for what is kept of each of N utterances; called once, before anything is loaded."""
+        """Allocate what is stored for each of N utterances; called once, before anything is loaded."""
 
     def views(self) -> Views:
         """Return the crops that :meth:`forward` reads, by name."""

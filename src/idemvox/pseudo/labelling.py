@@ -143,7 +143,7 @@ def label(
 
 
 def _large(clusters: Numbers, least: int) -> Numbers:
-    """Number the clusters of at least ``least`` utterances anew, from 0 by size; -1 for all others."""
+    """Number the clusters of at least ``least`` utterances from 0 by size; -1 for all others."""
     of, size = np.unique(clusters[clusters >= 0], return_counts=True)
     large = of[np.argsort(-size, kind="stable")][: int((size >= least).sum())]
     number = np.full(int(of.max(initial=-1)) + 2, -1)  # the last one is that of cluster -1
@@ -161,7 +161,7 @@ def _compared(clusters: Numbers, manifest: Manifest) -> dict[str, float]:
 
 
 def sidecar(file: Path) -> Path:
-    """Return the file beside a manifest that tells where its pseudo-speakers are from."""
+    """Return the file beside a manifest that says where its pseudo-speakers come from."""
     return file.with_name(f"{file.name}.json")
 
 

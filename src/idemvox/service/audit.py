@@ -1,4 +1,4 @@
-"""The audit log: who asked what and was told what, in a line of JSON, without audio or embeddings."""
+"""The audit log: who asked for what, and the answer, in a line of JSON, without audio or embeddings."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def _add(found: dict[str, bytes], name: str, key: str, where: str) -> None:
             f"{where}: a key has {_SHORTEST} or more letters and digits; `openssl rand -hex 24` makes one"
         )
     if name in found or _hash(key) in found.values():
-        raise IdemvoxError(f"{where}: this name or key is there already; each holder has one of their own")
+        raise IdemvoxError(f"{where}: this name or key occurs twice; give each holder a different one")
     found[name] = _hash(key)
 
 

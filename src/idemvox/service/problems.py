@@ -46,7 +46,7 @@ def internal() -> Problem:
 
 
 def problem_of(error: IdemvoxError, request: str) -> Problem:
-    """Return what a client is told of an error; the log gets what it is not told."""
+    """Return the message about an error for a client; the details go to the log."""
     match error:
         case AudioError():
             return Problem(422, "recording", str(error))

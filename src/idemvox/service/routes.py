@@ -110,7 +110,10 @@ async def verify(
     parts: Parts,
     log: Log,
     recording: Audio,
-    speaker: Annotated[str | None, Form(max_length=_LONGEST, description="Who it is said to be.")] = None,
+    speaker: Annotated[
+        str | None,
+        Form(max_length=_LONGEST, description="Whose voice it is claimed to be."),
+    ] = None,
     second: Annotated[UploadFile | None, File(description="Instead: another recording.")] = None,
     channel: Channel = None,
     false_accept_rate: Rate = 0.01,

@@ -108,7 +108,9 @@ class IdentificationOut(BaseModel):
     speaker: str | None = Field(description="Null for nobody, and without a decision.")
     words: str = Field(description="The decision, reason and warnings in words.")
     reason: str
-    threshold: float | None = Field(description="Of the log-likelihood ratio, for so many comparisons.")
+    threshold: float | None = Field(
+        description="For the log-likelihood ratio, given the number of comparisons."
+    )
     comparisons: int
     candidates: list[CandidateOut] = Field(description="The best matches, best first.")
     warnings: list[str]

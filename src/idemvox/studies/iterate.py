@@ -41,7 +41,7 @@ class Rounds:
         labels: how to cluster.
         count: number of rounds.
         weights: what a round starts from: the weights of ``start`` (as LGL), those of the ``last`` round, or
-            ``none``. The class vectors always start anew.
+            ``none``. The class vectors are always new.
         each: recipe key -> its values in the rounds, one for each.
         final: recipe of a last stage, such as one with a large margin. It continues the last round, class
             vectors included, on the same pseudo-speakers.

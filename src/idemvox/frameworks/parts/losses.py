@@ -1,4 +1,4 @@
-"""The losses of an epoch, by utterance, and what they tell of the labels."""
+"""The losses of an epoch by utterance, which show how reliable the labels are."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def begin_from(
     If the run has the same framework, everything is loaded: heads, optimiser and position in the schedule, as
     in the paper's SSPS phase. From another framework, or a model folder, only the encoder's weights are
     loaded. The same holds for a classifier of other classes: a class number then means another speaker, so
-    its class vectors start anew, even if there are as many.
+    its class vectors are new, even if there are as many.
 
     Args:
         source: run or model folder.

@@ -3,7 +3,7 @@
 An embedding is found by two hashes. The first one names a folder: it covers the weights and settings of the
 model (:func:`~idemvox.model.fingerprint`), what was embedded (whole utterances, crops, precision), the kind
 of device, the versions of the libraries that decode and compute, and idemvox's own code for audio and
-encoders, so that an edited encoder begins anew. The second one is of the audio: the bytes of the file, and
+encoders, so that an edited encoder reuses nothing. The second one is of the audio: the bytes of the file, and
 which part of it. So a corpus may be moved or renamed, and a list of it may have other ids.
 
 Hashing a million files means reading all of them, as long as embedding them on a GPU may take. So the hash of
