@@ -61,8 +61,8 @@ def test_keys_from_the_environment_and_mistakes_in_a_file(tmp_path, keys):
         ("", "has no API key"),
         ("shop", "line 1: write a name, a colon and the key"),
         ("shop: short", "openssl rand -hex 24"),
-        (f"a: {KEY}\nb: {KEY}", "line 2: this name or key is there already"),
-        (f"a: {KEY}\na: {OTHER}", "line 2: this name or key is there already"),
+        (f"a: {KEY}\nb: {KEY}", "line 2: this name or key occurs twice"),
+        (f"a: {KEY}\na: {OTHER}", "line 2: this name or key occurs twice"),
     ):
         (tmp_path / "wrong").write_text(text)
         with pytest.raises(IdemvoxError, match=told) as caught:

@@ -41,7 +41,11 @@ def taken(run: Run, batches: list[Batch]) -> tuple[float, list[Tensor], list[Ten
 
 
 def same(one: list[Tensor], other: list[Tensor]) -> bool:
-    return len(one) == len(other) and all(map(torch.equal, one, other))
+    """Return whether all numbers are the same; NaN, the loss of an utterance not seen yet, equals NaN."""
+    return len(one) == len(other) and all(
+        torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num())
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 def weights(folder: Path) -> dict[str, Any]:
